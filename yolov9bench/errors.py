@@ -1,0 +1,25 @@
+"""The errors this library raises on purpose: one sentence that names the offender and the remedy."""
+
+
+class BenchError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one sentence and exits with 2."""
+
+
+class SettingsError(BenchError):
+    """A misspelt or impossible parameter, row, protocol or value."""
+
+
+class CheckpointError(BenchError):
+    """A checkpoint that cannot be read, recognised or mapped completely."""
+
+
+class DatasetError(BenchError):
+    """A data set folder that lacks something, or that does not fit the detector."""
+
+
+class DownloadError(BenchError):
+    """A file that could not be fetched, or that is not what was published."""
+
+
+class RecordError(BenchError):
+    """A record that cannot be written, read or trusted."""
