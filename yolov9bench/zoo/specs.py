@@ -245,8 +245,7 @@ ULTRALYTICS_YOLOV9 = (
 )
 
 SPECS: dict[str, Spec] = {
-    spec.name: spec
-    for spec in (*YOLOV8, *GELAN, GELAN_T_80, *YOLOV9, YOLOV9_T_80, *ULTRALYTICS_YOLOV9)
+    spec.name: spec for spec in (*YOLOV8, *GELAN, GELAN_T_80, *YOLOV9, YOLOV9_T_80, *ULTRALYTICS_YOLOV9)
 }
 
 # Trainable, unfused parameters for 80 classes; the frozen DFL projection 0..15 is no parameter here.
