@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 BlockKind = Literal["c2f", "elan", "rep-elan"]
 DownKind = Literal["conv", "aconv", "adown"]
@@ -13,7 +14,7 @@ Auxiliary = Literal["pyramid", "reversible"]
 
 @dataclass(frozen=True)
 class Block:
-    """One aggregation block: a 1x1 entry of width `split`, halved; a chain of parts of width `part`; a 1x1 exit.
+    """One aggregation block: 1x1 entry of width `split`, halved; a chain of parts of width `part`; 1x1 exit.
 
     c2f: `depth` bottlenecks, each a part. elan: two parts of one 3x3 convolution. rep-elan: two parts, each a
     CSP of `depth` re-parameterizable bottlenecks followed by a 3x3 convolution.
@@ -58,7 +59,7 @@ class Spec:
 
     `stages` have strides 4, 8, 16 and 32 behind a stem of stride 2; the first halves by a convolution, the
     others and the pyramid by `down`. `top_down` builds P4 and P3, `bottom_up` P4 and P5. `reversible` puts a
-    second backbone, fed by the first at every level, in front of the pyramid. `auxiliary` is the branch that
+    second backbone, fed by the first at every level, in front of the pyramid. `aux` is the branch that
     exists in training only (programmable gradient information, section 4.1 of arXiv:2402.13616): a second
     top-down pyramid on the first backbone, or a reversible backbone fed at strides 8 to 32.
     """
@@ -72,8 +73,8 @@ class Spec:
     bottom_up: tuple[Stage, Stage]
     head: Head
     reversible: bool = False
-    auxiliary: Auxiliary | None = None
-    auxiliary_head: Head | None = None
+    aux: Auxiliary | None = None
+    aux_head: Head | None = None
 
 
 def c2f(out: int, depth: int, shortcut: bool = True) -> Block:
@@ -87,7 +88,7 @@ def elan(out: int) -> Block:
 
 
 def rep_elan(out: int, depth: int, split: int | None = None) -> Block:
-    """GELAN's block (RepNCSPELAN4): parts have half the width of the split, which is the output's if unsaid."""
+    """GELAN's block (RepNCSPELAN4): parts half as wide as the split, which is the output's if unsaid."""
     split = split or out
     return Block("rep-elan", out, split=split, part=split // 2, depth=depth)
 
@@ -212,17 +213,17 @@ GELAN = (GELAN_T, GELAN_S, GELAN_M, GELAN_C, GELAN_E)
 
 def with_class_width(spec: Spec, width: int) -> Spec:
     """The same network with another width in the class branch of its heads."""
-    auxiliary = spec.auxiliary_head and replace(spec.auxiliary_head, class_width=width)
-    return replace(spec, head=replace(spec.head, class_width=width), auxiliary_head=auxiliary)
+    aux_head = spec.aux_head and replace(spec.aux_head, class_width=width)
+    return replace(spec, head=replace(spec.head, class_width=width), aux_head=aux_head)
 
 
-YOLOV9_T = replace(GELAN_T, name="yolov9-t", auxiliary="pyramid", auxiliary_head=GELAN_T.head)
+YOLOV9_T = replace(GELAN_T, name="yolov9-t", aux="pyramid", aux_head=GELAN_T.head)
 YOLOV9 = (
     YOLOV9_T,
-    replace(GELAN_S, name="yolov9-s", auxiliary="pyramid", auxiliary_head=GELAN_S.head),
-    replace(GELAN_M, name="yolov9-m", auxiliary="reversible", auxiliary_head=GELAN_M.head),
-    replace(GELAN_C, name="yolov9-c", auxiliary="reversible", auxiliary_head=Head("grouped", 128, 512)),
-    replace(GELAN_E, name="yolov9-e", auxiliary="pyramid", auxiliary_head=GELAN_E.head),
+    replace(GELAN_S, name="yolov9-s", aux="pyramid", aux_head=GELAN_S.head),
+    replace(GELAN_M, name="yolov9-m", aux="reversible", aux_head=GELAN_M.head),
+    replace(GELAN_C, name="yolov9-c", aux="reversible", aux_head=Head("grouped", 128, 512)),
+    replace(GELAN_E, name="yolov9-e", aux="pyramid", aux_head=GELAN_E.head),
 )
 
 # The weights published as yolov9-t have a class branch of 80 channels, which the public code (128) cannot
@@ -273,3 +274,21 @@ PARAMETERS: dict[str, int] = {
     "ultralytics-yolov9c": 25_590_896,
     "ultralytics-yolov9e": 58_206_576,
 }
+
+
+def spec_from_dict(fields: Mapping[str, Any]) -> Spec:
+    """A Spec from what `dataclasses.asdict` made of it. Raises TypeError or KeyError if it is none."""
+
+    def stage(entry: Mapping[str, Any]) -> Stage:
+        return Stage(entry["down"], Block(**entry["block"]))
+
+    aux_head = fields["aux_head"]
+    nested = {
+        "stages": tuple(stage(entry) for entry in fields["stages"]),
+        "pool": Pool(**fields["pool"]),
+        "top_down": tuple(Block(**entry) for entry in fields["top_down"]),
+        "bottom_up": tuple(stage(entry) for entry in fields["bottom_up"]),
+        "head": Head(**fields["head"]),
+        "aux_head": None if aux_head is None else Head(**aux_head),
+    }
+    return Spec(**{**fields, **nested})
