@@ -58,11 +58,15 @@ class Detector(nn.Module):
         aux = None if self.aux is None else self.aux(images, features)
         return Outputs(self.main(images, features), aux)
 
+    def without_aux(self) -> Detector:
+        """This detector with its auxiliary branch, and the mention of it in its Spec, taken off."""
+        self.aux = None
+        self.spec = replace(self.spec, aux=None, aux_head=None)
+        return self
+
     def deployed(self) -> Detector:
         """A copy in eval mode: no auxiliary branch, BatchNorm and RepConv folded (in float64)."""
-        copied = copy.deepcopy(self)
-        copied.aux = None
-        copied.spec = replace(self.spec, aux=None, aux_head=None)
+        copied = copy.deepcopy(self).without_aux()
         fold(copied)
         return copied.eval().requires_grad_(False)
 

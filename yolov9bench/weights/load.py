@@ -57,7 +57,7 @@ class Checkpoint:
 def load(path: str | Path, training: bool = False) -> Checkpoint:
     """Read a checkpoint of any known format; no code from the file runs.
 
-    training=False: the deployed detector (no auxiliary branch, BatchNorm and RepConv folded) in eval mode.
+    training=False: the network that detects, its auxiliary branch dropped, in eval mode; `deployed()` folds it.
     training=True: the graph as the file has it, auxiliary branch included, in train mode. Both are float32.
     Raises CheckpointError naming the offending key, shape, format or file.
     """
@@ -78,7 +78,7 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
     detector.load_state_dict(filled, assign=True)
     trainable = sum(parameter.numel() for parameter in detector.parameters())
     if not training:
-        detector = detector.deployed()
+        detector = detector.eval().without_aux()
         dropped += tuple(foreign for own, foreign in table.items() if own.startswith("aux."))
     return Checkpoint(
         detector,

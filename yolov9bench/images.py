@@ -1,0 +1,104 @@
+"""Images as the references see them: decoding, resizing, letterboxing. Arrays are uint8 [H, W, 3], BGR."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from yolov9bench.errors import DatasetError
+
+Pixels = NDArray[np.uint8]
+Rounding = Literal["truncate", "ceil"]
+Shrinking = Literal["area", "linear"]
+GREY = 114
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies in a network's input: sizes (height, width) and left and top paddings, in pixels."""
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    input: tuple[int, int]
+    left: int
+    top: int
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode a picture, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file."""
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"image {path.name} cannot be read ({error.strerror}): restore it") from error
+    if cut_short(encoded):
+        raise DatasetError(
+            f"image {path.name} is cut short: fetch it again, or pass skip_corrupt to leave it out"
+        )
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise DatasetError(
+            f"image {path.name} is no picture: fetch it again, or pass skip_corrupt to leave it out"
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def cut_short(encoded: bytes) -> bool:
+    """Whether a JPEG stops before its end, which OpenCV decodes without a word, with grey for the rest."""
+    if not encoded:
+        return True
+    if not encoded.startswith(b"\xff\xd8") or b"\xff\xd9" in encoded[-64:]:
+        return False
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            picture.load()
+    except (OSError, SyntaxError):
+        return True
+    return False
+
+
+def resize_long_side(image: Pixels, size: int, rounding: Rounding, shrinking: Shrinking) -> Pixels:
+    """Scale the long side to `size`, up or down, keeping the ratio; sides are truncated or rounded up.
+
+    Truncation is that of `int(side * (size / long side))` in double precision, which yields 639 for a long
+    side of 606; enlarging is always bilinear.
+    """
+    height, width = image.shape[:2]
+    ratio = size / max(height, width)
+    if ratio == 1:
+        return image
+    if rounding == "truncate":
+        sides = max(int(width * ratio), 1), max(int(height * ratio), 1)
+    else:
+        sides = min(math.ceil(width * ratio), size), min(math.ceil(height * ratio), size)
+    area = shrinking == "area" and ratio < 1
+    return np.asarray(
+        cv2.resize(image, sides, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR), np.uint8
+    )
+
+
+def letterbox(
+    image: Pixels, shape: tuple[int, int], scale_up: bool, original: tuple[int, int] | None = None
+) -> tuple[Pixels, Placement]:
+    """Fit an image into `shape` (height, width), centred on grey 114, and say where it lies.
+
+    Scaled bilinearly by the smaller ratio, by at most 1 unless `scale_up`; sides rounded to nearest; an odd
+    pixel of padding goes to the bottom and the right. `original` is the size before an earlier resize.
+    """
+    height, width = image.shape[:2]
+    ratio = min(shape[0] / height, shape[1] / width)
+    ratio = ratio if scale_up else min(ratio, 1.0)
+    resized = max(round(height * ratio), 1), max(round(width * ratio), 1)
+    if resized != (height, width):
+        image = np.asarray(cv2.resize(image, resized[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    top, left = (shape[0] - resized[0]) // 2, (shape[1] - resized[1]) // 2
+    canvas = np.full((*shape, 3), GREY, np.uint8)
+    canvas[top : top + resized[0], left : left + resized[1]] = image
+    return canvas, Placement(original or (height, width), resized, shape, left, top)

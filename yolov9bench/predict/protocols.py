@@ -1,0 +1,105 @@
+"""Evaluation protocols: every number between an image file and a list of detections, by name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from yolov9bench.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images become detections; a record stores the very object that ran.
+
+    Input: the long side is scaled to `image_size` px (sides truncated or rounded up, shrunk by `shrinking`,
+    enlarged bilinearly) and centred on grey 114, in a square or, with `rectangular`, in its group's shape:
+    images sorted by height / width, taken by `group_size`, sides of as many strides as the group needs plus
+    `margin`, rounded up (so square images get 672 px, not 640).
+    Candidates: every (box, class) with score > `confidence`, or with `multi_label` off the best class of each
+    box; the best `max_candidates`; suppression of IoU > `iou` within a class; the first `max_detections`.
+    Classes are kept apart by shifting boxes by class * `class_shift` px, or with "extent" by the boxes' own
+    extent below 10,000 candidates and class by class from there.
+    Suppression happens in `nms_coordinates`. `scale_back` "height" undoes the resize by the height's ratio
+    alone and subtracts half-pixel paddings as they are; "axes" takes each axis's own ratio and whole pixels.
+    """
+
+    name: str
+    rounding: Literal["truncate", "ceil"]
+    shrinking: Literal["area", "linear"]
+    rectangular: bool
+    nms_coordinates: Literal["input", "original"]
+    scale_back: Literal["height", "axes"]
+    class_shift: float | Literal["extent"]
+    image_size: int = 640
+    stride: int = 32
+    group_size: int = 1
+    margin: float = 0.5
+    confidence: float = 0.001
+    iou: float = 0.7
+    multi_label: bool = True
+    max_candidates: int = 30_000
+    max_detections: int = 300
+
+    def __post_init__(self) -> None:
+        if self.image_size < self.stride or self.image_size % self.stride:
+            below = max(self.image_size // self.stride, 1) * self.stride
+            raise SettingsError(
+                f"image_size {self.image_size} is no multiple of {self.stride}: "
+                f"take {below} or {below + self.stride}"
+            )
+
+
+YOLOV9 = Protocol(
+    "yolov9",
+    rounding="truncate",
+    shrinking="area",
+    rectangular=True,
+    nms_coordinates="input",
+    scale_back="height",
+    class_shift=7680.0,
+    group_size=32,
+)
+ULTRALYTICS = Protocol(
+    "ultralytics",
+    rounding="ceil",
+    shrinking="linear",
+    rectangular=True,
+    nms_coordinates="input",
+    scale_back="axes",
+    class_shift=7680.0,
+    group_size=16,
+)
+ULTRALYTICS_SQUARE = replace(ULTRALYTICS, name="ultralytics-square", rectangular=False, group_size=1)
+MMYOLO = Protocol(
+    "mmyolo",
+    rounding="truncate",
+    shrinking="area",
+    rectangular=False,
+    nms_coordinates="original",
+    scale_back="axes",
+    class_shift="extent",
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol for protocol in (YOLOV9, ULTRALYTICS, ULTRALYTICS_SQUARE, MMYOLO)
+}
+
+# What `auto` means for a file; our own files say which row they were trained for, and take that row's.
+PROTOCOL_OF_FORMAT = {
+    "official": "yolov9",
+    "ultralytics": "ultralytics",
+    "mmyolo": "mmyolo",
+    "multimediatechlab": "yolov9",
+}
+
+
+def find_protocol(name: str, image_size: int | None = None) -> Protocol:
+    """A protocol by name, at another image size if one is given. Raises SettingsError with a suggestion."""
+    if name not in PROTOCOLS:
+        close = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PROTOCOLS)}"
+        raise SettingsError(f"there is no protocol {name!r}: {hint}")
+    protocol = PROTOCOLS[name]
+    return protocol if image_size is None else replace(protocol, image_size=image_size)
