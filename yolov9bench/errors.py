@@ -2,7 +2,7 @@
 
 
 class BenchError(Exception):
-    """Base of every error that a user can mend; the command line prints it as one sentence and exits with 2."""
+    """Base of every error a user can mend; the command line prints it as one sentence and exits with 2."""
 
 
 class SettingsError(BenchError):
@@ -23,3 +23,7 @@ class DownloadError(BenchError):
 
 class RecordError(BenchError):
     """A record that cannot be written, read or trusted."""
+
+
+class MetricsError(BenchError):
+    """Detections that do not fit their ground truth, or a metric on which two evaluators disagree."""

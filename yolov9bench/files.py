@@ -26,7 +26,7 @@ from yolov9bench.progress import Meter, track
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
 READ_SECONDS = 30.0  # a server that sends nothing for so long counts as a cut
 PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt after a cut
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # bytes; a cut loses the chunk it falls in
 
 logger = logging.getLogger("yolov9bench")
 
@@ -137,7 +137,9 @@ def fetch(
         resumed = part.exists()
         _download(url, path, size, label or path.name)
         try:
-            fetched = _checked(part, published, strict or resumed, f"it was removed, {_by_hand(path)}")
+            fetched = _checked(
+                part, published, strict or resumed, f"it was removed: try again, {_by_hand(path)}"
+            )
         except DownloadError:
             part.unlink()
             if not resumed:
@@ -193,7 +195,9 @@ def _download(url: str, path: Path, size: int | None, label: str) -> None:
             return
         except _Cut as cut:
             if pause is None or (attempt == 0 and isinstance(cut, _Unreachable)):
-                raise DownloadError(f"{url}: {cut}; run it again to go on, {_by_hand(path)}.") from cut
+                raise DownloadError(
+                    f"{url}: {cut}; check the network and run it again, {_by_hand(path)}."
+                ) from cut
             logger.warning("%s: %s; next attempt in %g s", url, cut, pause)
             time.sleep(pause)
 

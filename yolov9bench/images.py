@@ -23,7 +23,7 @@ GREY = 114
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image lies in a network's input: sizes (height, width) and left and top paddings, in pixels."""
+    """Where an image lies in a network's input: sizes (height, width) and paddings, in pixels."""
 
     original: tuple[int, int]
     resized: tuple[int, int]

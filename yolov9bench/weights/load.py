@@ -57,8 +57,8 @@ class Checkpoint:
 def load(path: str | Path, training: bool = False) -> Checkpoint:
     """Read a checkpoint of any known format; no code from the file runs.
 
-    training=False: the network that detects, its auxiliary branch dropped, in eval mode; `deployed()` folds it.
-    training=True: the graph as the file has it, auxiliary branch included, in train mode. Both are float32.
+    training=False: the network that detects, without its auxiliary branch, in eval mode (`deployed()` folds
+    it). training=True: the graph as the file has it, auxiliary branch included, in train mode. Both float32.
     Raises CheckpointError naming the offending key, shape, format or file.
     """
     path = Path(path)

@@ -1,0 +1,65 @@
+# One environment, built from requirements.lock into .venv, and the commands that run in it. Needs python3 (3.11 to 3.13) and make.
+
+PYTHON ?= python3
+FAMILY ?= yolov9
+SIZE ?= m
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help environment reproduce test lint types lock
+
+help:
+	@echo "make reproduce SIZE=m   evaluate one row on COCO and compare it with its published figure"
+	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill)"
+	@echo "make test               run the tests (ARGS='-k nms' for pytest)"
+	@echo "make lint               check style and formatting with ruff"
+	@echo "make types              check types with mypy"
+	@echo "make lock               choose the newest versions that pyproject.toml allows into requirements.lock"
+	@echo "make environment        only build the environment, .venv, which the others build when it is missing"
+	@echo "Another Python than python3: make test PYTHON=python3.12"
+
+reproduce: $(STAMP)
+	mkdir -p results/runs
+	$(RUN) papermill notebooks/reproduce.ipynb results/runs/$(FAMILY)-$(SIZE).ipynb -p family $(FAMILY) -p size $(SIZE) $(ARGS)
+
+test: $(STAMP)
+	$(RUN) pytest $(ARGS)
+
+lint: $(STAMP)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(STAMP)
+	$(RUN) mypy
+
+# Without a host name and without the machine's own package folders; the bounds are those of pyproject.toml.
+lock: $(STAMP)
+	$(RUN) uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+		--only-binary :all: --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
+		pyproject.toml --output-file requirements.lock
+
+environment: $(STAMP)
+
+# Only a machine for which the lock has no wheel installs unlocked; any other failure, a wrong hash above all, stops here.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) > /dev/null || \
+		{ echo "$(PYTHON) was not found: install Python 3.11, 3.12 or 3.13, or name it, as in PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || \
+		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.11, 3.12 or 3.13 is needed: name one, as in PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c "import ensurepip, venv" || \
+		{ echo "$(PYTHON) cannot make environments: install its venv part (on Debian and Ubuntu: python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the versions in requirements.lock into $(VENV) (several GB with CUDA)"
+	@if $(RUN) pip install --require-hashes --only-binary :all: -r requirements.lock 2> $(VENV)/errors.txt; then \
+		$(RUN) pip install --no-deps --no-build-isolation --editable .; \
+	else \
+		cat $(VENV)/errors.txt >&2; \
+		grep -q "No matching distribution" $(VENV)/errors.txt || exit 1; \
+		echo "The lock has no wheel for this machine (above): installing what pyproject.toml allows instead, unlocked."; \
+		$(RUN) pip install --editable ".[dev]"; \
+	fi
+	@touch $(STAMP)

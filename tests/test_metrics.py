@@ -1,0 +1,391 @@
+"""COCO numbers against pycocotools, published reference AP, and cases counted by hand."""
+
+import io
+import json
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from yolov9bench import metrics
+from yolov9bench.errors import MetricsError
+from yolov9bench.metrics import (
+    METRICS,
+    TIDE_ERRORS,
+    bootstrap_interval,
+    coco_metrics,
+    coco_result,
+    detection_rows,
+    main_confusions,
+    tide_shares,
+    worst_images,
+)
+
+REFERENCES = [
+    "ultralytics_yolov8n_square",
+    "ultralytics_yolov8n_rect",
+    "mmyolo_yolov8n_plain",
+    "mmyolo_yolov8n_tta",
+]
+BOX = [10.0, 10.0, 100.0, 100.0]  # large: 10,000 px are over 96 ** 2
+FAR = [400.0, 300.0, 100.0, 100.0]
+HALF = [60.0, 10.0, 100.0, 100.0]  # IoU 1/3 with BOX
+EPSILON = 1e-12  # the evaluators add 2e-16 to a denominator
+
+
+def truth(*objects: Sequence[Any], images: int = 3, classes: int = 3) -> dict[str, Any]:
+    """A ground truth of (image, class, box) or (image, class, box, crowd); ids count from 1."""
+    return {
+        "images": [{"id": number, "width": 640, "height": 480} for number in range(1, images + 1)],
+        "categories": [{"id": number, "name": f"class {number}"} for number in range(1, classes + 1)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": label,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": crowd[0] if crowd else 0,
+            }
+            for number, (image, label, box, *crowd) in enumerate(objects, start=1)
+        ],
+    }
+
+
+def found(*rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Detections of (image, class, box, score)."""
+    return [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in rows]
+
+
+def judged(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
+    """pycocotools, used as its own documentation does."""
+    with redirect_stdout(io.StringIO()):
+        dataset: Any = COCO()
+        dataset.dataset = deepcopy(ground_truth)
+        dataset.createIndex()
+        evaluator = COCOeval(dataset, dataset.loadRes(deepcopy(detections)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
+def mean_of_defined(values: Any) -> float:
+    return float(values[values > -1].mean()) if (values > -1).any() else -1.0
+
+
+@pytest.fixture(scope="module")
+def val2017(shared: Path) -> dict[str, Any]:
+    annotations: dict[str, Any] = json.loads((shared / "coco/annotations/instances_val2017.json").read_text())
+    return annotations
+
+
+@pytest.fixture(scope="module", params=REFERENCES)
+def reference(request: pytest.FixtureRequest, shared: Path) -> tuple[str, list[dict[str, Any]]]:
+    name = f"{request.param}.json"
+    return name, json.loads((shared / "coco/reference" / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def square(shared: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text())
+    return rows
+
+
+def test_a_row_is_rounded_like_the_golden_one() -> None:
+    box = np.array([[10.12345, 20.98765, 30.5, 41.00049]], dtype=np.float32)
+    rows = detection_rows(139, box, np.array([0.1234567], dtype=np.float32), np.array([2]), range(1, 81))
+    expected = {"image_id": 139, "category_id": 3, "bbox": [10.123, 20.988, 20.377, 20.013], "score": 0.12346}
+    assert rows == [expected]
+
+
+def test_sizes_are_float32_and_rounding_is_exact() -> None:
+    # 177.1455 is 177.14549255.. in float32: .145, where rounding in float32 gives .146.
+    # 588.3617 - 0.3102 is 588.05151 in float32 and 588.05149 in double.
+    boxes = np.array([[177.1455, 0.0, 200.0, 1.0], [0.3102, 0.0, 588.3617, 1.0]], dtype=np.float32)
+    first, second = detection_rows(1, boxes, np.array([1.0, 1.0]), np.array([0, 0]), [7])
+    assert (first["bbox"][0], second["bbox"][2]) == (177.145, 588.052)
+    assert json.loads(json.dumps([first, second])) == [first, second]
+
+
+def test_no_detections_give_no_rows() -> None:
+    assert detection_rows(1, np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int), [1]) == []
+
+
+def test_reference_files_give_the_reference_metrics(
+    val2017: dict[str, Any], reference: tuple[str, list[dict[str, Any]]], shared: Path
+) -> None:
+    name, detections = reference
+    results = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
+    published = next(result["metrics"] for result in results if result["file"] == name)
+    computed = coco_metrics(val2017, detections)
+    assert {metric: computed[metric] for metric in published} == pytest.approx(published, abs=5e-4)
+
+
+def test_reference_files_give_what_pycocotools_gives(
+    val2017: dict[str, Any], reference: tuple[str, list[dict[str, Any]]]
+) -> None:
+    _, detections = reference
+    evaluator = judged(val2017, detections)
+    result = coco_result(val2017, detections, judge=True)
+    assert list(result.metrics) == list(METRICS)
+    assert list(result.metrics.values()) == pytest.approx(evaluator.stats.tolist(), abs=1e-12)
+
+    precision = evaluator.eval["precision"][:, :, :, 0, 2]
+    for index, category in enumerate(sorted(val2017["categories"], key=lambda category: category["id"])):
+        own = result.classes[category["name"]]
+        assert pytest.approx(mean_of_defined(precision[:, :, index]), abs=1e-12) == own.AP
+        assert pytest.approx(mean_of_defined(precision[0, :, index]), abs=1e-12) == own.AP50
+        assert own.objects == sum(
+            annotation["category_id"] == category["id"] and not annotation["iscrowd"]
+            for annotation in val2017["annotations"]
+        )
+        assert result.class_precision[category["name"]] == pytest.approx(precision[0, :, index], abs=1e-12)
+
+    present = [index for index in range(80) if precision[0, 0, index] > -1]
+    assert 0 < len(present) < 80
+    assert result.recall == pytest.approx(np.arange(101) / 100, abs=1e-15)
+    assert result.precision["0.50"] == pytest.approx(precision[0][:, present].mean(1), abs=1e-12)
+    assert result.precision["0.75"] == pytest.approx(precision[5][:, present].mean(1), abs=1e-12)
+    assert result.precision["0.50:0.95"] == pytest.approx(precision[:, :, present].mean((0, 2)), abs=1e-12)
+    for curve, metric in {"0.50": "AP50", "0.75": "AP75", "0.50:0.95": "AP"}.items():
+        assert result.precision[curve].mean() == pytest.approx(result.metrics[metric], abs=1e-12)
+
+
+def test_one_object_found_is_all() -> None:
+    values = coco_metrics(truth((1, 1, BOX)), found((1, 1, BOX, 0.9)), judge=True)
+    defined = {"AP", "AP50", "AP75", "APl", "AR1", "AR10", "AR100", "ARl"}
+    assert values == pytest.approx({name: 1.0 if name in defined else -1.0 for name in METRICS}, abs=EPSILON)
+
+
+def test_one_of_two_objects_found() -> None:
+    # Precision 1 up to recall 1/2: the grid points 0, .01 .. .50 are 51 of 101.
+    values = coco_metrics(truth((1, 1, BOX), (2, 1, BOX)), found((1, 1, BOX, 0.9)), judge=True)
+    assert values["AP"] == pytest.approx(51 / 101, abs=EPSILON)
+    assert values["AR100"] == pytest.approx(1 / 2, abs=EPSILON)
+
+
+def test_a_shifted_box_counts_up_to_its_overlap() -> None:
+    # 100 x 100 against 100 x 90 inside it: IoU .9, so it counts at .50 .. .90, nine of ten thresholds.
+    values = coco_metrics(truth((1, 1, BOX)), found((1, 1, [10, 10, 100, 90], 0.9)), judge=True)
+    assert values["AP"] == pytest.approx(0.9, abs=EPSILON)
+
+
+def test_a_confident_false_alarm_halves_precision() -> None:
+    values = coco_metrics(truth((1, 1, BOX)), found((1, 1, FAR, 0.9), (1, 1, BOX, 0.8)), judge=True)
+    assert values["AP"] == pytest.approx(1 / 2, abs=EPSILON)
+
+
+def test_of_equal_scores_the_earlier_row_and_the_lower_image_come_first() -> None:
+    objects = truth((1, 1, BOX))
+    right, wrong = (1, 1, BOX, 0.5), (1, 1, FAR, 0.5)
+    assert coco_metrics(objects, found(right, wrong), judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
+    assert coco_metrics(objects, found(wrong, right), judge=True)["AP"] == pytest.approx(1 / 2, abs=EPSILON)
+    elsewhere = (2, 1, FAR, 0.5)
+    assert coco_metrics(objects, found(elsewhere, right), judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
+
+
+def test_crowds_are_neither_objects_nor_false_alarms() -> None:
+    crowded = truth((1, 1, BOX), (1, 1, FAR, 1))
+    inside_crowd = (1, 1, [410.0, 310.0, 30.0, 30.0], 0.99)
+    result = coco_result(crowded, found(inside_crowd, (1, 1, BOX, 0.5)), judge=True)
+    assert result.metrics["AP"] == pytest.approx(1, abs=EPSILON)
+    assert result.classes["class 1"].objects == 1
+
+
+def test_an_empty_image_can_only_lose() -> None:
+    objects = truth((1, 1, BOX), images=2)
+    assert coco_metrics(objects, found((1, 1, BOX, 0.5)), judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
+    alarmed = found((2, 1, BOX, 0.9), (1, 1, BOX, 0.5))
+    assert coco_metrics(objects, alarmed, judge=True)["AP"] == pytest.approx(1 / 2, abs=EPSILON)
+
+
+def test_no_detections_at_all() -> None:
+    values = coco_metrics(truth((1, 1, BOX)), [], judge=True)
+    assert {name for name, value in values.items() if value == 0} == set(METRICS) - {
+        "APs",
+        "APm",
+        "ARs",
+        "ARm",
+    }
+    assert {values[name] for name in ("APs", "APm", "ARs", "ARm")} == {-1.0}
+
+
+def test_without_objects_everything_is_undefined() -> None:
+    result = coco_result(truth(), found((1, 1, BOX, 0.9)), judge=True)
+    assert set(result.metrics.values()) == {-1.0}
+    assert {result.classes["class 1"].AP, result.classes["class 1"].AP50} == {-1.0}
+    assert all(set(curve) == {-1.0} for curve in result.precision.values())
+
+
+def test_ids_of_annotations_and_detections_play_no_part() -> None:
+    ground_truth = truth((1, 1, BOX), (2, 1, BOX))
+    for annotation in ground_truth["annotations"]:
+        annotation["id"] = 0  # pycocotools itself would read a match with id 0 as none
+    detections = [row | {"id": 5} for row in found((1, 1, BOX, 0.9), (2, 1, BOX, 0.8))]
+    assert coco_metrics(ground_truth, detections, judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
+
+
+def test_classes_keep_their_names_whatever_their_order() -> None:
+    ground_truth = truth((1, 3, BOX), (1, 1, FAR))
+    ground_truth["categories"].reverse()
+    result = coco_result(ground_truth, found((1, 3, BOX, 0.9)), judge=True)
+    ap = {name: own.AP for name, own in result.classes.items()}
+    assert ap == pytest.approx({"class 1": 0, "class 2": -1, "class 3": 1}, abs=EPSILON)
+
+
+def test_what_is_handed_in_stays_as_it_was_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
+    before = deepcopy((ground_truth, detections))
+    coco_metrics(ground_truth, detections, judge=True)
+    tide_shares(ground_truth, detections)
+    assert (ground_truth, detections) == before
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ((77, 1, BOX, 0.5), "image 77 "),
+        ((2, 9, BOX, 0.5), "Category 9 of image 2 "),
+        ((2, 1, [0, 0, float("inf"), 1], 0.5), "image 2 is not finite"),
+        ((2, 1, BOX, float("nan")), "image 2 is not finite"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(row: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(MetricsError, match=message):
+        coco_metrics(truth((1, 1, BOX)), found((1, 1, BOX, 0.9), row))
+
+
+def test_an_annotation_without_an_area_is_named() -> None:
+    ground_truth = truth((1, 1, BOX))
+    del ground_truth["annotations"][0]["area"]
+    with pytest.raises(MetricsError, match="Annotation 1 lacks 'area'"):
+        coco_metrics(ground_truth, [])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_judge_refuses_a_metric_that_is_off(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
+    honest = coco_metrics(ground_truth, detections)
+    off = honest | {metric: honest[metric] + 2e-12}
+    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: off)
+    assert coco_metrics(ground_truth, detections) == honest
+    with pytest.raises(MetricsError, match=f"^{metric} is "):
+        coco_metrics(ground_truth, detections, judge=True)
+
+
+def test_the_judge_is_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lenient(self: COCOeval) -> None:
+        self.stats = np.full(12, 0.99)
+
+    monkeypatch.setattr(COCOeval, "summarize", lenient)
+    with pytest.raises(MetricsError, match=r"0\.99 by pycocotools"):
+        coco_metrics(truth((1, 1, BOX)), found((1, 1, BOX, 0.9)), judge=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "rise", "objects", "detections"),
+    [
+        # The class-1 detection in image 2 lies on a class-2 object: class 2 is lost (AP50 1/2 to 1).
+        ("Cls", 1 / 2, [(1, 1, BOX), (2, 2, BOX)], [(1, 1, BOX, 0.9), (2, 1, BOX, 0.8)]),
+        # Two objects, one found: precision is 1 at 51 of the 101 recalls, the other 50 are to be won.
+        ("Loc", 50 / 101, [(1, 1, BOX), (2, 1, BOX)], [(1, 1, BOX, 0.9), (2, 1, HALF, 0.8)]),
+        ("Miss", 50 / 101, [(1, 1, BOX), (2, 1, BOX)], [(1, 1, BOX, 0.9)]),
+        # A false alarm before the only hit: precision 1/2 at every recall.
+        ("Bkg", 1 / 2, [(1, 1, BOX)], [(1, 1, FAR, 0.9), (1, 1, BOX, 0.8)]),
+        # The copy pushes the second hit to rank 3: 2/3 at the 50 recalls over 1/2.
+        (
+            "Dupe",
+            50 / 303,
+            [(1, 1, BOX), (2, 1, BOX)],
+            [(1, 1, BOX, 0.9), (1, 1, BOX, 0.85), (2, 1, BOX, 0.8)],
+        ),
+        # Half beside an object of another class and before the hits: class 1 falls to 1/2, the mean by 1/4.
+        ("Both", 1 / 4, [(1, 1, BOX), (2, 2, BOX)], [(2, 1, HALF, 0.9), (1, 1, BOX, 0.8), (2, 2, BOX, 0.8)]),
+    ],
+)
+def test_tide_names_the_error(error: str, rise: float, objects: list[Any], detections: list[Any]) -> None:
+    shares = tide_shares(truth(*objects), found(*detections))
+    assert tuple(shares) == TIDE_ERRORS
+    assert shares == pytest.approx({name: rise if name == error else 0 for name in TIDE_ERRORS}, abs=EPSILON)
+
+
+def test_confusions_count_wrong_names_alone() -> None:
+    ground_truth = truth((1, 1, BOX), (2, 1, BOX), (3, 2, BOX), (3, 3, FAR))
+    detections = found(
+        (1, 2, BOX, 0.9),  # 1 taken for 2
+        (2, 2, BOX, 0.9),  # again
+        (2, 3, BOX, 0.8),  # the object is taken: a false alarm
+        (3, 1, BOX, 0.9),  # 2 taken for 1
+        (3, 3, FAR, 0.9),  # right
+        (1, 3, BOX, 0.2),  # too unsure
+        (1, 3, FAR, 0.9),  # a false alarm
+    )
+    expected = [("class 1", "class 2", 2), ("class 2", "class 1", 1)]
+    assert main_confusions(ground_truth, detections) == expected
+    assert main_confusions(ground_truth, detections, top=1) == expected[:1]
+    assert main_confusions(ground_truth, detections, score=0.95) == []
+
+
+def test_no_confusion_with_crowds_or_little_overlap() -> None:
+    ground_truth = truth((1, 1, BOX, 1), (2, 1, BOX))
+    detections = found((1, 2, BOX, 0.9), (2, 2, HALF, 0.9))
+    assert main_confusions(ground_truth, detections) == []
+    assert main_confusions(ground_truth, detections, iou=0.3) == [("class 1", "class 2", 1)]
+
+
+def test_worst_images_first() -> None:
+    ground_truth = truth(
+        (1, 1, BOX), (2, 1, BOX), (2, 1, FAR), (3, 1, BOX), (4, 1, BOX), (4, 2, FAR), (5, 1, BOX, 1), images=7
+    )
+    detections = found(
+        (1, 1, BOX, 0.9),  # all of image 1
+        (2, 1, BOX, 0.9),  # half of image 2
+        (3, 1, BOX, 0.2),  # too unsure: nothing of image 3
+        (4, 2, BOX, 0.9),  # wrong class: nothing of image 4, which has two objects
+        (5, 1, BOX, 0.9),  # a crowd: neither hit nor false alarm
+        (6, 1, BOX, 0.9),  # nothing there
+    )
+    ranked = worst_images(ground_truth, detections)
+    assert [(image, round(value, 12)) for image, value, _ in ranked if image != 5] == [
+        (4, 0.0),
+        (3, 0.0),
+        (6, 0.0),
+        (2, round(2 / 3, 12)),  # one found, one missed: 2 / (2 + 1)
+        (1, 1.0),
+    ]
+    assert ranked[0][2] == "0 of 2 found, 1 false alarms"
+    assert worst_images(ground_truth, detections, top=2) == ranked[:2]
+    assert 7 not in [image for image, _, _ in ranked]
+
+
+def test_the_interval_is_the_binomial_one() -> None:
+    """Of 20 images with one object each 12 are solved: AP follows from how many of those a resample draws."""
+    images, solved, draws = 20, 12, 100_000
+    ground_truth = truth(*((image, 1, BOX) for image in range(1, images + 1)), images=images, classes=1)
+    detections = found(*((image, 1, BOX, 0.9) for image in range(1, solved + 1)))
+    hits = np.random.default_rng(1).binomial(images, solved / images, draws)
+    expected = np.percentile(np.where(hits > 0, (100 * hits // images + 1) / 101, 0), [2.5, 97.5])
+    low, high = bootstrap_interval(ground_truth, detections, resamples=2000)
+    assert (low, high) == pytest.approx(expected, abs=1.01 * 5 / 101)  # one image more or less is 5 of 101
+    assert high - low > 35 / 101  # 8 images; drawing each image at most once would give 6 or 7
+
+
+def test_the_interval_holds_ap_and_follows_its_seed(
+    val2017: dict[str, Any], square: list[dict[str, Any]]
+) -> None:
+    interval = bootstrap_interval(val2017, square, resamples=20)
+    assert interval[0] < coco_metrics(val2017, square)["AP"] < interval[1]
+    assert bootstrap_interval(val2017, square, resamples=20) == interval
+    assert bootstrap_interval(val2017, square, resamples=20, seed=1) != interval
+
+
+def test_the_interval_of_an_undefined_ap() -> None:
+    assert bootstrap_interval(truth(), [], resamples=3) == (-1.0, -1.0)

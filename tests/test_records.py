@@ -1,0 +1,208 @@
+"""Records on disk: names and hashes computed by hand, and every way in which a file can be wrong."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolov9bench import records
+from yolov9bench.errors import RecordError
+from yolov9bench.records import Record, canonical, hash8, path_of, read, select, write
+
+RECORD = Record(
+    row="yolov8-n",
+    kind="evaluate",
+    values={"AP": 0.1 + 0.2, "APs": -1.0, "detections": {"file": "detections.json", "count": 3}},
+    settings={"confidence": 0.001, "sizes": [640, 480], "half": False},
+    inputs={"weights": "ab" * 32},
+    environment={"commit": None, "dirty": None},
+    seed=0,
+    start="2026-01-31T23:59:59+00:00",
+    seconds=1.5,
+    command=["yolov9bench", "reproduce"],
+)
+CANONICAL = (
+    '{"command":["yolov9bench","reproduce"],"environment":{"commit":null,"dirty":null},'
+    f'"inputs":{{"weights":"{"ab" * 32}"}},"kind":"evaluate","row":"yolov8-n","schema":1,'
+    '"seconds":1.5,"seed":0,"settings":{"confidence":0.001,"half":false,"sizes":[640,480]},'
+    '"start":"2026-01-31T23:59:59+00:00","values":{"AP":0.30000000000000004,"APs":-1.0,'
+    '"detections":{"count":3,"file":"detections.json"}}}'
+)
+HASH = "be228260"  # of `sha256sum` of the form above, without a line end
+
+
+def edited(path: Path, **changes: Any) -> Path:
+    """The file with fields of its content changed by hand."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def test_the_canonical_form_and_its_hash() -> None:
+    assert canonical(RECORD) == CANONICAL
+    assert hash8(RECORD) == HASH
+
+
+def test_the_order_of_keys_changes_nothing() -> None:
+    turned = replace(RECORD, values=dict(reversed(RECORD.values.items())))
+    assert list(turned.values) != list(RECORD.values)
+    assert hash8(turned) == HASH
+
+
+def test_where_a_record_lies(tmp_path: Path) -> None:
+    assert path_of(RECORD, tmp_path) == tmp_path / f"records/yolov8-n/evaluate-2026-01-31-{HASH}.json"
+    custom = replace(RECORD, row=None, kind="train")
+    assert path_of(custom, tmp_path) == tmp_path / f"records/custom/train-2026-01-31-{hash8(custom)}.json"
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    assert path == path_of(RECORD, tmp_path)
+    assert read(path) == RECORD
+    assert json.loads(path.read_text()) == json.loads(CANONICAL)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_tuple_comes_back_as_a_list(tmp_path: Path) -> None:
+    record = replace(RECORD, settings={"sizes": (640, 480)})
+    again = read(write(record, tmp_path))
+    assert again.settings == {"sizes": [640, 480]}
+    assert hash8(again) == hash8(record)
+
+
+def test_the_same_record_again_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    before = path.stat()
+    assert write(RECORD, tmp_path) == path
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_changed_file_is_not_overwritten(tmp_path: Path) -> None:
+    path = edited(write(RECORD, tmp_path), seed=1)
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match=path.name):
+        write(RECORD, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_two_records_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "hash8", lambda record: "01234567")
+    path = write(RECORD, tmp_path)
+    with pytest.raises(RecordError, match="another record"):
+        write(replace(RECORD, seed=1), tmp_path)
+    assert read(path).seed == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": {"AP": 0.9}},
+        {"seconds": 1},
+        {"row": "yolov8-s"},
+        {"kind": "train"},
+        {"start": "2026-02-01T00:00:00+00:00"},
+        {"command": []},
+    ],
+)
+def test_a_change_by_hand_is_found(change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="was changed"):
+        read(edited(write(RECORD, tmp_path), **change))
+
+
+def test_another_layout_of_the_same_content_is_none(tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    path.write_text(CANONICAL)
+    assert read(path) == RECORD
+
+
+@pytest.mark.parametrize(
+    "target", ["yolov8-s/{name}", "yolov8-n/train-2026-01-31-{hash}.json", "yolov8-n/x.json"]
+)
+def test_a_moved_or_renamed_file_is_found(target: str, tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    place = tmp_path / "records" / target.format(name=path.name, hash=HASH)
+    place.parent.mkdir(exist_ok=True)
+    path.rename(place)
+    with pytest.raises(RecordError, match="moved"):
+        read(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no JSON"),
+        (CANONICAL[:-1], "no JSON"),
+        ("[]", "no record of schema 1"),
+        (CANONICAL.replace('"schema":1', '"schema":2'), "no record of schema 1"),
+        (CANONICAL.replace('"seed":0,', ""), "missing or unknown: seed"),
+        (CANONICAL.replace('"seed":0,', '"seed":0,"note":"",'), "missing or unknown: note"),
+        (CANONICAL.replace('"seed":0', '"seed":"0"'), "seed of a record cannot be '0'"),
+        (CANONICAL.replace("0.001", "NaN"), r"record\.settings\.confidence is nan"),
+        ("\udcff", "no JSON"),
+    ],
+)
+def test_what_is_no_record_is_named(text: str, message: str, tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RecordError, match=f"^{path}.*{message}"):
+        read(path)
+    with pytest.raises(RecordError, match=f"^{path}"):
+        select(tmp_path)
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"gone\.json cannot be read"):
+        read(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"values": {"AP": math.nan}}, r"record\.values\.AP is nan"),
+        ({"values": {"curve": [0.5, math.inf]}}, r"record\.values\.curve\[1\] is inf"),
+        ({"settings": {"classes": {3: "car"}}}, r"record\.settings\.classes has the key 3"),
+        ({"inputs": {"weights": Path("model.pt")}}, r"record\.inputs\.weights is a \w*Path"),
+        ({"values": {"labels": {1, 2}}}, r"record\.values\.labels is a set"),
+        ({"command": [b"x"]}, r"record\.command\[0\] is a bytes"),
+        ({"values": [0.5]}, "values of a record"),
+        ({"seed": 1.5}, "seed of a record"),
+        ({"kind": "guess"}, "'guess' is no kind"),
+        ({"row": "../yolov8-n"}, "is no row"),
+        ({"row": ""}, "is no row"),
+        ({"row": ".."}, "is no row"),
+        ({"row": "custom"}, "is no row"),
+        ({"start": "yesterday"}, "is no UTC time"),
+        ({"start": "2026-01-31T23:59:59"}, "is no UTC time"),
+        ({"start": "2026-01-31T23:59:59+01:00"}, "is no UTC time"),
+    ],
+)
+def test_what_cannot_be_recorded_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        replace(RECORD, **change)
+
+
+def test_records_are_selected_and_ordered_by_their_start(tmp_path: Path) -> None:
+    middle = replace(RECORD, start="2026-02-01T00:00:00Z")
+    newest = replace(RECORD, start="2026-02-01T00:00:00.5+00:00", kind="measure")
+    custom = replace(RECORD, row=None, start="2026-01-01T00:00:00+00:00")
+    for record in (newest, RECORD, custom, middle):
+        write(record, tmp_path)
+    assert select(tmp_path) == [custom, RECORD, middle, newest]
+    assert select(tmp_path, row="yolov8-n") == [RECORD, middle, newest]
+    assert select(tmp_path, row="custom") == [custom]
+    assert select(tmp_path, row="yolov8-n", kind="evaluate") == [RECORD, middle]
+    assert select(tmp_path, kind="train") == []
+
+
+def test_no_folder_no_records(tmp_path: Path) -> None:
+    assert select(tmp_path / "nowhere") == []
+
+
+def test_nothing_under_records_is_passed_over(tmp_path: Path) -> None:
+    write(RECORD, tmp_path)
+    stray = tmp_path / "records" / "notes.json"
+    stray.write_text("{}")
+    with pytest.raises(RecordError, match=r"notes\.json"):
+        select(tmp_path, row="yolov8-n")

@@ -1,0 +1,126 @@
+"""The door: `python -m yolov9bench rows | inspect | evaluate | reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from yolov9bench.errors import BenchError
+from yolov9bench.parameters import Parameters
+
+# Commands import what they need when they run, so that `rows` starts without torch.
+
+
+def rows(arguments: argparse.Namespace) -> None:
+    from yolov9bench.zoo import ROWS, listing
+    from yolov9bench.zoo.rows import row
+
+    chosen = [row(arguments.row)] if arguments.row else list(ROWS.values())
+    if arguments.json:
+        print(listing.rows_json(chosen))
+    else:
+        print(listing.row_text(chosen[0]) if arguments.row else listing.rows_table())
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    from yolov9bench.files import write_json
+    from yolov9bench.weights import inspect as inspected
+
+    found = inspected(arguments.file)
+    if arguments.json:
+        write_json(arguments.json, found)
+    print(json.dumps(found, indent=2))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from yolov9bench.evaluate import evaluate as evaluated
+    from yolov9bench.files import write_json
+
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "command")}
+    record = evaluated(**given)
+    if arguments.json:
+        write_json(arguments.json, asdict(record))
+    print(
+        "\n".join(
+            f"{name:5} {value:.5f}" for name, value in record.values.items() if isinstance(value, float)
+        )
+    )
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    from yolov9bench.reproduce import reproduce as reproduced
+    from yolov9bench.reproduce import verdict
+
+    record = reproduced(**{field.name: getattr(arguments, field.name) for field in fields(Parameters)})
+    print(f"AP {record.values['AP']:.5f} on {record.inputs['images']:,} images")
+    print(verdict(record))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser("python -m yolov9bench", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run: Callable[[argparse.Namespace], None], purpose: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__, help=purpose, description=purpose)
+        added.set_defaults(command=run)
+        return added
+
+    listed = command(rows, "every row, or one with its Spec and Recipe")
+    listed.add_argument("row", nargs="?", help="a row id")
+    listed.add_argument("--json", action="store_true", help="as JSON")
+    inspected = command(inspect, "what a checkpoint holds")
+    inspected.add_argument("file", type=Path)
+    inspected.add_argument("--json", type=Path, metavar="OUT", help="write the answer to a file as well")
+    add_evaluate(command(evaluate, "COCO metrics of a checkpoint on a data set"))
+    add_reproduce(command(reproduce, "a row from its checkpoint to a verdict, as the notebook does"))
+    return top
+
+
+def add_evaluate(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
+    added.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="a folder in COCO's format")
+    added.add_argument("--protocol", default="auto", help="auto: that of the checkpoint's format")
+    added.add_argument("--split", default="val2017")
+    added.add_argument("--batch-size", type=int, default=16)
+    added.add_argument("--limit", type=int, help="only the first image ids")
+    added.add_argument("--device", default="auto")
+    added.add_argument("--image-size", type=int, help="pixels; the protocol's if unsaid")
+    added.add_argument("--judge", action="store_true", help="pycocotools must agree to 1e-12")
+    added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
+    added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
+    added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
+
+
+def add_reproduce(added: argparse.ArgumentParser) -> None:
+    """A flag for every field of Parameters."""
+    hints = get_type_hints(Parameters)
+    for field in fields(Parameters):
+        flag, kind = f"--{field.name.replace('_', '-')}", hints[field.name]
+        if kind is bool:
+            added.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            plain: Any = next((each for each in get_args(kind) if each is not type(None)), kind)
+            added.add_argument(flag, type=plain, default=field.default)
+
+
+def main() -> int:
+    """Run one command; an error that a user can mend is one sentence on stderr and status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = parser().parse_args()
+    try:
+        arguments.command(arguments)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pictures and boxes: reading COCO-format folders, fetching what is missing, augmenting and batching."""

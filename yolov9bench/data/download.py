@@ -1,0 +1,152 @@
+"""The public files to measure with, COCO 2017 and checkpoints, checked against their published hashes."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolov9bench.data.coco import annotation_path
+from yolov9bench.errors import DatasetError
+from yolov9bench.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file
+from yolov9bench.zoo.rows import Asset
+
+logger = logging.getLogger("yolov9bench")
+
+
+@dataclass(frozen=True)
+class CocoArchive:
+    """One zip of the COCO 2017 download, with its size in bytes and the hashes that are known."""
+
+    name: str
+    url: str
+    bytes: int
+    md5: str
+    sha256: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CocoSplit:
+    """One split of COCO 2017: the zip with its images, their number, and the hash of its boxes if known."""
+
+    archive: CocoArchive
+    images: int
+    annotations_sha256: str | None = None
+
+
+# Sizes and hashes as public mirrors of COCO 2017 list them; for train2017.zip they state the md5 alone.
+ANNOTATIONS = CocoArchive(
+    "annotations_trainval2017.zip",
+    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+    252_907_541,
+    "f4bbac642086de4f52a3fdda2de5fa2c",
+    ("113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",),
+)
+SPLITS = {
+    "val2017": CocoSplit(
+        CocoArchive(
+            "val2017.zip",
+            "http://images.cocodataset.org/zips/val2017.zip",
+            815_585_330,
+            "442b8da7639aecaf257c1dceb8ba8c80",
+            ("4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",),
+        ),
+        images=5_000,
+        annotations_sha256="e8c7f7908f1d7278341fae127d0da654f102f11bd7b21d8aeefa635b8c810b6f",
+    ),
+    "train2017": CocoSplit(
+        CocoArchive(
+            "train2017.zip",
+            "http://images.cocodataset.org/zips/train2017.zip",
+            19_336_861_798,
+            "cced6f7f71b7629ddf16f17bbcfab6b2",
+        ),
+        images=118_287,
+    ),
+}
+
+
+def coco(data_dir: Path, split: str = "val2017") -> Path:
+    """Make sure of COCO 2017's boxes and images of one split and return their folder, `data_dir`/coco.
+
+    What is there is kept; the archives stay beside it. DownloadError from fetching and unpacking;
+    DatasetError for an unknown split, boxes that are not COCO 2017's, or a folder with some of the images.
+    """
+    facts, root = _facts(split), data_dir / "coco"
+    missing = coco_download_bytes(data_dir, split)
+    if missing:
+        logger.info("COCO 2017 %s: %s MB to fetch to %s", split, f"{missing / 1e6:,.1f}", root)
+    _require_all_or_no_images(root, split)
+    boxes = annotation_path(root, split)
+    if not boxes.exists():
+        unzip_file(_archive(root, ANNOTATIONS), f"annotations/{boxes.name}", boxes)
+    _require_published_boxes(boxes, facts.annotations_sha256)
+    if not _count_images(root, split):
+        unzip(_archive(root, facts.archive), root / split, f"{split}/")
+        logger.info("%s is unpacked: delete it if space is short", root / facts.archive.name)
+        _require_all_or_no_images(root, split)
+    return root
+
+
+def coco_present(data_dir: Path, split: str = "val2017") -> bool:
+    """Whether the boxes and all images of a split are there; no hash is taken."""
+    root = data_dir / "coco"
+    return annotation_path(root, split).exists() and _count_images(root, split) == _facts(split).images
+
+
+def coco_download_bytes(data_dir: Path, split: str = "val2017") -> int:
+    """How many bytes `coco` would still fetch, less what an interrupted transfer has left."""
+    facts, root = _facts(split), data_dir / "coco"
+    wanted = []
+    if not annotation_path(root, split).exists():
+        wanted.append(ANNOTATIONS)
+    if _count_images(root, split) != facts.images:
+        wanted.append(facts.archive)
+    return sum(_missing_bytes(root / archive.name, archive.bytes) for archive in wanted)
+
+
+def checkpoint(asset: Asset, data_dir: Path) -> Fetched:
+    """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `files.fetch`."""
+    return fetch(
+        asset.url,
+        data_dir / "checkpoints" / asset.name,
+        size=asset.bytes[0] if len(asset.bytes) == 1 else None,  # of several versions any may come
+        sha256=asset.sha256,
+        sha256_prefix=asset.sha256_prefix,
+        strict=asset.strict,
+    )
+
+
+def _facts(split: str) -> CocoSplit:
+    if split not in SPLITS:
+        raise DatasetError(f"COCO 2017 has no split {split!r} to fetch: choose one of {', '.join(SPLITS)}.")
+    return SPLITS[split]
+
+
+def _archive(root: Path, archive: CocoArchive) -> Path:
+    path = root / archive.name
+    return fetch(archive.url, path, archive.bytes, sha256=archive.sha256, md5=archive.md5).path
+
+
+def _missing_bytes(path: Path, size: int) -> int:
+    if path.exists():
+        return 0
+    part = part_path(path)
+    return max(0, size - part.stat().st_size) if part.exists() else size
+
+
+def _count_images(root: Path, split: str) -> int:
+    return sum(1 for _ in (root / split).glob("*.jpg"))
+
+
+def _require_all_or_no_images(root: Path, split: str) -> None:
+    count, wanted = _count_images(root, split), _facts(split).images
+    if count not in (0, wanted):
+        raise DatasetError(
+            f"{root / split} holds {count:,} of {wanted:,} images: move it away to have it fetched."
+        )
+
+
+def _require_published_boxes(boxes: Path, published: str | None) -> None:
+    if published is not None and (found := sha256_of(boxes)) != published:
+        raise DatasetError(
+            f"{boxes} has sha256 {found} instead of {published}: move it away to fetch COCO 2017's."
+        )

@@ -1,0 +1,236 @@
+"""A checkpoint over a data set: images to detections to COCO metrics to a Record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from yolov9bench import provenance
+from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
+from yolov9bench.errors import DatasetError, SettingsError
+from yolov9bench.files import write_text
+from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
+from yolov9bench.nn.detector import Detector
+from yolov9bench.predict.batches import Batches
+from yolov9bench.predict.detect import detect
+from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT, find_protocol
+from yolov9bench.progress import track
+from yolov9bench.records import Record
+from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.rows import ROWS, row_of_file
+
+MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
+
+logger = logging.getLogger("yolov9bench")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One evaluation with everything behind its record: data, detections (COCO result rows), curves."""
+
+    record: Record
+    dataset: CocoDataset
+    rows: list[dict[str, Any]]
+    result: CocoResult
+
+
+def evaluate(
+    checkpoint: str | Path,
+    dataset: str | Path,
+    protocol: str = "auto",
+    split: str = "val2017",
+    batch_size: int = 16,
+    limit: int | None = None,
+    device: str = "auto",
+    image_size: int | None = None,
+    judge: bool = False,
+    skip_corrupt: bool = False,
+    detections: Path | None = None,
+) -> Record:
+    """Evaluate a checkpoint file on a COCO-format folder and return the Record.
+
+    Only `detections` is written: a file, or a folder that gets one named by its hash. protocol: a name, or
+    "auto" for that of the file's format. limit: the first image ids only, ground truth likewise. batch_size
+    changes no detection but for rounding: input shapes belong to the protocol. judge: pycocotools must agree
+    to 1e-12. Raises BenchErrors that name the offender and the remedy.
+    """
+    place = resolved_device(device)
+    data = read_coco(Path(dataset), split, limit)
+    return run(
+        load(checkpoint), data, protocol, batch_size, place, image_size, judge, skip_corrupt, detections
+    ).record
+
+
+def run(
+    checkpoint: Checkpoint,
+    dataset: CocoDataset,
+    protocol: str = "auto",
+    batch_size: int = 16,
+    device: str = "cpu",
+    image_size: int | None = None,
+    judge: bool = False,
+    skip_corrupt: bool = False,
+    detections: Path | None = None,
+    seed: int | None = None,
+) -> Evaluation:
+    """As `evaluate`, on what is loaded already, with the detections and curves that figures need."""
+    start, began = datetime.now(UTC), perf_counter()
+    settings = find_protocol(protocol if protocol != "auto" else own_protocol(checkpoint), image_size)
+    if batch_size < 1:
+        raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
+    categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
+    detector = checkpoint.detector.deployed().to(device)
+    batches = Batches(dataset, settings, batch_size, skip_corrupt)
+    with full_float32():
+        environment = provenance.environment(device)
+        rows = detected(detector, batches, categories, device)
+    dataset = without_skipped(dataset, batches.skipped)
+    result = coco_result(dataset.ground_truth(), rows, judge)
+    record = Record(
+        row=row_id(checkpoint),
+        kind="evaluate",
+        values=result.metrics
+        | {"AP_interval": interval(dataset, rows), "detections": stored(rows, detections)},
+        settings={
+            "protocol": asdict(settings),
+            "batch_size": batch_size,
+            "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
+            "fused": detector.fused,
+            "judge": judge,
+            "skip_corrupt": skip_corrupt,
+        },
+        inputs=inputs(checkpoint, dataset, batches),
+        environment=environment,
+        seed=seed,
+        start=start.isoformat(timespec="seconds"),
+        seconds=round(perf_counter() - began, 3),
+        command=provenance.command(),
+    )
+    return Evaluation(record, dataset, rows, result)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep CUDA from rounding float32 convolutions and products to TF32, its default for convolutions."""
+    cudnn: Any = torch.backends.cudnn  # mypy does not see all its attributes
+    backends: tuple[Any, ...] = (cudnn.conv, torch.backends.cuda.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+def detected(
+    detector: Detector, batches: Batches, categories: tuple[int, ...], device: str
+) -> list[dict[str, Any]]:
+    """COCO result rows of a whole data set, by ascending image id whatever order the protocol took."""
+    protocol, images = batches.protocol, len(batches.dataset.images)
+    logger.info("evaluating %d images under protocol %s on %s", images, protocol.name, device)
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for batch in track(batches, len(batches), f"evaluating {images} images", "batches"):
+        inputs = batch.inputs.to(device).float() / 255
+        found = detect(detector, inputs, batch.placements, protocol)
+        for image, each in zip(batch.images, found, strict=True):
+            boxes, scores, labels = (part.cpu().numpy() for part in each)
+            by_image[image.id] = detection_rows(image.id, boxes, scores, labels, categories)
+    if batches.skipped:
+        logger.warning("left out %d images that cannot be decoded: %s", len(batches.skipped), batches.skipped)
+    if batches.other_size:
+        logger.warning(
+            "%d images have another size than annotated (first %s): their own counts",
+            len(batches.other_size),
+            batches.other_size[0],
+        )
+    return [row for number in sorted(by_image) for row in by_image[number]]
+
+
+def stored(rows: list[dict[str, Any]], target: Path | None) -> dict[str, Any]:
+    """Write the rows as JSON, if anywhere, and say what a record needs to find and check them."""
+    text = json.dumps(rows, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if target is not None:
+        target = target if target.suffix else target / f"detections-{digest[:8]}.json"
+        write_text(target, text)
+    return {"file": target.name if target else None, "sha256": digest, "count": len(rows)}
+
+
+def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
+    """The data set less the images that were left out, so that nothing on them counts as missed."""
+    if not skipped:
+        return dataset
+    kept = tuple(image for image in dataset.images if image.file_name not in skipped)
+    if not kept:
+        raise DatasetError(
+            f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
+        )
+    return dataset.restricted(kept)
+
+
+def interval(dataset: CocoDataset, rows: list[dict[str, Any]]) -> list[float] | None:
+    """The 95 % bootstrap interval of AP on a small set of images; None on a large one."""
+    if len(dataset.images) > MOST_IMAGES_FOR_AN_INTERVAL:
+        return None
+    return list(bootstrap_interval(dataset.ground_truth(), rows))
+
+
+def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> dict[str, Any]:
+    """What went in: hashes of weights, annotations and image list, and counts."""
+    return {
+        "weights_sha256": checkpoint.sha256,
+        "format": checkpoint.format,
+        "flavour": checkpoint.flavour,
+        "spec": checkpoint.spec.name,
+        "classes": checkpoint.detector.num_classes,
+        "split": dataset.split,
+        "annotations_sha256": dataset.annotations_sha256,
+        "image_list_sha256": dataset.image_list_sha256,
+        "images": len(dataset.images),
+        "images_skipped": batches.skipped,
+        "images_of_other_size": len(batches.other_size),
+    }
+
+
+def own_protocol(checkpoint: Checkpoint) -> str:
+    """The protocol of a checkpoint: its format's, or that of the row our own file was trained for."""
+    if checkpoint.format != "yolov9bench":
+        return PROTOCOL_OF_FORMAT[checkpoint.format]
+    if checkpoint.row is None:
+        raise SettingsError(
+            "this checkpoint of our own names no row, so no protocol follows from it: "
+            "pass one, for instance yolov9"
+        )
+    return ROWS[checkpoint.row].protocol
+
+
+def row_id(checkpoint: Checkpoint) -> str | None:
+    """The row whose published weights these are, or for which our own were trained; None for others."""
+    found = row_of_file(checkpoint.sha256)
+    return found[0].id if found else checkpoint.row
+
+
+def resolved_device(device: str) -> str:
+    """A torch device that works; "auto" is CUDA where there is one, else the CPU. Else SettingsError."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"device {device!r} cannot be used ({reason}): take cpu, cuda, or auto"
+        ) from error
+    return device

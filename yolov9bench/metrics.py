@@ -1,0 +1,306 @@
+"""Detections to COCO numbers: hotcoco computes them, pycocotools can judge them; curves and diagnoses too."""
+
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import hotcoco
+import numpy as np
+import numpy.typing as npt
+
+from yolov9bench.errors import MetricsError
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+JUDGE_TOLERANCE = 1e-12
+
+Array = npt.NDArray[np.float64]
+Truth = Mapping[str, Any]  # a COCO annotation file: images, categories, annotations
+Rows = Iterable[Mapping[str, Any]]  # a COCO result file: image_id, category_id, bbox [x, y, w, h], score
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: AP over IoU .50:.95, AP50 (fractions, -1 without objects) and its objects, crowds apart."""
+
+    AP: float
+    AP50: float
+    objects: int
+
+
+@dataclass(frozen=True, eq=False)  # == of two numpy arrays is no truth value
+class CocoResult:
+    """Everything that one evaluation tells: the metrics, each class by name, and precision over recall.
+
+    `recall` is COCO's grid 0, .01 .. 1 [101]. `precision` holds under "0.50", "0.75" and "0.50:0.95" (IoU)
+    the mean over the classes that have objects [101]; `class_precision` holds [101] at IoU .50 per class
+    name. The mean of a curve is the AP at its IoU. All are fractions; -1 where undefined.
+    """
+
+    metrics: dict[str, float]
+    classes: dict[str, ClassResult]
+    recall: Array
+    precision: dict[str, Array]
+    class_precision: dict[str, Array]
+
+
+def detection_rows(
+    image_id: int,
+    boxes_xyxy: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    categories: Sequence[int],
+) -> list[Plain]:
+    """One image's detections as the rows of a COCO result file.
+
+    Shapes: boxes [n, 4] in pixels of the original image, scores [n], labels [n] that index `categories`, the
+    data set's category ids. Sizes are computed in float32; boxes are rounded to 3 decimals, scores to 5.
+    """
+    boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
+    # tolist widens float32 to double, and Python's round is exact where numpy's multiplies by 1000 first.
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+    confidences = np.asarray(scores, dtype=np.float32).tolist()
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(categories[label]),
+            "bbox": [round(number, 3) for number in box],
+            "score": round(confidence, 5),
+        }
+        for box, confidence, label in zip(xywh, confidences, labels.tolist(), strict=True)
+    ]
+
+
+def coco_metrics(ground_truth: Truth, detections: Rows, judge: bool = False) -> dict[str, float]:
+    """The twelve COCO box metrics by name, as fractions, -1 where undefined; see `coco_result`."""
+    return coco_result(ground_truth, detections, judge).metrics
+
+
+def coco_result(ground_truth: Truth, detections: Rows, judge: bool = False) -> CocoResult:
+    """Evaluate detections against their ground truth; crowds are ignored as COCO does.
+
+    With `judge`, pycocotools computes the metrics too. MetricsError: a detection that does not fit the ground
+    truth or is not finite, or, with `judge`, a metric on which the two differ by more than 1e-12.
+    """
+    truth, rows = _plain_truth(ground_truth), _plain_rows(ground_truth, detections)
+    evaluator = _evaluated(truth, rows)
+    results = evaluator.get_results()
+    metrics = {name: results[name] for name in METRICS}
+    if judge:
+        _compare(metrics, _judged(truth, rows))
+    accumulated: dict[str, Any] = evaluator.eval or {}
+    # [IoU 10, recall 101, class], over all areas and up to 100 detections per image.
+    precision = accumulated["precision"][:, :, :, 0, -1]
+    return CocoResult(
+        metrics=metrics,
+        classes=_class_results(truth, precision),
+        recall=np.array(evaluator.params.rec_thrs),
+        precision={
+            "0.50": _curve(precision[:1]),
+            "0.75": _curve(precision[5:6]),
+            "0.50:0.95": _curve(precision),
+        },
+        class_precision={
+            row["name"]: precision[0, :, place] for place, row in enumerate(truth["categories"])
+        },
+    )
+
+
+def tide_shares(ground_truth: Truth, detections: Rows) -> dict[str, float]:
+    """How much AP50 would rise if one kind of error alone were mended, as fractions (hotcoco's TIDE).
+
+    Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
+    object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The
+    effects overlap, so they do not add up to 1 - AP50. Definitions: section 2.2 of TIDE, arXiv:2008.08115.
+    """
+    evaluator = _evaluated(_plain_truth(ground_truth), _plain_rows(ground_truth, detections))
+    rises = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]
+    return {name: rises[name] for name in TIDE_ERRORS}
+
+
+def main_confusions(
+    ground_truth: Truth, detections: Rows, score: float = 0.25, iou: float = 0.5, top: int = 10
+) -> list[tuple[str, str, int]]:
+    """The most frequent mix-ups as (true class, predicted class, count), by hotcoco's confusion matrix.
+
+    Detections of at least `score` take, best score first, the free object of highest IoU, at least `iou`, of
+    any class; crowds are not offered. What finds no partner is no mix-up and is left out. Ties go by name.
+    """
+    evaluator = _evaluated(_plain_truth(ground_truth), _plain_rows(ground_truth, detections))
+    table = evaluator.confusion_matrix(iou_thr=iou, min_score=score)
+    names = table["cat_names"]
+    matrix = table["matrix"][:-1, :-1]  # without the background, its last row and column
+    pairs = [
+        (names[true], names[predicted], int(matrix[true, predicted]))
+        for true, predicted in np.argwhere(matrix)
+        if true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:top]
+
+
+def worst_images(
+    ground_truth: Truth, detections: Rows, top: int = 9, score: float = 0.25
+) -> list[tuple[int, float, str]]:
+    """The images of lowest F1 as (image id, F1, note), by hotcoco's image diagnostics.
+
+    F1 = 2 found / (2 found + missed + false alarms) of the detections of at least `score`, matched within a
+    class at IoU .5, crowds ignored. Among equals more objects come first, then the lower id. Images with
+    neither objects nor detections are left out.
+    """
+    rows = [row for row in _plain_rows(ground_truth, detections) if row["score"] >= score]
+    images = _evaluated(_plain_truth(ground_truth), rows).image_diagnostics(iou_thr=0.5)["img_summary"]
+    ranked = sorted(images.items(), key=lambda item: (item[1]["f1"], -item[1]["tp"] - item[1]["fn"], item[0]))
+    return [
+        (image, seen["f1"], f"{seen['tp']} of {seen['tp'] + seen['fn']} found, {seen['fp']} false alarms")
+        for image, seen in ranked[:top]
+    ]
+
+
+def bootstrap_interval(
+    ground_truth: Truth, detections: Rows, resamples: int = 200, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile interval of AP over data sets of as many images, drawn from these with replacement.
+
+    An image drawn twice counts twice (Efron and Tibshirani 1993, chapter 13); hotcoco 1.3's own `compare`
+    counts it once, which can make its intervals a quarter too narrow. On few images a resample loses rare,
+    hard classes, so that the interval lies high. The ends are fractions, and both -1 where AP is undefined.
+    """
+    truth, rows = _plain_truth(ground_truth), _plain_rows(ground_truth, detections)
+    objects, found = _by_image(truth["annotations"]), _by_image(rows)
+    images = [image["id"] for image in truth["images"]]
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        drawn = generator.choice(images, size=len(images)).tolist()
+        copies = {
+            "images": [{"id": number} for number in range(len(drawn))],
+            "annotations": _drawn(objects, drawn),
+        }
+        evaluator = _evaluated(_plain_truth(truth | copies), _drawn(found, drawn))
+        values.append(evaluator.get_results()["AP"])
+    defined = [value for value in values if value >= 0]
+    if not defined:
+        return -1.0, -1.0
+    low, high = np.percentile(defined, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)
+
+
+def _plain_truth(ground_truth: Truth) -> Plain:
+    """What the evaluators read of a ground truth, as a copy, for pycocotools would change the caller's own.
+
+    Annotations are numbered anew from 1: no metric depends on their ids, but pycocotools takes 0 for "no
+    match".
+    """
+    annotations = []
+    for number, annotation in enumerate(ground_truth["annotations"], start=1):
+        try:
+            kept = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area")}
+        except KeyError as error:
+            raise MetricsError(
+                f"Annotation {annotation.get('id')} lacks {error}: add it to the file."
+            ) from error
+        annotations.append(kept | {"id": number, "iscrowd": int(annotation.get("iscrowd", 0))})
+    categories = [{"id": row["id"], "name": row["name"]} for row in ground_truth["categories"]]
+    return {
+        "images": [{"id": image["id"]} for image in ground_truth["images"]],
+        "categories": sorted(categories, key=itemgetter("id")),  # the order of the evaluators' arrays
+        "annotations": annotations,
+    }
+
+
+def _plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:
+    images = {image["id"] for image in ground_truth["images"]}
+    categories = {category["id"] for category in ground_truth["categories"]}
+    rows = []
+    for row in detections:
+        image, category = row["image_id"], row["category_id"]
+        if image not in images:
+            raise MetricsError(
+                f"Detections of image {image} have no ground truth: evaluate against their own."
+            )
+        if category not in categories:
+            raise MetricsError(
+                f"Category {category} of image {image} is unknown: use the detector's own classes."
+            )
+        if not all(map(math.isfinite, [*row["bbox"], row["score"]])):
+            raise MetricsError(
+                f"A detection in image {image} is not finite: check the weights and the precision."
+            )
+        rows.append(
+            {"image_id": image, "category_id": category, "bbox": list(row["bbox"]), "score": row["score"]}
+        )
+    return rows
+
+
+def _evaluated(truth: Plain, rows: list[Plain]) -> hotcoco.COCOeval:
+    dataset = hotcoco.COCO(truth)
+    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(rows), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summary_lines()  # what `summarize` does, less its printing
+    return evaluator
+
+
+def _judged(truth: Plain, rows: list[Plain]) -> dict[str, float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with redirect_stdout(io.StringIO()):
+        dataset = _indexed(COCO(), truth)
+        # loadRes looks at the first row, so it cannot load none.
+        found = dataset.loadRes(rows) if rows else _indexed(COCO(), truth | {"annotations": []})
+        evaluator = COCOeval(dataset, found, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return dict(zip(METRICS, evaluator.stats.tolist(), strict=True))
+
+
+def _indexed(dataset: Any, content: Plain) -> Any:
+    dataset.dataset = content
+    dataset.createIndex()
+    return dataset
+
+
+def _compare(metrics: dict[str, float], judged: dict[str, float]) -> None:
+    for name in METRICS:
+        if not abs(metrics[name] - judged[name]) <= JUDGE_TOLERANCE:
+            raise MetricsError(
+                f"{name} is {metrics[name]!r} by hotcoco but {judged[name]!r} by pycocotools: "
+                "trust neither, and install the versions in requirements.lock."
+            )
+
+
+def _class_results(truth: Plain, precision: Array) -> dict[str, ClassResult]:
+    objects = Counter(row["category_id"] for row in truth["annotations"] if not row["iscrowd"])
+    ap, ap50 = precision.mean(axis=(0, 1)).tolist(), precision[0].mean(axis=0).tolist()
+    return {
+        row["name"]: ClassResult(ap[place], ap50[place], objects[row["id"]])
+        for place, row in enumerate(truth["categories"])
+    }
+
+
+def _curve(precision: Array) -> Array:
+    """[IoU, recall, class] to [recall]: the mean over the thresholds and the classes that have objects."""
+    present = precision[0, 0] >= 0
+    return precision[:, :, present].mean(axis=(0, 2)) if present.any() else np.full(precision.shape[1], -1.0)
+
+
+def _by_image(rows: list[Plain]) -> dict[int, list[Plain]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["image_id"]].append(row)
+    return groups
+
+
+def _drawn(groups: dict[int, list[Plain]], images: list[int]) -> list[Plain]:
+    """The rows of the drawn images, each draw an image of its own that is numbered from 0."""
+    return [
+        row | {"image_id": number} for number, image in enumerate(images) for row in groups.get(image, [])
+    ]

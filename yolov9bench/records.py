@@ -1,0 +1,159 @@
+"""Records: one append-only JSON file per measurement, whose name carries the hash of its content."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_origin
+
+from yolov9bench.errors import RecordError
+from yolov9bench.files import write_text
+
+SCHEMA = 1
+KINDS = ("evaluate", "measure", "train")
+CUSTOM = "custom"  # the folder of records that belong to no row of the table
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one measurement gave, and all that is needed to believe and repeat it.
+
+    `row` names the table's row, None for anything else. `values` are the results, `settings` the very
+    settings that ran, `inputs` what went in (hashes, counts), `environment` what it ran on. `start` is a UTC
+    time in ISO form, `seconds` the duration, `command` the arguments. All is plain data: str, int, finite
+    float, bool, None, and lists and dicts (with str keys) of these; a tuple is read again as a list.
+    RecordError otherwise.
+    """
+
+    row: str | None
+    kind: str
+    values: dict[str, Any]
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+    environment: dict[str, Any]
+    seed: int | None
+    start: str
+    seconds: int | float
+    command: list[str]
+    schema: int = field(default=SCHEMA, init=False)
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        if self.kind not in KINDS:
+            raise RecordError(f"{self.kind!r} is no kind of record: use one of {', '.join(KINDS)}.")
+        # The row is a folder's name: it must not lead elsewhere, nor to the folder of custom records.
+        if self.row is not None and (self.row == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", self.row)):
+            raise RecordError(f"{self.row!r} is no row: use a row's id, or None for a custom record.")
+        _started(self)
+        _check_plain(asdict(self), "record")
+
+
+def canonical(record: Record) -> str:
+    """The content as JSON that is equal for equal content: keys sorted, no spaces, ASCII, exact floats."""
+    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hash8(record: Record) -> str:
+    """The first 8 hex digits of the sha256 of `canonical`."""
+    return hashlib.sha256(canonical(record).encode()).hexdigest()[:8]
+
+
+def path_of(record: Record, results_dir: Path) -> Path:
+    """results_dir/records/<row or "custom">/<kind>-<UTC date of the start>-<hash8>.json"""
+    name = f"{record.kind}-{_started(record):%Y-%m-%d}-{hash8(record)}.json"
+    return results_dir / "records" / (record.row or CUSTOM) / name
+
+
+def write(record: Record, results_dir: Path) -> Path:
+    """Add a record and return its file; the same record again changes nothing.
+
+    RecordError: the file holds something else, which is never overwritten.
+    """
+    path = path_of(record, results_dir)
+    if not path.exists():
+        write_text(path, json.dumps(asdict(record), indent=2, sort_keys=True, allow_nan=False) + "\n")
+    elif canonical(read(path)) != canonical(record):
+        raise RecordError(f"{path} holds another record of the same name: move it elsewhere and write again.")
+    return path
+
+
+def read(path: Path) -> Record:
+    """The record in a file; RecordError unless it is whole, and the content the one it was named after."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}): restore it.") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is no JSON ({error}): restore it from git, or delete it.") from error
+    record = _from_content(content, path)
+    expected = path_of(record, Path()).parts[-2:]
+    if path.absolute().parts[-2:] != expected:
+        raise RecordError(
+            f"{path} was changed, renamed or moved (its content belongs to {'/'.join(expected)}): "
+            "restore it from git, or delete it and measure again."
+        )
+    return record
+
+
+def select(results_dir: Path, row: str | None = None, kind: str | None = None) -> list[Record]:
+    """The records of a row ("custom": of none) and of a kind, or of all; ordered by start, the newest last.
+
+    Every .json file under results_dir/records must be a record: RecordError names the first that is not. A
+    missing folder holds none.
+    """
+    records = [read(path) for path in sorted((results_dir / "records").rglob("*.json"))]
+    chosen = [
+        record for record in records if row in (None, record.row or CUSTOM) and kind in (None, record.kind)
+    ]
+    return sorted(chosen, key=lambda record: (_started(record), hash8(record)))
+
+
+def _from_content(content: Any, path: Path) -> Record:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise RecordError(f"{path} is no record of schema {SCHEMA}: read it with the version that wrote it.")
+    differing = set(content) ^ {part.name for part in fields(Record)}
+    if differing:
+        names = ", ".join(sorted(differing))
+        raise RecordError(f"{path} is no whole record (missing or unknown: {names}): restore it from git.")
+    try:
+        return Record(**{name: value for name, value in content.items() if name != "schema"})
+    except RecordError as error:
+        raise RecordError(f"{path} cannot be trusted: {error}") from error
+
+
+def _check_types(record: Record) -> None:
+    for part in fields(record):
+        value = getattr(record, part.name)
+        kind: Any = get_origin(part.type) if get_origin(part.type) in (dict, list) else part.type
+        if not isinstance(value, kind):
+            raise RecordError(f"{part.name} of a record cannot be {value!r}: it must be {part.type}.")
+
+
+def _started(record: Record) -> datetime:
+    try:
+        start = datetime.fromisoformat(record.start)
+    except ValueError:
+        start = datetime.min
+    if start.utcoffset() != timedelta(0):
+        raise RecordError(f"start {record.start!r} is no UTC time: write it like 2026-01-31T12:00:00+00:00.")
+    return start
+
+
+def _check_plain(value: Any, place: str) -> None:
+    """Refuse what JSON cannot hold exactly, and name its place, as in record.values.AP."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise RecordError(f"{place} has the key {key!r}: use a string.")
+            _check_plain(part, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            _check_plain(part, f"{place}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{place} is {value}: record a finite number, or leave it out.")
+    elif not isinstance(value, str | int | float | NoneType):
+        raise RecordError(f"{place} is a {type(value).__name__}: record plain data.")
