@@ -17,6 +17,10 @@ class DatasetError(BenchError):
     """A data set folder that lacks something, or that does not fit the detector."""
 
 
+class StorageError(BenchError):
+    """A file that could not be written, for want of space or rights."""
+
+
 class DownloadError(BenchError):
     """A file that could not be fetched, or that is not what was published."""
 

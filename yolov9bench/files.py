@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from yolov9bench.errors import DownloadError
+from yolov9bench.errors import DownloadError, StorageError
 from yolov9bench.progress import Meter, track
 
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
@@ -84,13 +84,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a fresh path beside `path`; the file written there takes its place when the block succeeds.
 
     The fresh path has the suffix of `path`. When the block raises, the fresh file is removed and `path` stays
-    as it was. Missing folders are made.
+    as it was. Missing folders are made. StorageError for a full or forbidden disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield fresh
         _place(fresh, path)
+    except OSError as error:
+        remedy = "make space" if error.errno == errno.ENOSPC else "check the path and its rights"
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}): {remedy} and run it again."
+        ) from error
     finally:
         fresh.unlink(missing_ok=True)
 

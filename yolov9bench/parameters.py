@@ -50,6 +50,10 @@ class Parameters:
             if type(value) not in accepted:
                 wanted = " or ".join("None" if each is type(None) else each.__name__ for each in accepted)
                 raise SettingsError(f"{name} is {value!r}, a {type(value).__name__}: give {wanted}")
+        for name in ("batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} is {value}: give 1 or more")
 
     @property
     def data_folder(self) -> Path:

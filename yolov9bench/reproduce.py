@@ -16,7 +16,7 @@ from yolov9bench.parameters import Parameters, checked_parameters
 from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.rows import ROWS, Row, find_row, row_of_file
+from yolov9bench.zoo.rows import ROWS, Published, Row, find_row, row_of_file
 
 NOT_YET = "is not part of this release: give a path to a trained checkpoint, or 'download'"
 
@@ -68,9 +68,10 @@ def planned(parameters: Parameters) -> Plan:
         raise SettingsError(
             "dataset 'demo' is not part of this release: give a folder in COCO's format, or 'coco'"
         )
-    if parameters.protocol != "auto":
-        find_protocol(parameters.protocol, parameters.image_size)
     row = find_row(parameters.family, parameters.size, parameters.mask_refine, parameters.source)
+    find_protocol(
+        parameters.protocol if parameters.protocol != "auto" else row.protocol, parameters.image_size
+    )
     by_path = parameters.checkpoint not in ("auto", "download")
     return Plan(parameters, None if by_path else row, evaluate.resolved_device(parameters.device))
 
@@ -160,14 +161,33 @@ def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dic
         "published box AP": row.box_ap_text if row else "—",
         "checkpoint": f"{checkpoint.format}, {checkpoint.flavour}, sha256 {checkpoint.sha256[:16]}…",
         "network": f"{spec.name}, {checkpoint.detector.num_classes} classes, {spec.head.form} head",
-        "data": f"{len(dataset.images):,} images of {dataset.split}, {len(dataset.annotations):,} annotations",
+        "data": f"{dataset.split}: {len(dataset.images):,} images, {len(dataset.annotations):,} objects",
         "protocol": protocol
         + ("" if row is None or protocol == row.protocol else f" (the row's is {row.protocol})"),
         "device": plan.device,
     }
 
 
-def costs(checkpoint: Checkpoint, image_size: int = 640) -> dict[str, float]:
-    """Parameters (millions) and GFLOPs (2 x multiply-adds of convolutions, one square image) as deployed."""
+def costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
+    """Parameters (millions) and GFLOPs at 640 px as deployed, counted and published (None where unknown)."""
     deployed = checkpoint.detector.deployed()
-    return {"parameters (M)": parameters(deployed) / 1e6, "GFLOPs": gflops(deployed, image_size)}
+    known = row_of_file(checkpoint.sha256)
+    published = known[0].published if known else Published("")
+    return {
+        "counted": {"parameters (M)": parameters(deployed) / 1e6, "GFLOPs": gflops(deployed)},
+        "published": {"parameters (M)": published.parameters_m, "GFLOPs": published.gflops},
+    }
+
+
+def interval_text(record: Record) -> str:
+    """What the images at hand say of AP on all such images, in one sentence."""
+    interval = record.values["AP_interval"]
+    if interval is None:
+        return (
+            f"AP on {record.inputs['images']:,} images; its bootstrap interval is drawn on small sets only."
+        )
+    low, high = (100 * end for end in interval)
+    return (
+        f"On {record.inputs['images']:,} images AP is uncertain: its 95 % bootstrap interval over images is "
+        f"{low:.1f} to {high:.1f}."
+    )

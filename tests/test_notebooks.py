@@ -1,0 +1,112 @@
+"""The notebooks: their manners, and a run of each through papermill."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SOURCES = sorted(FOLDER.glob("*.ipynb"))
+
+
+def code_cells(path: Path) -> list[Any]:
+    notebook = nbformat.read(path, 4)  # type: ignore[no-untyped-call]
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+class TestManners:
+    def test_valid_and_without_output(self, path: Path) -> None:
+        notebook = nbformat.read(path, 4)  # type: ignore[no-untyped-call]
+        nbformat.validate(notebook)
+        assert "widgets" not in notebook.metadata
+        for cell in code_cells(path):
+            assert cell.outputs == [] and cell.execution_count is None
+
+    def test_short_cells_of_statements_only(self, path: Path) -> None:
+        cells = code_cells(path)
+        assert 5 <= len(cells) <= 14
+        for cell in cells:
+            assert not any(line.startswith(("def ", "class ")) for line in cell.source.splitlines())
+            if "parameters" not in cell.metadata.get("tags", []):
+                assert len(cell.source.splitlines()) <= 16, cell.source
+
+    def test_one_parameters_cell_before_all_others(self, path: Path) -> None:
+        tagged = ["parameters" in cell.metadata.get("tags", []) for cell in code_cells(path)]
+        assert tagged == [True] + [False] * (len(tagged) - 1)
+
+
+def run(out: Path, **parameters: Any) -> Any:
+    return papermill.execute_notebook(
+        FOLDER / "reproduce.ipynb", out, parameters, progress_bar=False, kernel_name="python3"
+    )
+
+
+def outputs(notebook: Any, kind: str) -> list[str]:
+    """The outputs of one MIME type, in order."""
+    return [
+        "".join(output["data"][kind])
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if kind in output.get("data", {})
+    ]
+
+
+@pytest.mark.slow
+def test_reproduce_runs_on_painted_pictures(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    notebook = run(
+        tmp_path / "out.ipynb",
+        checkpoint=str(tiny_weights),
+        dataset=str(tiny),
+        split="val",
+        image_size=64,
+        results_dir=str(tmp_path / "results"),
+    )
+    assert len(outputs(notebook, "image/png")) == 5
+    assert "widgets" not in notebook.metadata
+    verdict = outputs(notebook, "text/markdown")[-1]
+    assert "not comparable: weights other than the published ones" in verdict
+    (record,) = (tmp_path / "results/records/yolov9-t").glob("*.json")
+    assert json.loads(record.read_text())["inputs"]["images"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"sizee": "m"}, "did you mean size?"),
+        ({"size": "mm"}, "'mm'"),
+        ({"protocol": "mmyol"}, "did you mean mmyolo?"),
+    ],
+)
+def test_a_misspelt_parameter_stops_the_first_cell(
+    given: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PapermillExecutionError, match="SettingsError") as stopped:
+        run(tmp_path / "out.ipynb", **given)
+    assert sentence in str(stopped.value)
+    assert stopped.value.exec_count <= 3
+
+
+@pytest.mark.slow
+def test_reproduce_on_real_images_through_papermill(shared: Path, tmp_path: Path) -> None:
+    """The notebook's record has the very metrics of the reference."""
+    run(
+        tmp_path / "out.ipynb",
+        family="yolov8",
+        size="n",
+        source="ultralytics",
+        checkpoint=str(shared / "weights/yolov8n.pt"),
+        dataset=str(shared / "coco"),
+        protocol="ultralytics-square",
+        results_dir=str(tmp_path / "results"),
+    )
+    (path,) = (tmp_path / "results/records/ultralytics-yolov8n").glob("*.json")
+    values = json.loads(path.read_text())["values"]
+    assert abs(values["AP"] - 0.38852) <= 5e-4
+    assert abs(values["AP50"] - 0.53877) <= 5e-4

@@ -1,0 +1,150 @@
+"""From parameters to a verdict: what counts as reproduced, and what is refused before work begins."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolov9bench import records, reproduce
+from yolov9bench.data.download import SPLITS
+from yolov9bench.errors import DownloadError, SettingsError
+from yolov9bench.parameters import Parameters
+from yolov9bench.predict import PROTOCOLS
+from yolov9bench.records import Record
+from yolov9bench.zoo import ROWS
+
+WHOLE = SPLITS["val2017"]
+
+
+def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
+    """A complete evaluation of a row's own weights on val2017, with changes to its inputs or settings."""
+    weights = ROWS[row].download.sha256[0]
+    inputs = {
+        "weights_sha256": changes.get("weights", weights),
+        "annotations_sha256": changes.get("annotations", WHOLE.annotations_sha256),
+        "images": changes.get("images", 5000),
+    }
+    protocol = asdict(
+        replace(PROTOCOLS[changes.get("protocol", ROWS[row].protocol)], **changes.get("with_", {}))
+    )
+    return Record(
+        row=changes.get("row_id", row),
+        kind="evaluate",
+        values={"AP": ap, "AP_interval": None},
+        settings={"protocol": protocol},
+        inputs=inputs,
+        environment={},
+        seed=0,
+        start="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        command=[],
+    )
+
+
+@pytest.mark.parametrize(
+    ("ap", "word"),
+    [
+        (0.5300, "reproduced"),
+        (0.5314, "reproduced"),  # 53.1
+        (0.5286, "reproduced"),  # 52.9
+        (0.5316, "not reproduced"),  # 53.2
+        (0.5284, "not reproduced"),  # 52.8
+        (0.4600, "not reproduced"),
+    ],
+)
+def test_figures_are_rounded_and_may_differ_by_a_tenth(ap: float, word: str) -> None:
+    verdict = reproduce.verdict(record(ap=ap))
+    assert (verdict.word, verdict.published) == (word, 53.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"images": 100}, "100 of 5,000 images"),
+        ({"annotations": "0" * 64, "images": 100}, "100 images that are not the whole of COCO val2017"),
+        ({"weights": "0" * 64}, "weights other than the published ones"),
+        ({"weights": ROWS["yolov9-e"].download.sha256[0]}, "weights other than the published ones"),
+        ({"protocol": "mmyolo"}, "protocol mmyolo, not the row's yolov9"),
+        ({"with_": {"confidence": 0.25}}, "protocol yolov9 with another confidence"),
+        ({"with_": {"image_size": 320}}, "protocol yolov9 with another image_size"),
+        ({"row_id": None}, "unknown checkpoint"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any], reason: str) -> None:
+    verdict = reproduce.verdict(record(**changes))
+    assert verdict.word == "not comparable"
+    assert reason in str(verdict)
+
+
+def test_every_obstacle_is_named() -> None:
+    text = str(reproduce.verdict(record(images=8, protocol="mmyolo", weights="0" * 64)))
+    assert text.count(";") == 2
+
+
+def test_a_row_without_a_published_figure_is_not_comparable(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ROWS["yolov9-c"]
+    silent = replace(row, published=replace(row.published, box_ap=None))
+    monkeypatch.setitem(ROWS, "yolov9-c", silent)
+    assert "no published figure" in str(reproduce.verdict(record()))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"checkpoint": "train"}, "not part of this release"),
+        ({"dataset": "demo"}, "not part of this release"),
+        ({"family": "yolo9"}, "yolo9"),
+        ({"size": "q"}, "'q'"),
+        ({"source": "offical"}, "offical"),
+        ({"protocol": "mmyol"}, r"did you mean mmyolo\?"),
+        ({"image_size": 600}, "take 576 or 608"),
+        ({"device": "tpu"}, "'tpu'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_bad_values_are_refused_before_anything_is_fetched(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        reproduce.planned(Parameters(**given))
+
+
+def test_without_a_network_the_download_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolov9bench.files.PAUSES", ())
+    asset = replace(ROWS["yolov9-t"].download, url="http://127.0.0.1:9/yolov9-t-converted.pt")
+    monkeypatch.setitem(ROWS, "yolov9-t", replace(ROWS["yolov9-t"], assets=(asset,)))
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*by hand"):
+        reproduce.reproduce(size="t", data_dir=str(tmp_path), results_dir=str(tmp_path))
+
+
+def test_an_unknown_checkpoint_gets_a_record_and_no_comparison(
+    tiny: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    """Trained for a row by its own word, but not the published file."""
+    found = reproduce.reproduce(
+        checkpoint=str(tiny_weights),
+        dataset=str(tiny),
+        split="val",
+        image_size=64,
+        results_dir=str(tmp_path / "out"),
+    )
+    assert found.row == "yolov9-t"
+    assert "weights other than the published ones" in str(reproduce.verdict(found))
+    assert records.select(tmp_path / "out", "yolov9-t") == [found]
+    stored = tmp_path / "out/runs/detections" / found.values["detections"]["file"]
+    assert len(json.loads(stored.read_text())) == found.values["detections"]["count"]
+
+
+def test_a_published_file_given_by_path_finds_its_row(shared: Path, tmp_path: Path) -> None:
+    found = reproduce.reproduce(
+        checkpoint=str(shared / "weights/yolov8n.pt"),
+        dataset=str(shared / "coco"),
+        limit=2,
+        results_dir=str(tmp_path),
+    )
+    assert found.row == "ultralytics-yolov8n"
+    assert found.settings["protocol"] == asdict(PROTOCOLS["ultralytics"])
+    assert str(shared) not in json.dumps(asdict(found)), "a record holds no paths"
