@@ -35,6 +35,7 @@ class Recipe:
     momentum: float
     nesterov: bool
     weight_decay: float  # as applied with gpus * images_per_gpu images a step; not on biases and BatchNorm
+    nominal_batch: int  # images a step; gradients are accumulated up to it on fewer
     clip_norm: float  # greatest global norm of the unscaled gradients
     warmup_epochs: float
     warmup_minimum_iterations: int
@@ -48,6 +49,14 @@ class Recipe:
     ema_ramp_updates: int
     ema_first_update_copies: bool  # update 1 takes the weights as they are
 
+    # Start: the 3x3 convolutions of the head from torch's default, or from a normal law of fan-out.
+    head_initialisation: Literal["default", "kaiming-normal"]
+
+    # Assignment: anchors a box may take, by score ** alpha * IoU ** beta (section 3.1 of arXiv:2108.07755).
+    assigner_topk: int
+    assigner_alpha: float
+    assigner_beta: float
+
     # Loss: weights of the terms, and of all the terms of an auxiliary head where the network has one.
     box_gain: float
     class_gain: float
@@ -59,8 +68,13 @@ class Recipe:
     scale_range: tuple[float, float]  # factor of the affine warp, also in the closing epochs
     translate: float  # greatest shift, as a fraction of image_size; also in the closing epochs
     mixup: float
+    mixup_beta: float  # both parameters of the Beta law of the blend
     copy_paste: float  # share of the mosaic's admissible objects that are pasted, mirrored
+    copy_paste_overlap: float  # admissible: the mirrored box covers less than this share of every other box
     min_area_ratio: float  # boxes must keep more than this share of their area in the affine warp
+    min_box_side: float  # pixels; boxes must be wider and higher than this after the affine warp
+    max_aspect: float  # boxes must be less oblong than this after the affine warp
+    rare_filter: float  # probability of each of blur, median blur, grey and local histogram equalisation
     hsv_gains: tuple[float, float, float]  # greatest relative change of hue, saturation and value
     flip: float  # left to right
     closing_epochs: int
@@ -85,6 +99,7 @@ YOLOV8_N = Recipe(
     nesterov=True,
     # 0.0005 is stated for 64 images a step and scaled by the images: twice that at 128.
     weight_decay=0.001,
+    nominal_batch=64,
     clip_norm=10.0,
     warmup_epochs=3.0,
     warmup_minimum_iterations=1000,
@@ -96,6 +111,11 @@ YOLOV8_N = Recipe(
     ema_decay=0.9999,
     ema_ramp_updates=2000,
     ema_first_update_copies=True,
+    # mmcv initialises its own convolutions, and the head is never reset as backbone and neck are.
+    head_initialisation="kaiming-normal",
+    assigner_topk=10,
+    assigner_alpha=0.5,
+    assigner_beta=6.0,
     box_gain=7.5,
     class_gain=0.5,
     dfl_gain=1.5,
@@ -104,8 +124,13 @@ YOLOV8_N = Recipe(
     scale_range=(0.5, 1.5),
     translate=0.1,
     mixup=0.0,
+    mixup_beta=32.0,
     copy_paste=0.0,
+    copy_paste_overlap=0.3,
     min_area_ratio=0.1,
+    min_box_side=2.0,
+    max_aspect=100.0,
+    rare_filter=0.01,
     hsv_gains=(0.015, 0.7, 0.4),
     flip=0.5,
     closing_epochs=10,
@@ -150,6 +175,7 @@ YOLOV9 = replace(
     warmup_minimum_iterations=100,
     schedule_lag_epochs=0,
     ema_first_update_copies=False,
+    head_initialisation="default",
     scale_range=(0.1, 1.9),
     mixup=0.15,
     copy_paste=0.3,
