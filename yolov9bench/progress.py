@@ -28,7 +28,7 @@ class Meter:
     `total` and `start` count `unit`s; the unit "B" is bytes, shown in MB of 10^6 bytes. `start` is what an
     earlier run has done: it counts as done, but not in the estimate of the rest. Plain lines go to `stream`
     if one is given; otherwise stderr shows a tqdm bar where a person watches (`watched`) and plain lines
-    elsewhere.
+    elsewhere, on stdout in a notebook, which paints stderr as if something were wrong.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._label, self._unit, self._start = total, label, unit, start
-        self._stream = stream or sys.stderr
+        self._stream = stream or (sys.stdout if "ipykernel" in sys.modules else sys.stderr)
         self._clock = clock
         self._done = start
         self._began = self._last_line = clock()

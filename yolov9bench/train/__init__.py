@@ -1,0 +1,1 @@
+"""Training: assignment, loss, optimisation, augmented batches and the loop."""
