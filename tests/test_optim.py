@@ -1,4 +1,4 @@
-"""Parameter groups, schedule and averaged weights against the references' recorded numbers and closed forms."""
+"""Groups, schedule and averaged weights against recorded numbers of the references and closed forms."""
 
 import copy
 import json
@@ -218,14 +218,15 @@ def test_ema_is_the_weighted_sum_of_what_it_saw(recipe: Any, first: int) -> None
     decays[first] = 0.0  # nothing before the first copy counts
     shares = [(1 - decays[place]) * math.prod(decays[place + 1 :]) for place in range(6)]
     assert sum(shares) == close(1)
+    states = [detector.state_dict() for detector in seen]
     for name, average in ema.detector.state_dict().items():
-        values = [detector.state_dict()[name] for detector in seen]
+        values = [state[name] for state in states]
         if name.endswith("num_batches_tracked"):
             assert average == values[first] == first
         else:
             expected = sum(share * value for share, value in zip(shares, values, strict=True))
             assert torch.allclose(average, expected, rtol=TOLERANCE, atol=TOLERANCE), name
-    assert any("running_var" in name for name in ema.detector.state_dict())
+    assert any("running_var" in name for name in states[0])
 
 
 def test_ema_leaves_the_trained_detector_alone_and_is_ready_to_validate() -> None:
@@ -251,5 +252,6 @@ def test_ema_goes_on_where_it_stopped(recipe: Any, tmp_path: Path) -> None:
     resumed = Ema(small(seed=1), recipe)
     resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     resumed.update(shifted(start, by=3))
+    averages = resumed.detector.state_dict()
     for name, average in whole.detector.state_dict().items():
-        assert torch.equal(resumed.detector.state_dict()[name], average), name
+        assert torch.equal(averages[name], average), name

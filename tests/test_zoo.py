@@ -224,6 +224,7 @@ def test_yolov9_and_gelan_recipes() -> None:
         "schedule_lag_epochs": 0,
         "ema_first_update_copies": False,
         "head_initialisation": "default",
+        "validation_interval": 1,
         "closing_epochs": 15,
         "closing_mask_refine": False,
         "closing_min_area_ratio": 0.1,

@@ -1,4 +1,4 @@
-"""The door: `python -m yolov9bench rows | inspect | evaluate | reproduce`."""
+"""The door: `python -m yolov9bench rows | inspect | evaluate | train | reproduce`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     )
 
 
+def train(arguments: argparse.Namespace) -> None:
+    from yolov9bench.reproduce import trained
+
+    given = {name: value for name, value in vars(arguments).items() if name != "command"}
+    print(trained(**given))
+
+
 def reproduce(arguments: argparse.Namespace) -> None:
     from yolov9bench.reproduce import reproduce as reproduced
     from yolov9bench.reproduce import verdict
@@ -79,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     inspected.add_argument("file", type=Path)
     inspected.add_argument("--json", type=Path, metavar="OUT", help="write the answer to a file as well")
     add_evaluate(command(evaluate, "COCO metrics of a checkpoint on a data set"))
+    add_train(command(train, "a row by its own recipe, in a folder that the same command continues"))
     add_reproduce(command(reproduce, "a row from its checkpoint to a verdict, as the notebook does"))
     return top
 
@@ -96,6 +104,23 @@ def add_evaluate(added: argparse.ArgumentParser) -> None:
     added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
     added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
+
+
+def add_train(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--row", required=True, help="a row id")
+    added.add_argument("--dataset", required=True, help="a folder in COCO's format, or demo")
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="last.pt, best.pt, log, settings"
+    )
+    added.add_argument("--epochs", type=int, help="the recipe's if unsaid")
+    added.add_argument("--image-size", type=int, help="pixels; the recipe's if unsaid")
+    added.add_argument("--batch-size", type=int, default=16, help="images of one iteration")
+    added.add_argument("--seed", type=int, default=0)
+    added.add_argument("--max-steps", type=int, help="end after so many steps of the optimiser")
+    added.add_argument("--device", default="auto")
+    added.add_argument("--precision", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
+    added.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint to fine-tune")
+    added.add_argument("--split", default="val2017", help="for validation; training takes its train twin")
 
 
 def add_reproduce(added: argparse.ArgumentParser) -> None:

@@ -25,9 +25,17 @@ class DownloadError(BenchError):
     """A file that could not be fetched, or that is not what was published."""
 
 
+class UnreachableError(DownloadError):
+    """A host that gives no answer at all."""
+
+
 class RecordError(BenchError):
     """A record that cannot be written, read or trusted."""
 
 
 class MetricsError(BenchError):
     """Detections that do not fit their ground truth, or a metric on which two evaluators disagree."""
+
+
+class TrainingError(BenchError):
+    """A run that diverged, does not fit into memory, or does not continue the one in its folder."""

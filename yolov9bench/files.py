@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from yolov9bench.errors import DownloadError, StorageError
+from yolov9bench.errors import DownloadError, StorageError, UnreachableError
 from yolov9bench.progress import Meter, track
 
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
@@ -200,9 +200,8 @@ def _download(url: str, path: Path, size: int | None, label: str) -> None:
             return
         except _Cut as cut:
             if pause is None or (attempt == 0 and isinstance(cut, _Unreachable)):
-                raise DownloadError(
-                    f"{url}: {cut}; check the network and run it again, {_by_hand(path)}."
-                ) from cut
+                failure = UnreachableError if isinstance(cut, _Unreachable) else DownloadError
+                raise failure(f"{url}: {cut}; check the network and run it again, {_by_hand(path)}.") from cut
             logger.warning("%s: %s; next attempt in %g s", url, cut, pause)
             time.sleep(pause)
 

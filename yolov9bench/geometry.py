@@ -56,11 +56,11 @@ def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def ciou(first: Tensor, second: Tensor) -> Tensor:
-    """Complete IoU of boxes [..., 4] with boxes [..., 4], broadcast: overlap, distance and aspect in one.
+    """Complete IoU (arXiv:1911.08287) of boxes [..., 4] and [..., 4], broadcast; above -1.5, at most 1.
 
-    Section 3.3 of arXiv:1911.08287; the weight of the aspect term is a constant to the gradient (its
-    equation 12 says no more than that). 1e-7 where the references of the training loss put it: both heights,
-    the union, the enclosing diagonal and the weight's denominator, but not the widths. From -1.5 to 1.
+    Overlap, less the centres' distance, less a weighted difference in aspect; the weight is a constant to the
+    gradient. 1e-7 stands where both references of the training loss have it: on the heights but not on the
+    widths, on the union, on the enclosing diagonal and in the weight.
     """
     left, top, right, bottom = first.unbind(-1)
     other_left, other_top, other_right, other_bottom = second.unbind(-1)

@@ -117,7 +117,7 @@ def tide_shares(ground_truth: Truth, detections: Rows) -> dict[str, float]:
 
     Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
     object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The
-    effects overlap, so they do not add up to 1 - AP50. Definitions: section 2.2 of TIDE, arXiv:2008.08115.
+    effects overlap, so they do not add up to 1 - AP50. Definitions: TIDE, arXiv:2008.08115.
     """
     evaluator = _evaluated(_plain_truth(ground_truth), _plain_rows(ground_truth, detections))
     rises = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]

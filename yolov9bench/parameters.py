@@ -19,10 +19,12 @@ class Parameters:
 
     family, size, mask_refine, source: the row ("auto" source: official for yolov9 and gelan, mmyolo for
     yolov8). checkpoint: "auto" or "download" for the row's published file, "train", or a path. dataset:
-    "auto" or "coco" for COCO 2017, "demo", or a folder in COCO's format. protocol: "auto" for the
-    checkpoint's own, or a name. image_size: pixels, None for the protocol's. limit: first images only, None
-    for all. judge: pycocotools computes the metrics too. data_dir, results_dir: "auto" for data/ and results/
-    at the root of the project. Relative paths hang on the working directory.
+    "auto" or "coco" for COCO 2017, "demo", or a folder in COCO's format; where nothing can be fetched, "auto"
+    of both becomes training on the demo set. protocol: "auto" for the checkpoint's own, or a name.
+    image_size: pixels, None for the protocol's or the training's. limit: first images only, None for all.
+    epochs: of a training, None for the recipe's. judge: pycocotools computes the metrics too. data_dir,
+    results_dir: "auto" for data/ and results/ at the root of the project. Relative paths hang on the working
+    directory.
     """
 
     family: str = "yolov9"
@@ -38,6 +40,7 @@ class Parameters:
     limit: int | None = None
     device: str = "auto"
     seed: int = 0
+    epochs: int | None = None
     judge: bool = True
     skip_corrupt: bool = False
     data_dir: str = "auto"
@@ -50,7 +53,7 @@ class Parameters:
             if type(value) not in accepted:
                 wanted = " or ".join("None" if each is type(None) else each.__name__ for each in accepted)
                 raise SettingsError(f"{name} is {value!r}, a {type(value).__name__}: give {wanted}")
-        for name in ("batch_size", "limit"):
+        for name in ("batch_size", "limit", "epochs"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}: give 1 or more")

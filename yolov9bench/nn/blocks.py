@@ -1,6 +1,6 @@
 """The building blocks of YOLOv8 and YOLOv9: convolutions, aggregation, downsampling, pooling.
 
-Wiring and names follow section 4.2 of arXiv:2402.13616; every block maps [B, C, H, W] to [B, C', H', W'].
+Names follow arXiv:2402.13616; every block maps [B, C, H, W] to [B, C', H', W'].
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class DetectionHead(nn.Module):
         return first, second, third
 
     def set_biases(self, image_size: int = 640) -> None:
-        """Start from equal bins and from 5 objects an image (the prior of arXiv:1708.02002, section 3.3)."""
+        """Start from equal bins and from 5 objects an image (the prior of arXiv:1708.02002)."""
         for box, score, stride in zip(self.boxes, self.classes, STRIDES, strict=True):
             box_bias, class_bias = last_bias(box), last_bias(score)
             with torch.no_grad():

@@ -12,16 +12,21 @@ from yolov9bench.nn.head import BINS, STRIDES, Levels
 def decode(levels: Levels) -> tuple[Tensor, Tensor]:
     """Boxes [B, A, 4] in input pixels (xyxy, not clipped) and sigmoid scores [B, A, C], at least float32.
 
-    A cell's distance to each side is the mean of the softmax over 16 bins (arXiv:2006.04388, section 3.2), in
+    A cell's distance to each side is the mean of the softmax over 16 bins (arXiv:2006.04388), in
     cells; levels follow one another, each row by row.
     """
     dtype = torch.promote_types(levels[0].box_logits.dtype, torch.float32)
     logits = torch.cat([level.box_logits.flatten(2) for level in levels], dim=2).to(dtype)  # [B, 64, A]
     distances = expected_distances(logits.reshape(len(logits), 4, BINS, -1).permute(0, 3, 1, 2))
-    shapes = [(level.box_logits.shape[2], level.box_logits.shape[3]) for level in levels]
-    points, strides = grid_points(shapes, STRIDES, like=logits)
+    points, strides = cells(levels, like=logits)
     scores = torch.cat([level.class_logits.flatten(2) for level in levels], dim=2).to(dtype).sigmoid()
     return distances_to_boxes(points, distances) * strides, scores.transpose(1, 2)
+
+
+def cells(levels: Levels, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres [A, 2] of a head's cells, in cells, and strides [A, 1]; `like` gives dtype and device."""
+    shapes = [(level.box_logits.shape[2], level.box_logits.shape[3]) for level in levels]
+    return grid_points(shapes, STRIDES, like)
 
 
 def expected_distances(logits: Tensor) -> Tensor:

@@ -110,8 +110,17 @@ def inspect(path: str | Path) -> dict[str, Any]:
     }
 
 
-def save(path: Path, detector: Detector, names: Mapping[int, str] | None, row: str | None = None) -> None:
-    """Write our own format, atomically: tensors and plain metadata, readable with `weights_only=True`."""
+def save(
+    path: Path,
+    detector: Detector,
+    names: Mapping[int, str] | None,
+    row: str | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write our own format, atomically: tensors and plain metadata, readable with `weights_only=True`.
+
+    `training` is what a run needs to go on; `load` passes it over.
+    """
     contents = {
         "format": "yolov9bench",
         "version": 1,
@@ -120,6 +129,7 @@ def save(path: Path, detector: Detector, names: Mapping[int, str] | None, row: s
         "row": row,
         "fused": detector.fused,
         "state_dict": detector.state_dict(),
+        **({} if training is None else {"training": dict(training)}),
     }
     with atomic_path(path) as temporary:
         torch.save(contents, temporary)

@@ -22,6 +22,7 @@ class Recipe:
 
     # Where it runs.
     epochs: int
+    validation_interval: int  # epochs from one validation to the next; the closing epochs all have one
     gpus: int
     images_per_gpu: int
     image_size: int  # pixels, square
@@ -52,7 +53,7 @@ class Recipe:
     # Start: the 3x3 convolutions of the head from torch's default, or from a normal law of fan-out.
     head_initialisation: Literal["default", "kaiming-normal"]
 
-    # Assignment: anchors a box may take, by score ** alpha * IoU ** beta (section 3.1 of arXiv:2108.07755).
+    # Assignment: anchors a box may take, by score ** alpha * IoU ** beta (TOOD, arXiv:2108.07755).
     assigner_topk: int
     assigner_alpha: float
     assigner_beta: float
@@ -86,6 +87,7 @@ class Recipe:
 YOLOV8_N = Recipe(
     name="yolov8-n",
     epochs=500,
+    validation_interval=10,
     gpus=8,
     images_per_gpu=16,
     image_size=640,
@@ -171,6 +173,7 @@ YOLOV8_MASK_REFINE = tuple(
 YOLOV9 = replace(
     YOLOV8_N,
     name="yolov9",
+    validation_interval=1,
     mask_refine=True,
     warmup_minimum_iterations=100,
     schedule_lag_epochs=0,
@@ -185,6 +188,27 @@ YOLOV9 = replace(
 )
 GELAN = replace(YOLOV9, name="gelan", gpus=4, images_per_gpu=32)
 
+# For the embedded demo set on a small machine: few, small pictures, so everything that takes time to settle
+# (warm-up, averaging) is short, and no step waits for more pictures.
+DEMO = replace(
+    YOLOV9,
+    name="demo",
+    epochs=36,
+    validation_interval=6,
+    gpus=1,
+    images_per_gpu=16,
+    image_size=128,
+    syncbn=False,
+    amp=False,
+    weight_decay=0.0005,
+    nominal_batch=16,
+    warmup_minimum_iterations=50,
+    ema_ramp_updates=100,
+    scale_range=(0.5, 1.5),
+    mixup=0.0,
+    closing_epochs=6,
+)
+
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*YOLOV8_PLAIN, *YOLOV8_MASK_REFINE, YOLOV9, GELAN)
+    recipe.name: recipe for recipe in (*YOLOV8_PLAIN, *YOLOV8_MASK_REFINE, YOLOV9, GELAN, DEMO)
 }

@@ -60,7 +60,7 @@ class Spec:
     `stages` have strides 4, 8, 16 and 32 behind a stem of stride 2; the first halves by a convolution, the
     others and the pyramid by `down`. `top_down` builds P4 and P3, `bottom_up` P4 and P5. `reversible` puts a
     second backbone, fed by the first at every level, in front of the pyramid. `aux` is the branch that
-    exists in training only (programmable gradient information, section 4.1 of arXiv:2402.13616): a second
+    exists in training only (programmable gradient information, arXiv:2402.13616): a second
     top-down pyramid on the first backbone, or a reversible backbone fed at strides 8 to 32.
     """
 

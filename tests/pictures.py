@@ -1,0 +1,64 @@
+"""Pictures with objects, for tests of augmentation: those of the goldens, and painted blobs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov9bench.data.augment import Sample
+from yolov9bench.data.polygons import Polygon
+from yolov9bench.images import Pixels
+
+Recorded = Mapping[str, NDArray[Any]]
+
+
+def load(shared: Path, name: str) -> Recorded:
+    with np.load(shared / f"facts/mmyolo/goldens/{name}.npz") as golden:
+        return dict(golden)
+
+
+def corners(numbers: NDArray[Any]) -> Polygon:
+    return numbers.reshape(-1, 2).astype(np.float32)
+
+
+def refine_sample(golden: Recorded) -> Sample:
+    """The reference's four objects; the second has two polygons, of which this sample takes the first."""
+    polygons = tuple(corners(golden[f"poly{number}_0"]) for number in range(4))
+    return Sample(golden["img"], golden["boxes"], golden["labels"], polygons)
+
+
+def outlines(sample: Sample) -> list[Polygon]:
+    return [polygon for polygon in sample.polygons if polygon is not None]
+
+
+def painted(generator: np.random.Generator, shape: tuple[int, int], count: int = 3) -> Sample:
+    """Ellipses side by side on black, each label in a colour channel of its own."""
+    pixels = np.zeros((*shape, 3), np.uint8)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    boxes, polygons = [], []
+    for label in range(count):
+        part = shape[1] / count
+        radii = generator.uniform(0.2, 0.45, 2) * (part, shape[0])
+        centre = (part * (label + 0.5), shape[0] * generator.uniform(0.45, 0.55))
+        inside = ((columns - centre[0]) / radii[0]) ** 2 + ((rows - centre[1]) / radii[1]) ** 2 <= 1
+        pixels[inside, label] = 255
+        angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+        outline = centre + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        boxes.append([*outline.min(axis=0), *outline.max(axis=0)])
+        polygons.append(outline.astype(np.float32))
+    return Sample(pixels, np.array(boxes, np.float32).reshape(-1, 4), np.arange(count), tuple(polygons))
+
+
+def seen(pixels: Pixels, label: int) -> NDArray[np.int64] | None:
+    """The box of the pixels that are at least half in the label's colour, None if there is none."""
+    rows, columns = np.nonzero(pixels[..., label] >= 128)  # more than the grey of a border
+    if not len(rows):
+        return None
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def assert_agrees(sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
+    assert sample.labels.tolist() == labels.tolist()
+    np.testing.assert_allclose(sample.boxes, boxes.reshape(-1, 4), atol=0.01)

@@ -1,0 +1,411 @@
+"""The demo set against what was painted, pycocotools, closed forms, and guesses that ignore the pixels."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.path import Path as Curve
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from yolov9bench.data import shapes
+from yolov9bench.data.coco import CocoDataset, read_coco
+from yolov9bench.data.demo import SPLITS, demo_hash, demo_picture, make_demo, outlines, picture_annotations
+from yolov9bench.data.shapes import NAMES, Dice, Mask, Picture
+from yolov9bench.errors import DatasetError, SettingsError, StorageError
+from yolov9bench.images import Pixels, read_image
+from yolov9bench.metrics import coco_metrics
+
+# Of the default set; when it changes, DEMO_VERSION has to.
+DEFAULT_HASH = "c5da06ee56b28f69d6a0f2a0c33fa8b65b3bbebb92ddb02ab8dd7f54fbf69b32"
+
+Boxes = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default set."""
+    return make_demo(tmp_path_factory.mktemp("demo") / "set")
+
+
+@pytest.fixture(scope="module")
+def splits(folder: Path) -> dict[str, CocoDataset]:
+    return {split: read_coco(folder, split) for split in SPLITS}
+
+
+def by_image(dataset: CocoDataset, crowds: bool = False) -> dict[int, list[dict[str, Any]]]:
+    """The annotations of each image, also where there are none, of objects or of crowds."""
+    found: dict[int, list[dict[str, Any]]] = {image.id: [] for image in dataset.images}
+    for entry in dataset.annotations:
+        if entry["iscrowd"] == crowds:
+            found[entry["image_id"]].append(entry)
+    return found
+
+
+def test_pixels_and_annotations_are_the_same_on_every_machine(folder: Path) -> None:
+    assert demo_hash(folder) == DEFAULT_HASH
+
+
+def test_hash_sees_one_pixel_and_one_box(tmp_path: Path) -> None:
+    root = make_demo(tmp_path / "demo", train=3, val=3)
+    hashes = {demo_hash(root)}
+    picture = root / "val" / "000003.png"
+    pixels = read_image(picture)
+    pixels[5, 5, 0] ^= 1
+    picture.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    hashes.add(demo_hash(root))
+    file = root / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    file.write_text(json.dumps(content))
+    hashes.add(demo_hash(root))
+    assert len(hashes) == 3
+
+
+def test_a_picture_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: Path) -> None:
+    few = make_demo(tmp_path / "demo", train=5, val=4)
+    for split, count in (("train", 5), ("val", 4)):
+        for name in (f"{number:06d}.png" for number in range(1, count + 1)):
+            assert np.array_equal(read_image(few / split / name), read_image(folder / split / name))
+    whole, part = read_coco(folder, "val").annotations, read_coco(few, "val").annotations
+    assert part == whole[: len(part)] and part
+
+
+def test_no_picture_comes_twice_and_seeds_differ(folder: Path) -> None:
+    pictures = [read_image(path).tobytes() for path in sorted(folder.glob("*/*.png"))]
+    assert len(set(pictures)) == len(pictures) == 500
+    other = demo_picture(seed=1, split="val", index=0, image_size=128)
+    assert not np.array_equal(other.pixels, read_image(folder / "val" / "000001.png"))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_split_has_what_makes_detection_hard(splits: dict[str, CocoDataset], split: str) -> None:
+    dataset = splits[split]
+    objects, crowds = by_image(dataset), by_image(dataset, crowds=True)
+    counts = Counter(len(entries) for entries in objects.values())
+    assert set(counts) == set(range(9))  # none to eight objects, and pictures with nothing at all
+    assert sum(not objects[number] and not crowds[number] for number in objects) >= len(objects) // 20
+    assert sum(len(entries) for entries in crowds.values()) >= len(objects) // 20
+    assert dataset.names == NAMES and len(NAMES) == 6
+    labels = Counter(entry["category_id"] for entries in objects.values() for entry in entries)
+    total = labels.total()
+    assert all(0.1 * total < labels[number] < 0.25 * total for number, _ in dataset.categories)
+    sides = [max(entry["bbox"][2:]) for entries in objects.values() for entry in entries]
+    assert min(sides) in (8, 9) and 56 <= max(sides) <= 64
+    assert np.percentile(sides, 25) < 20 and np.percentile(sides, 75) > 30
+
+
+def test_pictures_have_odd_shapes(splits: dict[str, CocoDataset]) -> None:
+    images = [image for dataset in splits.values() for image in dataset.images]
+    assert {max(image.width, image.height) for image in images} == {128}
+    ratios = [image.width / image.height for image in images]
+    assert min(ratios) < 0.45 and max(ratios) > 2.2
+    assert 0.4 < np.mean([ratio > 1 for ratio in ratios]) < 0.6
+    assert len({min(image.width, image.height) for image in images}) > 30
+
+
+def recorded_strokes(monkeypatch: pytest.MonkeyPatch, index: int) -> tuple[Picture, list[Mask]]:
+    """A picture, and for every figure painted the pixels that changed just then."""
+    strokes: list[Mask] = []
+    colour = shapes._colour
+
+    def recording(dice: Dice, pixels: Pixels, mask: Mask) -> None:
+        before = pixels.copy()
+        colour(dice, pixels, mask)
+        strokes.append((pixels != before).any(axis=2))
+
+    monkeypatch.setattr(shapes, "_colour", recording)
+    return demo_picture(0, "val", index, 128), strokes
+
+
+@pytest.mark.parametrize("index", [number for number in range(40) if number % 16 not in (1, 2)])
+def test_boxes_and_polygons_are_what_was_painted_and_is_seen(
+    monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    """To a pixel, which by chance may be painted in the very colour that it had."""
+    picture, strokes = recorded_strokes(monkeypatch, index)
+    entries = picture_annotations(picture)
+    assert len(entries) == len(strokes) > 0
+    later = np.zeros(picture.owners.shape, bool)
+    for entry, stroke in zip(reversed(entries), reversed(strokes), strict=True):
+        seen = stroke & ~later
+        later |= stroke
+        rows, columns = np.nonzero(seen)
+        painted = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        x, y, width, height = entry["bbox"]
+        assert np.abs(np.subtract(painted, (x, y, x + width, y + height))).max() <= 1
+        points = np.concatenate([np.reshape(part, (-1, 2)) for part in entry["segmentation"]])
+        assert (*points.min(axis=0), *points.max(axis=0)) == (x, y, x + width, y + height)
+        assert entry["area"] == pytest.approx(int(seen.sum()), rel=0.01, abs=1)
+
+
+def inside(polygons: list[list[int]], shape: tuple[int, ...]) -> Mask:
+    """The pixels whose centres lie in one of the polygons."""
+    height, width = shape
+    centres = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 2)
+    hits = [Curve(np.reshape(part, (-1, 2))).contains_points(centres) for part in polygons]
+    return np.asarray(np.any(hits, axis=0)).reshape(height, width)
+
+
+def without_holes(mask: Mask) -> Mask:
+    """A mask and all that cannot be reached from the border without crossing it."""
+    _, parts = cv2.connectedComponents(
+        np.pad(~mask, 1, constant_values=True).astype(np.uint8), connectivity=8
+    )
+    return np.asarray(parts != parts[0, 0])[1:-1, 1:-1]
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_polygons_hold_the_very_pixels_but_for_holes(index: int) -> None:
+    picture = demo_picture(0, "train", index, 128)
+    for number, entry in enumerate(picture_annotations(picture)):
+        if not entry["iscrowd"]:
+            expected = without_holes(picture.owners == number)
+            assert np.array_equal(inside(entry["segmentation"], picture.owners.shape), expected)
+
+
+def test_outlines_by_hand() -> None:
+    mask = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]], bool)
+    assert outlines(mask) == [
+        [0, 0, 2, 0, 2, 1, 1, 1, 1, 2, 0, 2],
+        [3, 1, 4, 1, 4, 2, 3, 2],
+        [4, 2, 5, 2, 5, 3, 4, 3],
+    ]
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert outlines(ring) == [[0, 0, 3, 0, 3, 3, 0, 3]]
+    assert outlines(np.zeros((3, 3), bool)) == []
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_crowds_are_read_by_pycocotools(splits: dict[str, CocoDataset]) -> None:
+    for split, dataset in splits.items():
+        for entries in by_image(dataset, crowds=True).values():
+            for entry in entries:
+                runs = entry["segmentation"]
+                packed = coco_mask.frPyObjects(runs, *runs["size"])
+                picture = demo_picture(0, split, entry["image_id"] - 1, 128)
+                assert np.array_equal(coco_mask.decode(packed) == 1, picture.owners == 0)
+                assert coco_mask.area(packed) == entry["area"]
+                assert coco_mask.toBbox(packed).tolist() == entry["bbox"]
+
+
+def test_objects_hide_one_another_but_not_too_much() -> None:
+    shares = []
+    for index in range(100):
+        picture = demo_picture(0, "train", index, 128)
+        seen = [(picture.owners == number).sum() for number in range(len(picture.figures))]
+        shares += [
+            count / figure.area
+            for count, figure in zip(seen, picture.figures, strict=True)
+            if not figure.crowd
+        ]
+    assert min(shares) >= 0.6
+    assert 0.3 < np.mean(np.array(shares) < 0.99) < 0.7
+
+
+@pytest.mark.parametrize("turn", [-40, 0, 25])
+@pytest.mark.parametrize(
+    ("name", "area"),
+    [
+        ("disc", math.pi),
+        ("square", 1.6**2),
+        ("triangle", 1.5 * 6 / 7),
+        ("star", 5 * math.sin(math.pi / 5) * math.sin(math.pi / 10) / math.sin(3 * math.pi / 10)),
+        ("ring", math.pi * 2 / 3),
+        ("cross", 4 * 0.6 - 0.36),
+    ],
+)
+def test_shapes_have_their_areas_at_any_angle(name: str, area: float, turn: int) -> None:
+    """Closed forms for a circle of radius 1; here it is 30 pixels, and squeezed to 9/12."""
+    pose = shapes.Pose(100, 100, 60, 128 * turn, 4096 - turn**2, 4096 + turn**2, squeeze=9)
+    mask, painted = shapes._painted(NAMES.index(name), pose, height=100, width=100)
+    assert painted == mask.sum() == pytest.approx(area * 30**2 * 9 / 12, rel=0.03)
+
+
+def test_shapes_beyond_the_border_keep_their_area() -> None:
+    whole = shapes.Pose(100, 100, 40, 0, 4096, 4096, squeeze=12)
+    half = shapes.Pose(0, 100, 40, 0, 4096, 4096, squeeze=12)
+    (_, expected), (mask, area) = (shapes._painted(0, pose, 100, 100) for pose in (whole, half))
+    assert area == expected == 2 * mask.sum()
+
+
+def test_dice_are_even() -> None:
+    counts = Counter(Dice(3, 1).numbers(-2, 3, 60, 100).ravel().tolist())
+    assert set(counts) == {-2, -1, 0, 1, 2, 3}
+    assert all(900 < count < 1100 for count in counts.values())
+
+
+def mean_colours(dataset: CocoDataset) -> tuple[Boxes, NDArray[np.int64]]:
+    """The mean colour of every object within its outlines [n, 3], and its category [n]."""
+    colours, categories = [], []
+    objects = by_image(dataset)
+    for image in dataset.images:
+        pixels = read_image(dataset.image_path(image))
+        for entry in objects[image.id]:
+            stencil = np.zeros(pixels.shape[:2], np.uint8)
+            cv2.fillPoly(stencil, [np.reshape(part, (-1, 2)) for part in entry["segmentation"]], 1)
+            colours.append(pixels[stencil == 1].mean(axis=0))
+            categories.append(entry["category_id"])
+    return np.array(colours), np.array(categories)
+
+
+def test_colour_does_not_tell_the_class(splits: dict[str, CocoDataset]) -> None:
+    """The seven objects nearest in colour guess a class about as well as chance, which is right in 1/6."""
+    known, classes = mean_colours(splits["train"])
+    asked, truth = mean_colours(splits["val"])
+    nearest = np.argsort(np.linalg.norm(asked[:, None] - known, axis=2), axis=1)[:, :7]
+    guesses = [Counter(row).most_common(1)[0][0] for row in classes[nearest].tolist()]
+    assert np.mean(np.array(guesses) == truth) < 0.24
+
+
+def corners(entry: dict[str, Any]) -> list[float]:
+    x, y, width, height = entry["bbox"]
+    return [x, y, x + width, y + height]
+
+
+def grid_of_boxes(places: int, sides: tuple[int, ...], width: int, height: int) -> Boxes:
+    """Squares [n, 4] of some sizes around the points of a grid over a picture, cut off at its border."""
+    steps = (np.arange(places) + 0.5) / places
+    centres = np.stack(np.meshgrid(steps * width, steps * height), axis=-1).reshape(-1, 1, 2)
+    half = np.array(sides).reshape(1, -1, 1) / 2
+    boxes = np.concatenate([centres - half, centres + half], axis=2).reshape(-1, 4)
+    return np.asarray(np.clip(boxes, 0, [width, height, width, height]))
+
+
+def overlaps(boxes: Boxes, others: Boxes) -> Boxes:
+    """IoU [n, m]."""
+    low, high = (
+        pick(boxes[:, None, part], others[None, :, part])
+        for pick, part in ((np.maximum, slice(0, 2)), (np.minimum, slice(2, 4)))
+    )
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas, other_areas = ((group[:, 2:] - group[:, :2]).prod(axis=1) for group in (boxes, others))
+    return np.asarray(shared / (areas[:, None] + other_areas[None] - shared))
+
+
+def blind_guesses(
+    splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    """The same boxes of every class on each picture, scored by how often they meet one in training."""
+    hits = np.zeros((len(NAMES), places**2 * len(sides)))
+    objects = by_image(splits["train"])
+    for image in splits["train"].images:
+        boxes = grid_of_boxes(places, sides, image.width, image.height)
+        for entry in objects[image.id]:
+            hits[entry["category_id"] - 1] += overlaps(boxes, np.array([corners(entry)]))[:, 0] > 0.5
+    rows = []
+    for image in splits["val"].images:
+        boxes = grid_of_boxes(places, sides, image.width, image.height)
+        for label, place in np.argwhere(hits):
+            x, y, right, bottom = boxes[place].tolist()
+            score = hits[label, place] / len(objects)
+            box = [x, y, right - x, bottom - y]
+            rows.append({"image_id": image.id, "category_id": int(label) + 1, "bbox": box, "score": score})
+    return rows
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("sides", [(26,), (40,), (56,), (16, 28, 44)])
+def test_guesses_that_ignore_the_pixels_score_next_to_nothing(
+    splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]
+) -> None:
+    guesses = blind_guesses(splits, places, sides)
+    assert guesses
+    assert 0 <= coco_metrics(splits["val"].ground_truth(), guesses)["AP"] < 0.02
+
+
+def test_a_whole_set_is_kept_and_its_empty_folder_filled(tmp_path: Path) -> None:
+    root = tmp_path / "demo"
+    root.mkdir()
+    assert make_demo(root, train=3, val=3) == root
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert len(times) == 3 + 6 + 2
+    assert make_demo(root, train=3, val=3) == root
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == times
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def spoil_a_picture(root: Path) -> None:
+    (root / "train" / "000002.png").unlink()
+
+
+def spoil_the_boxes(root: Path) -> None:
+    (root / "annotations" / "instances_val.json").write_text("[]")
+
+
+@pytest.mark.parametrize("spoil", [spoil_a_picture, spoil_the_boxes])
+def test_a_set_with_a_gap_is_refused(tmp_path: Path, spoil: Any) -> None:
+    root = make_demo(tmp_path / "demo", train=3, val=3)
+    spoil(root)
+    with pytest.raises(DatasetError, match="does not hold the whole demo set"):
+        make_demo(root, train=3, val=3)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"train": 4}, {"val": 4}, {"image_size": 96}])
+def test_another_set_in_the_folder_is_refused(tmp_path: Path, other: dict[str, int]) -> None:
+    root = make_demo(tmp_path / "demo", train=3, val=3)
+    before = demo_hash(root)
+    with pytest.raises(DatasetError, match="move it away or name another folder"):
+        make_demo(root, **({"train": 3, "val": 3} | other))
+    assert demo_hash(root) == before
+
+
+def test_foreign_folders_and_files_are_left_alone(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    file.write_text("dear")
+    for place in (folder, file):
+        with pytest.raises(DatasetError, match=f"{place.name} does not hold"):
+            make_demo(place, train=3, val=3)
+    assert (folder / "letter.txt").read_text() == file.read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(OSError(28, "No space"), StorageError), (KeyboardInterrupt,) * 2]
+)
+def test_an_interrupted_run_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Any, seen: type[BaseException]
+) -> None:
+    calls: defaultdict[str, int] = defaultdict(int)
+    encode = cv2.imencode
+
+    def failing(*arguments: Any) -> Any:
+        calls["imencode"] += 1
+        if calls["imencode"] == 5:
+            raise error
+        return encode(*arguments)
+
+    monkeypatch.setattr(cv2, "imencode", failing)
+    with pytest.raises(seen):
+        make_demo(tmp_path / "demo", train=3, val=3)
+    assert calls["imencode"] == 5 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "named"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"train": 2}, "train is 2"),
+        ({"val": 0}, "val is 0"),
+        ({"image_size": 95}, "95"),
+    ],
+)
+def test_numbers_that_are_too_small_are_refused(tmp_path: Path, numbers: dict[str, int], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        make_demo(tmp_path / "demo", **numbers)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_sizes_keep_their_objects(tmp_path: Path) -> None:
+    dataset = read_coco(make_demo(tmp_path / "demo", train=3, val=8, image_size=321), "val")
+    assert all(max(image.width, image.height) == 321 for image in dataset.images)
+    assert all(
+        8 <= max(entry["bbox"][2:]) <= 64 for entries in by_image(dataset).values() for entry in entries
+    )

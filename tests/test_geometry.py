@@ -1,0 +1,62 @@
+"""Boxes and grid points, by hand and against a plain computation of each cell."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from yolov9bench.geometry import (
+    boxes_to_distances,
+    cxcywh_to_xyxy,
+    distances_to_boxes,
+    grid_points,
+    xyxy_to_cxcywh,
+)
+
+
+def random_boxes(*shape: int, seed: int = 0) -> Tensor:
+    """Boxes [..., 4] of positive size, some of them overlapping."""
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.rand(*shape, 2, dtype=torch.float64, generator=generator) * 60
+    return torch.cat(
+        [low, low + 1 + torch.rand(*shape, 2, dtype=torch.float64, generator=generator) * 60], -1
+    )
+
+
+def test_centre_and_size_by_hand() -> None:
+    corners = torch.tensor([[10.0, 20.0, 40.0, 60.0], [-5.0, -5.0, 5.0, 5.0]])
+    centres = torch.tensor([[25.0, 40.0, 30.0, 40.0], [0.0, 0.0, 10.0, 10.0]])
+    assert torch.equal(xyxy_to_cxcywh(corners), centres)
+    assert torch.equal(cxcywh_to_xyxy(centres), corners)
+
+
+@pytest.mark.parametrize("shape", [(0,), (7,), (2, 3)])
+def test_there_and_back(shape: tuple[int, ...]) -> None:
+    boxes = random_boxes(*shape)
+    assert torch.allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes, rtol=1e-14)
+
+
+def test_points_are_the_middles_of_cells_row_by_row() -> None:
+    points, strides = grid_points([(2, 3), (1, 2)], [8, 16], like=torch.zeros((), dtype=torch.float64))
+    expected = [(x + 0.5, y + 0.5) for y, x in product(range(2), range(3))]
+    expected += [(0.5, 0.5), (1.5, 0.5)]
+    assert points.tolist() == [list(point) for point in expected]
+    assert strides.tolist() == [[8.0]] * 6 + [[16.0]] * 2
+    assert points.dtype == strides.dtype == torch.float64
+
+
+def test_levels_and_strides_must_agree() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        grid_points([(2, 3), (1, 2)], [8], like=torch.zeros(()))
+
+
+def test_distances_reach_from_a_point_to_its_box() -> None:
+    points = torch.tensor([[2.5, 3.5], [0.5, 0.5]])
+    distances = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.5, 0.0, 0.0, -0.25]])
+    boxes = torch.tensor([[1.5, 1.5, 5.5, 7.5], [0.0, 0.5, 0.5, 0.25]])
+    assert torch.equal(distances_to_boxes(points, distances), boxes)
+    assert torch.equal(boxes_to_distances(points, boxes), distances)
+    together = distances_to_boxes(points, torch.stack([distances, 2 * distances]))
+    assert together.shape == (2, 2, 4)
+    assert torch.equal(together[0], boxes)

@@ -1,0 +1,176 @@
+"""Mosaic, copy-paste and mixup: recorded output of the reference, painted blobs, arithmetic by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+from pictures import assert_agrees, corners, load, outlines, painted, refine_sample, seen
+
+from yolov9bench.data.augment import (
+    RareFilters,
+    Sample,
+    apply_affine,
+    apply_flip,
+    apply_hsv,
+    apply_rare_filters,
+    draw_affine,
+    letterboxed,
+)
+from yolov9bench.data.mosaic import (
+    CopyPaste,
+    MixUp,
+    Mosaic,
+    apply_copy_paste,
+    apply_mixup,
+    apply_mosaic,
+    covered_share,
+    draw_copy_paste,
+    draw_mixup,
+    draw_mosaic,
+    tile,
+)
+from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
+
+
+def test_mosaic_agrees_with_the_reference(shared: Path) -> None:
+    golden = load(shared, "mosaic")
+    pictures = [
+        Sample(
+            golden[f"in{number}"],
+            golden[f"in{number}_boxes"],
+            np.array([number, 10 + number]),
+            tuple(corners(golden[f"in{number}_poly{one}"]) for one in (0, 1)),
+        )
+        for number in range(4)
+    ]
+    for seed in range(3):
+        x, y = golden[f"s{seed}_center"].tolist()
+        sample = apply_mosaic([tile(picture, 160) for picture in pictures], Mosaic((1, 2, 3), (x, y), 160))
+        assert np.array_equal(sample.pixels, golden[f"s{seed}_img"])
+        assert_agrees(sample, golden[f"s{seed}_boxes"], golden[f"s{seed}_labels"])
+        extents = [[*outline.min(axis=0), *outline.max(axis=0)] for outline in outlines(sample)]
+        np.testing.assert_allclose(extents, golden[f"s{seed}_polyboxes"], atol=0.01)
+
+
+@pytest.mark.parametrize("painted_tile", range(4))
+@pytest.mark.parametrize("seed", range(5))
+def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: int) -> None:
+    generator = default_rng(seed)
+    parts = []
+    for number in range(4):
+        height, width = generator.integers(80, 240, 2).tolist()
+        part = painted(generator, (height, width), count=3 if number == painted_tile else 0)
+        parts.append(tile(part, 160))
+    recipe = replace(YOLOV8_N, image_size=160)
+    mosaic = draw_mosaic(generator, 9, recipe)
+    assert all(80 <= place < 240 for place in mosaic.centre)
+    assert all(0 <= other < 9 for other in mosaic.others)
+    whole = apply_mosaic(parts, mosaic)
+    for sample in (whole, apply_flip(whole, True), apply_flip(apply_flip(whole, True), True)):
+        assert sample.shape == (320, 320)
+        for label, box, outline in zip(sample.labels, sample.boxes, outlines(sample), strict=True):
+            visible = seen(sample.pixels, label)
+            assert np.allclose(box, [*outline.min(axis=0), *outline.max(axis=0)], atol=1)
+            if visible is not None:
+                assert (box[:2] <= visible[:2] + 2).all() and (box[2:] >= visible[2:] - 2).all()
+                is_whole = (box > 0).all() and (box < 320).all()
+                assert not is_whole or (np.abs(box - visible) <= 2).all(), (label, box, visible)
+    twice = apply_flip(apply_flip(whole, True), True)
+    assert np.array_equal(twice.pixels, whole.pixels) and apply_flip(whole, False) is whole
+
+
+def test_a_tile_fills_its_long_side_and_no_more() -> None:
+    sample = Sample(
+        np.zeros((30, 61, 3), np.uint8), np.array([[0, 0, 61, 30]], np.float32), np.arange(1), (None,)
+    )
+    assert tile(sample, 160).shape == (78, 160)  # 30 * 160 / 61 = 78.7
+    np.testing.assert_allclose(tile(sample, 160).boxes, [[0, 0, 160, 30 * 160 / 61]], rtol=1e-6)
+
+
+def test_copy_paste_agrees_with_the_reference(shared: Path) -> None:
+    golden = load(shared, "copypaste")
+    sample = replace(refine_sample(load(shared, "mask_refine_affine")), pixels=golden["img"])
+    share = covered_share(apply_flip(sample, True).boxes, sample.boxes)
+    np.testing.assert_allclose(share, golden["ioa"], atol=1e-5)
+    for seed in range(4):
+        pasted = golden[f"seed{seed}_labels"][-1]
+        chosen = CopyPaste((sample.labels.tolist().index(pasted),))
+        result = apply_copy_paste(sample, chosen)
+        assert np.array_equal(result.pixels, golden[f"seed{seed}_img"])
+        assert_agrees(result, golden[f"seed{seed}_boxes"], golden[f"seed{seed}_labels"])
+    half = replace(YOLOV9, copy_paste=0.5)
+    drawn = {draw_copy_paste(default_rng(seed), sample, half).chosen for seed in range(20)}
+    assert drawn == {(0,), (2,)}  # of two admissible objects one
+
+
+def test_copy_paste_adds_painted_objects_at_the_mirrored_place() -> None:
+    sample = painted(default_rng(3), (120, 200))
+    left = Sample(  # the right half free, so that everything in the left one may be pasted
+        np.ascontiguousarray(np.pad(sample.pixels, ((0, 0), (0, 200), (0, 0)))),
+        sample.boxes,
+        sample.labels,
+        (None, *sample.polygons[1:]),
+    )
+    assert set(draw_copy_paste(default_rng(0), left, replace(YOLOV9, copy_paste=1.0)).chosen) == {1, 2}
+    drawn = draw_copy_paste(default_rng(0), left, replace(YOLOV9, copy_paste=0.5))
+    assert drawn.chosen in {(1,), (2,)}  # one of the two with a polygon
+    result = apply_copy_paste(left, drawn)
+    assert result.labels.tolist() == [0, 1, 2, *drawn.chosen]
+    for label in range(3):
+        visible = seen(result.pixels[:, 200:], label)
+        assert (visible is not None) == (label in drawn.chosen)
+        if visible is not None:
+            assert np.abs(result.boxes[3] - (200, 0, 200, 0) - visible).max() <= 2
+    assert np.array_equal(result.pixels[:, :200], left.pixels[:, :200])
+    assert draw_copy_paste(default_rng(0), left, YOLOV8_N).chosen == ()
+
+
+def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
+    one, other = painted(default_rng(0), (40, 60)), painted(default_rng(1), (40, 60), count=2)
+    blend = apply_mixup(one, other, MixUp(other=5, share=0.25))
+    expected = np.floor(one.pixels * 0.25 + other.pixels * 0.75)
+    assert np.array_equal(blend.pixels, expected)
+    assert blend.labels.tolist() == [0, 1, 2, 0, 1]
+    assert np.array_equal(blend.boxes, np.concatenate([one.boxes, other.boxes]))
+    draws = [draw_mixup(default_rng(seed), 7, YOLOV9) for seed in range(2000)]
+    drawn = [mixup for mixup in draws if mixup is not None]
+    assert len(drawn) / 2000 == pytest.approx(0.15, abs=0.03)
+    assert {mixup.other for mixup in drawn} == set(range(7))
+    # A Beta(32, 32) has the mean 1/2 and the variance 1 / (4 * 65).
+    shares = np.array([mixup.share for mixup in drawn])
+    assert shares.mean() == pytest.approx(0.5, abs=0.02)
+    assert shares.std() == pytest.approx(65**-0.5 / 2, abs=0.01)
+    assert draw_mixup(default_rng(0), 7, YOLOV8_N) is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_pictures_without_objects_pass_every_step(name: str) -> None:
+    recipe, generator = replace(RECIPES[name], image_size=64), default_rng(0)
+    pixels = generator.integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    bare = Sample(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
+    sample = apply_mosaic([tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe))
+    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe))
+    sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=False))
+    closing = letterboxed(bare, 64, recipe.closing_pad_bgr)
+    closing = apply_affine(closing, draw_affine(generator, closing.shape, recipe, closing=True))
+    sample = apply_flip(apply_hsv(apply_mixup(sample, closing, MixUp(0, 0.5)), (1.0, 1.2, 0.8)), True)
+    assert sample.shape == (64, 64)
+    assert sample.boxes.shape == (0, 4) and sample.boxes.dtype == np.float32
+    assert sample.labels.shape == (0,) and sample.polygons == ()
+
+
+def test_no_step_changes_what_it_is_given() -> None:
+    sample = painted(default_rng(0), (64, 64))
+    before = sample.pixels.copy(), sample.boxes.copy(), [outline.copy() for outline in outlines(sample)]
+    apply_mosaic([tile(sample, 64)] * 4, Mosaic((0, 0, 0), (50, 70), 64))
+    apply_copy_paste(sample, CopyPaste((0, 2)))
+    apply_affine(sample, draw_affine(default_rng(0), sample.shape, replace(YOLOV9, image_size=64), False))
+    letterboxed(sample, 64, (0, 0, 0))
+    apply_mixup(sample, sample, MixUp(0, 0.3))
+    apply_rare_filters(sample, RareFilters(blur=3, median=3, grey=True, contrast=2.0))
+    apply_hsv(sample, (1.01, 1.5, 0.7))
+    apply_flip(sample, True)
+    assert np.array_equal(sample.pixels, before[0]) and np.array_equal(sample.boxes, before[1])
+    assert all(map(np.array_equal, outlines(sample), before[2]))

@@ -1,0 +1,174 @@
+"""Objects and polygons: recorded output of the reference, numbers worked out by hand, counted edges."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from yolov9bench.data.polygons import Objects, Polygon, extent_inside, filled, joined, objects_of, resampled
+
+LABELS = {10: 0, 20: 1}
+TRIANGLE = [12.0, 11.0, 28.0, 12.0, 20.0, 29.5]
+TRIANGLE_BOX = [12.0, 11.0, 28.0, 29.5]
+
+
+def annotation(bbox: list[float], **more: Any) -> dict[str, Any]:
+    return {"bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0, "category_id": 20, **more}
+
+
+def objects(*annotations: dict[str, Any], mask_refine: bool = True) -> Objects:
+    return objects_of(annotations, LABELS, 100, 80, mask_refine)
+
+
+@pytest.fixture
+def recorded(shared: Path) -> dict[str, Any]:
+    path = shared / "facts/mmyolo/goldens/load_annotations.json"
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.parametrize("way", ["plain", "mask2bbox"])
+def test_loading_agrees_with_the_reference(recorded: dict[str, Any], way: str) -> None:
+    annotations = []
+    for entry in recorded["instances"]:
+        x1, y1, x2, y2 = entry["bbox"]
+        masks = {"segmentation": entry["mask"]} if "mask" in entry else {}
+        crowd = {"iscrowd": entry["ignore_flag"], "category_id": entry["bbox_label"]}
+        annotations.append(annotation([x1, y1, x2 - x1, y2 - y1], **masks, **crowd))
+    same = {label: label for label in range(6)}
+    loaded = objects_of(annotations, same, 130, 100, mask_refine=way == "mask2bbox")
+    assert loaded.labels.tolist() == recorded[way]["labels"]
+    np.testing.assert_allclose(loaded.boxes, recorded[way]["boxes"], atol=1e-5)
+    if way == "plain":
+        assert loaded.polygons == (None,) * 5
+    else:
+        assert [polygon.ravel().tolist() for polygon in loaded.polygons if polygon is not None] == [
+            polygon for (polygon,) in recorded[way]["merged_polygons"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "reason"),
+    [
+        (annotation([5, 5, 0.9, 20]), "narrow"),
+        (annotation([5, 5, 20, 0.9]), "low"),
+        (annotation([5, 5, 20, 20], area=0), "no area"),
+        (annotation([100, 5, 20, 20]), "right of the picture"),
+        (annotation([5, -20, 20, 20]), "above the picture"),
+        (annotation([5, 5, 20, 20], iscrowd=1), "crowd"),
+    ],
+)
+def test_useless_annotations_are_left_out(left_out: dict[str, Any], reason: str) -> None:
+    kept = annotation([-4, 70, 30, 40], category_id=10)  # over the border, and not clipped
+    found = objects(left_out, kept, mask_refine=False)
+    assert found.boxes.tolist() == [[-4, 70, 26, 110]], reason
+    assert found.labels.tolist() == [0]
+
+
+def test_without_any_polygon_the_boxes_count() -> None:
+    run_lengths = {"counts": [3, 5, 4], "size": [4, 3]}
+    bare = [annotation([5, 6, 20, 21]), annotation([7, 6, 20, 21], segmentation=run_lengths)]
+    found = objects(*bare, annotation([9, 6, 20, 21], segmentation=[[1, 2, 3, 4]]))
+    assert found.boxes[:, 0].tolist() == [5, 7, 9]
+    assert found.polygons == (None, None, None)
+    beside = objects(*bare, annotation([9, 6, 20, 21], segmentation=[TRIANGLE], category_id=10))
+    assert beside.boxes.tolist() == [TRIANGLE_BOX]
+    assert beside.labels.tolist() == [0]
+
+
+def test_nothing_annotated() -> None:
+    found = objects()
+    assert found.boxes.shape == (0, 4)
+    assert found.labels.shape == (0,)
+    assert found.polygons == ()
+
+
+def ring(generator: np.random.Generator, corner: tuple[float, float]) -> Polygon:
+    """A star-shaped polygon, its vertices in no particular place."""
+    angles = np.sort(generator.uniform(0, 2 * np.pi, int(generator.integers(3, 9))))
+    radii = generator.uniform(3, 9, len(angles))
+    return np.stack([corner[0] + radii * np.cos(angles), corner[1] + radii * np.sin(angles)], 1).astype(
+        np.float32
+    )
+
+
+def edges(polygon: Polygon) -> Counter[frozenset[tuple[float, ...]]]:
+    around = zip(polygon.tolist(), np.roll(polygon, -1, axis=0).tolist(), strict=True)
+    return Counter(frozenset([tuple(start), tuple(end)]) for start, end in around if start != end)
+
+
+def signed_area(polygon: Polygon) -> float:
+    (x, y), (next_x, next_y) = polygon.T.astype(float), np.roll(polygon, -1, axis=0).T.astype(float)
+    return float((x * next_y - next_x * y).sum() / 2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_joining_keeps_every_edge_and_crosses_each_bridge_twice(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    parts = [ring(generator, tuple(generator.uniform(0, 400, 2))) for _ in range(generator.integers(2, 7))]
+    whole = joined(parts)
+    assert whole is not None
+    expected: Counter[frozenset[tuple[float, ...]]] = Counter()
+    for part in parts:
+        expected += edges(part)
+    for one, other in pairwise(parts):
+        pairs = [(p.tolist(), q.tolist()) for p in one for q in other]
+        nearest = min(pairs, key=lambda pair: (pair[0][0] - pair[1][0]) ** 2 + (pair[0][1] - pair[1][1]) ** 2)
+        expected[frozenset(tuple(end) for end in nearest)] += 2
+    assert edges(whole) == expected
+    assert signed_area(whole) == pytest.approx(sum(map(signed_area, parts)), rel=1e-3)
+
+
+def test_one_part_stays_and_none_gives_none() -> None:
+    part = np.array(TRIANGLE, np.float32).reshape(-1, 2)
+    assert joined([part]) is part
+    assert joined([]) is None
+
+
+def test_resampling_is_even_by_vertex_not_by_length() -> None:
+    square = np.array([[0, 0], [8, 0], [8, 1], [0, 1]], np.float32)
+    points = [[0, 0], [4, 0], [8, 0], [8, 0.5], [8, 1], [4, 1], [0, 1], [0, 0.5], [0, 0]]
+    np.testing.assert_allclose(resampled(square, 9), np.array(points))
+
+
+def test_resampling_agrees_with_the_reference(shared: Path) -> None:
+    """Whose recorded outlines are clipped to the frame."""
+    with np.load(shared / "facts/mmyolo/goldens/mask_refine_affine.npz") as golden:
+        for case in ("scale_shift", "down", "rotshear"):
+            matrix = golden[f"{case}_M_total"]
+            for name in ("0_0", "1_0", "1_1", "2_0", "3_0"):
+                polygon = golden[f"poly{name}"].reshape(-1, 2)
+                warped = polygon @ matrix[:2, :2].T + matrix[:2, 2]
+                kept = golden[f"{case}_refine_kept{name}"].reshape(-1, 2)
+                ours = resampled(warped, 1000).clip(0, golden[f"{case}_dst_hw"][::-1])
+                np.testing.assert_allclose(ours, kept, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("corners", "box"),
+    [
+        ([[10, 5], [30, 5], [30, 15], [10, 15]], [10, 5, 30, 15]),  # inside
+        ([[-10, 5], [30, 5], [30, 15], [-10, 15]], [0, 5, 30, 15]),  # over the left side
+        ([[0, 0], [60, 0], [60, 40], [0, 40]], [0, 0, 60, 40]),  # the frame itself
+        ([[-9, -9], [99, -9], [99, 99], [-9, 99]], [0, 0, 0, 0]),  # round the frame
+        ([[80, 5], [90, 5], [90, 15], [80, 15]], [0, 0, 0, 0]),  # beside it
+    ],
+)
+def test_the_outline_inside_the_frame_makes_the_box(corners: list[list[float]], box: list[float]) -> None:
+    found = extent_inside(np.array(corners, np.float32), (40, 60))
+    np.testing.assert_allclose(np.asarray(found, float), np.array(box, float), atol=0.2)
+
+
+def test_filling_paints_the_polygons_and_their_outlines() -> None:
+    square = np.array([[2.9, 1], [5, 1], [5, 3], [2.9, 3]], np.float32)
+    beyond = np.array([[8, -4], [20, -4], [20, 1], [8, 1]], np.float32)
+    expected: NDArray[np.uint8] = np.zeros((6, 10), np.uint8)
+    expected[1:4, 2:6] = 1
+    expected[0:2, 8:] = 1
+    assert np.array_equal(filled([square, beyond], (6, 10)), expected)
+    assert not filled([], (6, 10)).any()

@@ -1,0 +1,209 @@
+"""Training runs: that they go on exactly where they stopped, and what they leave, refuse and say."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolov9bench import training
+from yolov9bench.data.coco import read_coco
+from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
+from yolov9bench.train import loop
+from yolov9bench.training import Job, recipe_for, train
+from yolov9bench.weights import load
+from yolov9bench.zoo import RECIPES, ROWS
+from yolov9bench.zoo.specs import Head, yolov8
+
+SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
+RECIPE = replace(
+    RECIPES["demo"],
+    epochs=4,
+    image_size=64,
+    closing_epochs=1,
+    validation_interval=2,
+    nominal_batch=4,
+    warmup_minimum_iterations=2,
+)
+
+
+@pytest.fixture
+def job(tiny: Path, tmp_path: Path) -> Job:
+    """Twelve iterations of a very small network on six painted pictures."""
+    pictures = read_coco(tiny, "val")
+    row = replace(ROWS["yolov8-n"], spec=SMALL)
+    return Job(row, RECIPE, pictures, pictures, tmp_path / "run", batch_size=2)
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL for what does not expect it."""
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of last.pt: weights, averages, statistics, momentum buffers."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[prefix] = value
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                walk(f"{prefix}.{key}", each)
+        elif isinstance(value, list):
+            for number, each in enumerate(value):
+                walk(f"{prefix}.{number}", each)
+
+    walk("", torch.load(out / "last.pt", weights_only=True))
+    return found
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_four_files_and_a_line_an_epoch(job: Job) -> None:
+    best = train(job)
+    assert sorted(path.name for path in job.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    entries = log(job.out)
+    assert [entry["epoch"] for entry in entries] == [0, 1, 2, 3]
+    assert [entry["AP"] is None for entry in entries] == [True, False, True, False]
+    # Nine iterations of warm-up: one a step up to the fifth, then two, so 5 + (2, 2, 2) and one that waits.
+    assert entries[-1]["steps"] == 8
+    assert load(best).detector.num_classes == 2
+    assert load(best).row == "yolov8-n"
+    assert load(job.out / "last.pt", training=True).names == {0: "red", 1: "blue"}
+    assert json.loads((job.out / "run.json").read_text())["recipe"]["image_size"] == 64
+
+
+@pytest.mark.parametrize("instant", [1, 4, 5, 8, 11])
+def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
+    job: Job, instant: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(job)
+    cut = replace(job, out=tmp_path / "cut")
+    iterations: Iterator[int] = iter(range(100))
+    whole = loop.accumulate
+
+    def cut_short(*arguments: Any) -> Any:
+        if next(iterations) == instant:
+            raise Killed
+        return whole(*arguments)
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # keep after every step
+    monkeypatch.setattr(loop, "accumulate", cut_short)
+    with pytest.raises(Killed):
+        train(cut)
+    (cut.out / ".last-0000.pt").write_bytes(b"half a checkpoint")
+    train(cut)
+    ours, theirs = tensors(cut.out), tensors(job.out)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 300
+    for key, value in theirs.items():
+        assert torch.equal(ours[key], value), key
+    assert sorted(path.name for path in cut.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    for ours_entry, theirs_entry in zip(log(cut.out), log(job.out), strict=True):
+        assert ours_entry | {"seconds": 0} == theirs_entry | {"seconds": 0}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    train(job)
+    before = (job.out / "last.pt").read_bytes()
+    with caplog.at_level(logging.INFO):
+        train(job)
+    assert "is finished: 4 epochs" in caplog.text
+    assert (job.out / "last.pt").read_bytes() == before
+
+
+def test_another_configuration_in_the_folder_is_refused_by_its_keys(job: Job) -> None:
+    train(job)
+    other = replace(job, seed=1, recipe=replace(RECIPE, learning_rate=0.02))
+    with pytest.raises(TrainingError, match=r"another recipe\.learning_rate, seed"):
+        train(other)
+
+
+def test_other_threads_or_versions_are_announced(
+    job: Job, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(job, max_steps=1))
+    monkeypatch.setattr("platform.python_version", lambda: "3.99")
+    with caplog.at_level(logging.WARNING):
+        train(replace(job, max_steps=1))
+    assert "3.99" in caplog.text and "bit for bit" in caplog.text
+
+
+def test_steps_are_limited(job: Job) -> None:
+    train(replace(job, max_steps=2))
+    assert log(job.out)[-1]["steps"] == 2
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(job, max_steps=None, recipe=replace(RECIPE, epochs=4)))
+    monkeypatch.setattr(
+        loop, "detection_loss", lambda *_: {term: torch.tensor(float("nan")) for term in loop.TERMS}
+    )
+    other = replace(job, out=job.out.with_name("other"))
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 0, iteration 0"):
+        train(other)
+    assert not (other.out / "last.pt").exists()
+
+
+def test_a_gpu_that_is_too_small_is_a_sentence(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "detection_loss", full)
+    with pytest.raises(TrainingError, match=r"2 images of 64 px .* halve the batch size"):
+        train(job)
+
+
+def test_training_starts_from_given_weights_of_the_same_network(job: Job, tmp_path: Path) -> None:
+    best = train(job)
+    again = replace(job, start=best, out=tmp_path / "again", max_steps=1)
+    state, _ = training.started(again)
+    for key, value in load(best, training=True).detector.state_dict().items():
+        assert torch.equal(state.detector.state_dict()[key], value)
+    wider = replace(job.row, spec=replace(SMALL, head=Head("dense", 16, 32)))
+    with pytest.raises(CheckpointError, match=r"small for 2 classes"):
+        training.started(replace(again, row=wider))
+
+
+def test_rows_without_a_known_recipe_name_one_with() -> None:
+    with pytest.raises(SettingsError, match="train the row yolov9-c instead"):
+        recipe_for(ROWS["ultralytics-yolov9c"])
+
+
+def test_a_recipe_takes_other_numbers_and_keeps_its_closing_epochs_within() -> None:
+    recipe = recipe_for(ROWS["yolov9-t"], epochs=3, image_size=128)
+    assert (recipe.epochs, recipe.closing_epochs, recipe.image_size) == (3, 3, 128)
+    assert recipe.learning_rate == ROWS["yolov9-t"].recipe.learning_rate  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["yolov8-n", "yolov9-t"])
+def test_eight_real_pictures_can_be_learnt(shared: Path, row: str, tmp_path: Path) -> None:
+    """300 steps at most: AP50 on the pictures trained on must reach 0.80."""
+    pictures = read_coco(shared / "coco", "train2017", 8)
+    recipe = replace(
+        RECIPES["demo"],
+        epochs=100,
+        image_size=320,
+        nominal_batch=8,
+        mosaic=0.0,
+        copy_paste=0.0,
+        scale_range=(0.9, 1.1),
+        closing_epochs=0,
+        validation_interval=100,
+        ema_ramp_updates=20,
+    )
+    job = Job(ROWS[row], recipe, pictures, pictures, tmp_path, batch_size=8)
+    train(job)
+    from yolov9bench.evaluate import evaluate
+
+    record = evaluate(tmp_path / "best.pt", shared / "coco", "yolov9", "train2017", limit=8, image_size=320)
+    assert record.values["AP50"] >= 0.80

@@ -1,0 +1,202 @@
+"""Training batches: pictures of a COCO-format data set, augmented by a Recipe, the same on every run."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator, SeedSequence, default_rng
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from yolov9bench.data.augment import (
+    Sample,
+    apply_affine,
+    apply_flip,
+    apply_hsv,
+    apply_rare_filters,
+    draw_affine,
+    draw_flip,
+    draw_hsv,
+    draw_rare_filters,
+    letterboxed,
+)
+from yolov9bench.data.coco import CocoDataset
+from yolov9bench.data.mosaic import (
+    apply_copy_paste,
+    apply_mixup,
+    apply_mosaic,
+    draw_copy_paste,
+    draw_mixup,
+    draw_mosaic,
+    tile,
+)
+from yolov9bench.data.polygons import Objects, objects_of
+from yolov9bench.errors import DatasetError
+from yolov9bench.images import read_image
+from yolov9bench.zoo.recipes import Recipe
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """The pictures of a data set and the objects to learn on them, number by number."""
+
+    paths: tuple[Path, ...]
+    objects: tuple[Objects, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int) -> Sample:
+        """One picture as it is on disk; DatasetError where it cannot be decoded."""
+        objects = self.objects[index]
+        return Sample(read_image(self.paths[index]), objects.boxes, objects.labels, objects.polygons)
+
+
+def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
+    """What a recipe learns on a data set; labels are 0, 1, ... by ascending category id.
+
+    Pictures without objects stay: they teach what is none.
+    """
+    label_of = {number: label for label, (number, _) in enumerate(dataset.categories)}
+    annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for entry in dataset.annotations:
+        annotations[entry["image_id"]].append(entry)
+    return TrainingSet(
+        paths=tuple(dataset.image_path(image) for image in dataset.images),
+        objects=tuple(
+            objects_of(annotations[image.id], label_of, image.width, image.height, recipe.mask_refine)
+            for image in dataset.images
+        ),
+    )
+
+
+def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
+    """Picture `index` as it is seen in an epoch, counted from 0; chance hangs on these numbers alone."""
+    generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
+    if epoch >= recipe.epochs - recipe.closing_epochs or generator.random() >= recipe.mosaic:
+        sample = letterboxed(dataset.load(index), recipe.image_size, recipe.closing_pad_bgr)
+        sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=True))
+    else:
+        sample = _mosaic_sample(dataset, index, recipe, generator)
+        mixup = draw_mixup(generator, len(dataset), recipe)
+        if mixup is not None:
+            other = _mosaic_sample(dataset, mixup.other, recipe, generator)
+            sample = apply_mixup(sample, other, mixup)
+    sample = apply_rare_filters(sample, draw_rare_filters(generator, recipe))
+    sample = apply_hsv(sample, draw_hsv(generator, recipe))
+    return apply_flip(sample, draw_flip(generator, recipe))
+
+
+def _mosaic_sample(dataset: TrainingSet, index: int, recipe: Recipe, generator: Generator) -> Sample:
+    mosaic = draw_mosaic(generator, len(dataset), recipe)
+    tiles = [tile(dataset.load(number), recipe.image_size) for number in (index, *mosaic.others)]
+    sample = apply_mosaic(tiles, mosaic)
+    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe))
+    return apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=False))
+
+
+class TrainingBatches:
+    """The batches of one epoch at a time: images uint8 [B, 3, S, S] in RGB, and targets float32 [n, 6].
+
+    A target is (image in the batch, label, x1, y1, x2, y2) in pixels. Every picture comes once an epoch, in
+    an order that hangs on (seed, epoch); the last batch may be smaller; `start` leaves out that many batches
+    at the beginning, to resume. Neither `workers` nor `start` changes any batch. With `workers` that many
+    processes prepare batches ahead; they are spawned once and stay for later epochs. A picture that cannot be
+    decoded raises DatasetError.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        recipe: Recipe,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        workers: int = 0,
+        start: int = 0,
+    ) -> None:
+        samples = _Samples(training_set(dataset, recipe), recipe, seed)
+        self._order = _Order(len(dataset.images), batch_size, seed, epoch, start)
+        self._loader: DataLoader[Any] = DataLoader(
+            samples,
+            batch_sampler=self._order,
+            num_workers=workers,
+            collate_fn=_collate,
+            worker_init_fn=_one_thread,
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # or each epoch would take a number from torch's global one
+        )
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Which epoch the next iteration goes through, from which batch on."""
+        self._order.epoch, self._order.start = epoch, start
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, DatasetError):
+                # Raised itself, it and this frame would hold one another, and the workers with them.
+                raise DatasetError(str(batch))
+            yield batch
+
+
+Key = tuple[int, int]  # epoch and picture: told with every request, so that workers remember nothing
+
+
+class _Order(Sampler[list[Key]]):
+    """Which pictures make up the batches of the current epoch."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return max(math.ceil(self.count / self.batch_size) - self.start, 0)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        generator = default_rng(SeedSequence(self.seed, spawn_key=(self.epoch,)))
+        keys = [(self.epoch, index) for index in generator.permutation(self.count).tolist()]
+        for first in range(self.start * self.batch_size, self.count, self.batch_size):
+            yield keys[first : first + self.batch_size]
+
+
+class _Samples(Dataset[Sample | DatasetError]):
+    """What a worker process carries."""
+
+    def __init__(self, dataset: TrainingSet, recipe: Recipe, seed: int) -> None:
+        self.dataset, self.recipe, self.seed = dataset, recipe, seed
+
+    def __getitem__(self, key: Key) -> Sample | DatasetError:
+        epoch, index = key
+        try:
+            return training_sample(self.dataset, index, self.recipe, self.seed, epoch)
+        except DatasetError as error:  # raised in a worker it would arrive with a traceback for a message
+            return error
+
+
+def _collate(samples: Sequence[Sample | DatasetError]) -> Batch | DatasetError:
+    images, targets = [], []
+    for number, sample in enumerate(samples):
+        if isinstance(sample, DatasetError):
+            return sample
+        images.append(np.ascontiguousarray(sample.pixels.transpose(2, 0, 1)[::-1]))
+        image = np.full(len(sample.labels), number)
+        targets.append(np.column_stack([image, sample.labels, sample.boxes]).astype(np.float32))
+    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.concatenate(targets))
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # the processes share the cores already

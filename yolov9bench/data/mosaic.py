@@ -1,0 +1,141 @@
+"""Augmentation that mixes pictures or objects: mosaic, copy-paste and mixup, drawn and applied apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from yolov9bench.data.augment import Sample, mirrored
+from yolov9bench.data.polygons import Boxes, filled
+from yolov9bench.images import GREY, resize_long_side
+from yolov9bench.zoo.recipes import Recipe
+
+CENTRE_RANGE = (0.5, 1.5)  # where the four tiles meet on either axis, in sides of a tile; both references
+
+
+def tile(sample: Sample, size: int) -> Sample:
+    """A picture as part of a mosaic: the long side scaled to `size` pixels, bilinearly also downwards.
+
+    Boxes are scaled by the ratio of the long side, polygons as the truncated sides are, as in mmyolo 0.6.0.
+    """
+    pixels = resize_long_side(sample.pixels, size, "truncate", "linear")
+    height, width = sample.shape
+    sides = np.array([pixels.shape[1] / width, pixels.shape[0] / height], np.float32)
+    polygons = tuple(None if polygon is None else polygon * sides for polygon in sample.polygons)
+    return Sample(pixels, sample.boxes * np.float32(size / max(height, width)), sample.labels, polygons)
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Four tiles of at most `size` pixels a side that meet at `centre` (x, y) of a canvas twice as large.
+
+    `others` are the numbers of the pictures beside the first: top right, bottom left, bottom right.
+    """
+
+    others: tuple[int, int, int]
+    centre: tuple[int, int]
+    size: int
+
+
+def draw_mosaic(generator: Generator, count: int, recipe: Recipe) -> Mosaic:
+    """A centre, and three of `count` pictures, which may repeat one another and the first."""
+    x, y = generator.uniform(*CENTRE_RANGE, 2) * recipe.image_size
+    second, third, fourth = generator.integers(count, size=3)
+    return Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), recipe.image_size)
+
+
+def apply_mosaic(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
+    """Four tiles, top left to bottom right, on grey 114; objects are clipped to the whole canvas."""
+    side = 2 * mosaic.size
+    canvas = np.full((side, side, 3), GREY, np.uint8)
+    boxes, polygons = [], []
+    for number, part in enumerate(tiles):
+        height, width = part.shape
+        left = mosaic.centre[0] - width * (number % 2 == 0)
+        top = mosaic.centre[1] - height * (number < 2)
+        # What of the tile is on the canvas: rows and columns of the canvas, then of the tile.
+        rows, columns = (max(top, 0), min(top + height, side)), (max(left, 0), min(left + width, side))
+        canvas[slice(*rows), slice(*columns)] = part.pixels[
+            rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
+        ]
+        corner = np.array([left, top], np.float32)
+        boxes.append((part.boxes + np.tile(corner, 2)).clip(0, side))
+        polygons += [
+            None if polygon is None else (polygon + corner).clip(0, side) for polygon in part.polygons
+        ]
+    labels = np.concatenate([part.labels for part in tiles])
+    return Sample(canvas, np.concatenate(boxes), labels, tuple(polygons))
+
+
+@dataclass(frozen=True)
+class CopyPaste:
+    """The objects to paste again, mirrored left to right with the whole picture."""
+
+    chosen: tuple[int, ...]
+
+
+def draw_copy_paste(generator: Generator, sample: Sample, recipe: Recipe) -> CopyPaste:
+    """A share of the objects that have a polygon and whose mirrored box hides little of every box."""
+    hidden = covered_share(mirrored(sample).boxes, sample.boxes)
+    has_polygon = np.array([polygon is not None for polygon in sample.polygons], bool)
+    admissible = np.flatnonzero((hidden < recipe.copy_paste_overlap).all(axis=1) & has_polygon)
+    count = round(recipe.copy_paste * len(admissible))
+    return CopyPaste(tuple(generator.choice(admissible, count, replace=False).tolist()))
+
+
+def covered_share(covering: Boxes, boxes: Boxes) -> NDArray[np.floating]:
+    """Boxes [n, 4] and [m, 4] -> [n, m]: the share of each of the m that each of the n covers."""
+    low = np.maximum(covering[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(covering[:, None, 2:], boxes[None, :, 2:])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return np.asarray((high - low).clip(0).prod(axis=2) / np.maximum(area, 1e-6))
+
+
+def apply_copy_paste(sample: Sample, copy_paste: CopyPaste) -> Sample:
+    """Paste what lies in the chosen objects' polygons at the mirrored place, and append these objects."""
+    chosen = list(copy_paste.chosen)
+    outlines = [polygon for number in chosen if (polygon := sample.polygons[number]) is not None]
+    if not outlines:
+        return sample
+    mirror = mirrored(sample)
+    mask = cv2.flip(filled(outlines, sample.shape), 1)
+    pixels = cv2.copyTo(cv2.flip(sample.pixels, 1), mask, sample.pixels.copy())
+    return Sample(
+        pixels=np.asarray(pixels, np.uint8),
+        boxes=np.concatenate([sample.boxes, mirror.boxes[chosen]]),
+        labels=np.concatenate([sample.labels, sample.labels[chosen]]),
+        polygons=sample.polygons + tuple(mirror.polygons[number] for number in chosen),
+    )
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """The number of the picture to blend in, and the share of the first one in the blend."""
+
+    other: int
+    share: float
+
+
+def draw_mixup(generator: Generator, count: int, recipe: Recipe) -> MixUp | None:
+    """Now and then one of `count` pictures, blended about half and half."""
+    if generator.random() >= recipe.mixup:
+        return None
+    share = float(generator.beta(recipe.mixup_beta, recipe.mixup_beta))
+    return MixUp(int(generator.integers(count)), share)
+
+
+def apply_mixup(sample: Sample, other: Sample, mixup: MixUp) -> Sample:
+    """Blend two pictures of one shape, fractions cut off, and keep the objects of both with full weight."""
+    blend = sample.pixels * mixup.share + other.pixels * (1 - mixup.share)
+    return replace(
+        sample,
+        pixels=blend.astype(np.uint8),
+        boxes=np.concatenate([sample.boxes, other.boxes]),
+        labels=np.concatenate([sample.labels, other.labels]),
+        polygons=sample.polygons + other.polygons,
+    )

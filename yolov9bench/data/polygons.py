@@ -1,0 +1,146 @@
+"""Objects of a training picture from COCO's annotations, and the geometry of their polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov9bench.images import Pixels
+
+Boxes = NDArray[np.float32]  # [n, 4], x1 y1 x2 y2, pixels
+Labels = NDArray[np.int64]  # [n]
+Polygon = NDArray[np.float32]  # [k, 2], x y, pixels; closed by an edge from the last vertex to the first
+
+RESAMPLED_POINTS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """What is to be found on a picture: boxes [n, 4], labels [n] and for each object its polygon or None."""
+
+    boxes: Boxes
+    labels: Labels
+    polygons: tuple[Polygon | None, ...]
+
+
+def objects_of(
+    annotations: Iterable[Mapping[str, Any]],
+    label_of: Mapping[int, int],
+    width: int,
+    height: int,
+    mask_refine: bool,
+) -> Objects:
+    """The objects to train on among COCO's annotations of one picture of `width` x `height` pixels.
+
+    Left out are crowds, boxes narrower or lower than a pixel, without area, or outside the picture. With
+    `mask_refine` boxes are the extents of the polygons, and an object without polygon is left out too, as
+    mmyolo 0.6.0 does; but a picture on which no object has one keeps the annotated boxes, so that a data set
+    of boxes alone can be trained on, as WongKinYiu/yolov9 does. Annotated boxes are not clipped.
+    """
+    usable = [entry for entry in annotations if _is_usable(entry, width, height)]
+    polygons = [joined(polygon_parts(entry)) if mask_refine else None for entry in usable]
+    if any(polygon is not None for polygon in polygons):
+        usable = [entry for entry, polygon in zip(usable, polygons, strict=True) if polygon is not None]
+        polygons = [polygon for polygon in polygons if polygon is not None]
+    boxes = [
+        xywh_to_xyxy(entry["bbox"]) if polygon is None else extent(polygon)
+        for entry, polygon in zip(usable, polygons, strict=True)
+    ]
+    return Objects(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array([label_of[entry["category_id"]] for entry in usable], np.int64),
+        polygons=tuple(polygons),
+    )
+
+
+def xywh_to_xyxy(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """COCO's corner and size -> corners."""
+    left, top, width, height = box
+    return left, top, left + width, top + height
+
+
+def _is_usable(annotation: Mapping[str, Any], width: int, height: int) -> bool:
+    left, top, right, bottom = xywh_to_xyxy(annotation["bbox"])
+    is_wide_enough = right - left >= 1 and bottom - top >= 1 and annotation["area"] > 0
+    is_inside = min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)
+    return not annotation["iscrowd"] and is_wide_enough and is_inside
+
+
+def polygon_parts(annotation: Mapping[str, Any]) -> list[Polygon]:
+    """The polygons with an even count of at least 6 numbers; a run-length mask or no mask has none."""
+    segmentation = annotation.get("segmentation")
+    if not isinstance(segmentation, list):
+        return []
+    return [
+        np.array(numbers, np.float32).reshape(-1, 2)
+        for numbers in segmentation
+        if len(numbers) >= 6 and len(numbers) % 2 == 0
+    ]
+
+
+def joined(parts: Sequence[Polygon]) -> Polygon | None:
+    """One polygon through all parts of an object, or None without parts.
+
+    Consecutive parts are bridged between their nearest vertices. The path goes out over the bridges, round
+    the last part, and back: a part between two bridges is run through in two pieces, one on either way.
+    """
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    bridges = [_nearest(one, other) for one, other in pairwise(parts)]
+    out = [_closed_from(parts[0], bridges[0][0])]
+    back = [_closed_from(parts[-1], bridges[-1][1])]
+    for part, ((_, entry), (leaving, _)) in zip(parts[1:-1], pairwise(bridges), strict=True):
+        ring = _closed_from(part, entry)
+        turn = (leaving - entry) % len(part)
+        out.append(ring[: turn + 1])
+        back.append(ring[turn:])
+    return np.concatenate(out + back[:1] + back[:0:-1])
+
+
+def _nearest(one: Polygon, other: Polygon) -> tuple[int, int]:
+    distances = ((one[:, None] - other[None]) ** 2).sum(axis=2)
+    first, second = np.unravel_index(distances.argmin(), distances.shape)
+    return int(first), int(second)
+
+
+def _closed_from(polygon: Polygon, start: int) -> Polygon:
+    """The vertices from `start` round to `start` again."""
+    return np.concatenate([polygon[start:], polygon[: start + 1]])
+
+
+def extent(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Points [k, 2] -> the box x1 y1 x2 y2 around them."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def extent_inside(polygon: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.floating]:
+    """The box around what of a polygon's outline lies in a frame (height, width), its border included.
+
+    The outline is 1000 points, evenly by the index of the vertex and not by length. They are not clipped: of
+    an object that reaches over the frame the part of its outline inside counts. None inside: a box of zeros.
+    """
+    points = resampled(polygon, RESAMPLED_POINTS)
+    x, y = points.T
+    inside = points[(x >= 0) & (x <= shape[1]) & (y >= 0) & (y <= shape[0])]
+    return extent(inside) if len(inside) else np.zeros(4)
+
+
+def resampled(polygon: NDArray[np.floating], count: int) -> NDArray[np.floating]:
+    """The outline [k, 2] as `count` points from the first vertex round to it, evenly by vertex index."""
+    closed = np.concatenate([polygon, polygon[:1]])
+    places, known = np.linspace(0, len(polygon), count), np.arange(len(closed))
+    return np.stack([np.interp(places, known, closed[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def filled(polygons: Sequence[Polygon], shape: tuple[int, int]) -> Pixels:
+    """A mask [height, width], 1 in and on the outlines of the polygons; vertices are truncated to pixels."""
+    mask = np.zeros(shape, np.uint8)
+    for polygon in polygons:
+        cv2.drawContours(mask, [polygon.astype(np.int32)], -1, 1, cv2.FILLED)
+    return mask

@@ -1,0 +1,274 @@
+"""Train one row: its recipe on a data set, in a folder that the same command continues."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolov9bench import evaluate, provenance
+from yolov9bench.data.augment import Sample
+from yolov9bench.data.coco import CocoDataset, label_categories
+from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
+from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
+from yolov9bench.files import write_json, write_text
+from yolov9bench.metrics import coco_metrics
+from yolov9bench.nn.detector import Detector, build
+from yolov9bench.predict.batches import Batches
+from yolov9bench.predict.protocols import find_protocol
+from yolov9bench.train.initialise import initialise_head
+from yolov9bench.train.loop import Batch, Precision, State, begun, fit, reached
+from yolov9bench.train.optim import Schedule
+from yolov9bench.weights import load, save
+from yolov9bench.zoo.recipes import DEMO, Recipe
+from yolov9bench.zoo.rows import Row
+
+# About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
+DEMO_EPOCHS = {"n": 36, "t": 36, "s": 20, "m": 14, "c": 10, "l": 8, "x": 6, "e": 6}
+ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
+
+logger = logging.getLogger("yolov9bench")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training run: what to train, on what, by which rules, and where it lies.
+
+    `batch_size` counts the images of one iteration, on one device; up to the recipe's nominal batch gradients
+    are accumulated. `start` is a checkpoint whose weights are taken instead of fresh ones. `max_steps` ends a
+    run early.
+    """
+
+    row: Row
+    recipe: Recipe
+    train: CocoDataset
+    validation: CocoDataset
+    out: Path
+    batch_size: int = 16
+    seed: int = 0
+    device: str = "cpu"
+    precision: Precision = "float32"
+    max_steps: int | None = None
+    start: Path | None = None
+    workers: int = 0
+
+
+def recipe_for(row: Row, epochs: int | None = None, image_size: int | None = None) -> Recipe:
+    """The row's own recipe with other numbers where given; SettingsError where none is known."""
+    if row.recipe is None:
+        known = row.spec.name if row.family == "yolov8" else f"{row.family}-{row.size}"
+        raise SettingsError(f"the training of {row.id} is not known in full: train the row {known} instead")
+    recipe = row.recipe
+    epochs = recipe.epochs if epochs is None else epochs
+    return replace(
+        recipe,
+        epochs=epochs,
+        closing_epochs=min(recipe.closing_epochs, epochs),
+        image_size=recipe.image_size if image_size is None else image_size,
+    )
+
+
+def demo_recipe(row: Row, epochs: int | None = None, image_size: int | None = None) -> Recipe:
+    """The recipe of the demo set; larger networks, whose steps cost more, get fewer epochs."""
+    epochs = DEMO_EPOCHS[row.size] if epochs is None else epochs
+    return replace(
+        DEMO,
+        epochs=epochs,
+        closing_epochs=min(DEMO.closing_epochs, epochs),
+        image_size=DEMO.image_size if image_size is None else image_size,
+    )
+
+
+def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = None) -> Path:
+    """Run a job, or what is left of it, and return its best checkpoint; `watch` sees the log as it grows.
+
+    `job.out` holds last.pt (to go on from), best.pt (the averaged detector of highest AP), log.jsonl (a line
+    an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration.
+    """
+    configuration = configured(job)
+    remove_strays(job.out)
+    state, schedule = started(job)
+    last = job.out / "last.pt"
+    if last.exists():
+        resume(state, last, configuration)
+    else:
+        write_json(job.out / "run.json", configuration | {"command": provenance.command()})
+    if state.epoch >= job.recipe.epochs or reached(state, job.max_steps):
+        logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
+        return job.out / "best.pt"
+    batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
+
+    def of_epoch(epoch: int, start: int) -> Iterable[Batch]:
+        batches.set_epoch(epoch, start)
+        return batches
+
+    fit(
+        state,
+        schedule,
+        of_epoch,
+        job.precision,
+        after_epoch=lambda state: validated(job, state),
+        keep=lambda state: keep(job, state, configuration, watch),
+        max_steps=job.max_steps,
+    )
+    return job.out / "best.pt"
+
+
+def configured(job: Job) -> dict[str, Any]:
+    """All that decides the outcome of a run, as plain data."""
+    return {
+        "row": job.row.id,
+        "recipe": json.loads(json.dumps(asdict(job.recipe))),
+        "batch_size": job.batch_size,
+        "classes": list(job.train.names),
+        "train": [job.train.annotations_sha256, job.train.image_list_sha256],
+        "validation": [job.validation.annotations_sha256, job.validation.image_list_sha256],
+        "seed": job.seed,
+        "device": job.device,
+        "precision": job.precision,
+        "max_steps": job.max_steps,
+        "start": None if job.start is None else load(job.start).sha256,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+    }
+
+
+def started(job: Job) -> tuple[State, Schedule]:
+    """A fresh state and its schedule."""
+    classes = len(job.train.categories)
+    detector = build(job.row.spec, classes, job.seed)
+    if job.recipe.head_initialisation == "kaiming-normal":
+        initialise_head(detector, job.seed)
+    if job.start is not None:
+        take_weights(detector, job.start)
+    detector = detector.to(job.device)
+    if job.device.startswith("cuda"):
+        detector = detector.to(memory_format=torch.channels_last)
+    batches = math.ceil(len(job.train.images) / job.batch_size)
+    schedule = Schedule(job.recipe, batches, job.recipe.epochs, job.batch_size)
+    return begun(detector, job.recipe, job.batch_size, job.precision), schedule
+
+
+def take_weights(detector: Detector, path: Path) -> None:
+    """Start from a checkpoint of the same network; CheckpointError if it is of another one."""
+    found = load(path, training=True)
+    try:
+        detector.load_state_dict(found.detector.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path.name} is a {found.spec.name} for {found.detector.num_classes} classes, not a "
+            f"{detector.spec.name} for {detector.num_classes}: start from a checkpoint of the same network"
+        ) from error
+
+
+def validated(job: Job, state: State) -> float | None:
+    """AP of the averaged detector after the epochs that the recipe validates; the best one is written."""
+    recipe, epoch = job.recipe, state.epoch
+    due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
+    if not due and epoch < recipe.epochs and not reached(state, job.max_steps):
+        return None
+    protocol = find_protocol(job.row.protocol, recipe.image_size)
+    names = dict(enumerate(job.train.names))
+    categories = label_categories(job.validation, names, len(names))
+    batches = Batches(job.validation, protocol, job.batch_size)
+    rows = evaluate.detected(state.ema.detector.deployed(), batches, categories, job.device)
+    ap = coco_metrics(job.validation.ground_truth(), rows)["AP"]
+    if ap >= state.best:
+        state.best = ap
+        save(job.out / "best.pt", state.ema.detector, names, job.row.id)
+    return ap
+
+
+def keep(
+    job: Job,
+    state: State,
+    configuration: dict[str, Any],
+    watch: Callable[[list[dict[str, Any]]], object] | None,
+) -> None:
+    """Write the log, then the checkpoint to go on from: a cut between them loses nothing."""
+    write_text(job.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in state.log))
+    names = dict(enumerate(job.train.names))
+    training = {"state": state.as_dict(), "configuration": configuration}
+    save(job.out / "last.pt", state.ema.detector, names, job.row.id, training)
+    if watch is not None and state.log:
+        watch(state.log)
+
+
+def first_pictures(job: Job, count: int) -> list[Sample]:
+    """The first pictures as the first epoch sees them."""
+    pictures = training_set(job.train, job.recipe)
+    return [
+        training_sample(pictures, index, job.recipe, job.seed, epoch=0)
+        for index in range(min(count, len(pictures)))
+    ]
+
+
+def log_of(job: Job) -> list[dict[str, Any]]:
+    """The log of a run so far: a dictionary an epoch."""
+    return [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def resume(state: State, last: Path, configuration: dict[str, Any]) -> None:
+    """Take up a run where its checkpoint left it."""
+    saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
+    if saved is None:
+        raise TrainingError(f"{last} holds no training to go on from: choose another folder")
+    before = saved["configuration"]
+    differing = {
+        key: (before.get(key), value) for key, value in configuration.items() if before.get(key) != value
+    }
+    for key in [key for key in ANNOUNCED if key in differing]:
+        old, new = differing.pop(key)
+        logger.warning("%s was %s and is %s: the end will not be the same bit for bit", key, old, new)
+    if differing:
+        raise TrainingError(
+            f"{last.parent} holds a run with another {', '.join(changed_keys(differing))}: "
+            "give its own settings, or another folder"
+        )
+    state.restore(saved["state"])
+    logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, last.parent.name)
+
+
+def changed_keys(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Names of the settings that differ, those inside a nested one with a dot."""
+    names = []
+    for key, (old, new) in differing.items():
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += [f"{key}.{each}" for each in new if old.get(each) != new[each]]
+        else:
+            names.append(key)
+    return names
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove what a kill in the middle of writing has left."""
+    for pattern in (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json"):
+        for stray in folder.glob(pattern):
+            stray.unlink()
+
+
+def departures(job: Job) -> str:
+    """What a run does otherwise than its published recipe, as a Markdown list."""
+    said = []
+    usual = job.row.recipe
+    if usual is None or usual.name != job.recipe.name:
+        said.append(f"the recipe is `{job.recipe.name}`, not the row's own")
+    elif usual != job.recipe:
+        changed = [key for key, value in asdict(usual).items() if asdict(job.recipe)[key] != value]
+        said.append(f"another {', '.join(changed)}")
+    published = job.recipe.gpus * job.recipe.images_per_gpu
+    if job.batch_size != published:
+        step = job.batch_size * max(round(job.recipe.nominal_batch / job.batch_size), 1)
+        said.append(
+            f"{step} images a step, {job.batch_size} at a time, where {published} were trained on at once"
+        )
+    if job.recipe.amp and job.precision == "float32":
+        said.append("float32 throughout, where mixed precision was used")
+    return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."
