@@ -121,15 +121,19 @@ def test_the_letterbox_shrinks_by_averaging() -> None:
 
 
 def test_limits_drop_small_thin_and_cut_boxes() -> None:
-    boxes = np.array([[10, 10, 30, 30], [10, 10, 13, 50], [-95, 0, 5, 40], [0, 0, 99, 3]], np.float32)
-    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes, np.arange(4), (None,) * 4)
+    boxes = [[10, 10, 30, 30], [10, 10, 13, 50], [-95, 0, 5, 40], [0, 0, 99, 3], [60, 0, 62.2, 60]]
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), np.array(boxes, np.float32), np.arange(5), (None,) * 5)
     halving = Affine(np.array([[0.5, 0, 0], [0, 0.5, 0]]), 0.5, (60, 100), False, 0.1, 2.0, 25.0)
     kept = apply_affine(sample, halving)
-    assert kept.labels.tolist() == [0]  # 1 and 3 are 1.5 px narrow or low, 2 keeps 5 %
+    assert kept.labels.tolist() == [0]  # 1, 3 and 4 are less than 2 px wide or high, 2 keeps 5 %
     assert kept.boxes.tolist() == [[5, 5, 15, 15]]
     lax = replace(halving, min_area_ratio=0.04, min_box_side=1.0)
-    assert apply_affine(sample, lax).labels.tolist() == [0, 1, 2]  # 3 is 33 times as wide as high
-    assert apply_affine(sample, replace(lax, max_aspect=34.0)).labels.tolist() == [0, 1, 2, 3]
+    assert apply_affine(sample, lax).labels.tolist() == [
+        0,
+        1,
+        2,
+    ]  # 3 is 33 times as wide as high, 4 is 27 times as high
+    assert apply_affine(sample, replace(lax, max_aspect=34.0)).labels.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_drawn_warp_follows_the_recipe() -> None:

@@ -95,7 +95,9 @@ def require_shapes(detector: Detector, classes: int, height: int, width: int) ->
 def test_outputs_are_of_one_type_in_every_mode(name: str, classes: int, training: bool) -> None:
     detector = build(SPECS[name], classes).train(training)
     require_shapes(detector, classes, 64, 96)
-    require_shapes(detector.deployed(), classes, 96, 32)
+    deployed = detector.deployed()
+    assert (detector.training, deployed.training) == (training, False)
+    require_shapes(deployed, classes, 96, 32)
 
 
 def test_without_aux_is_a_gelan_by_its_spec() -> None:

@@ -65,8 +65,6 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
         parts.append(tile(part, 160))
     recipe = replace(YOLOV8_N, image_size=160)
     mosaic = draw_mosaic(generator, 9, recipe)
-    assert all(80 <= place < 240 for place in mosaic.centre)
-    assert all(0 <= other < 9 for other in mosaic.others)
     whole = apply_mosaic(parts, mosaic)
     for sample in (whole, apply_flip(whole, True), apply_flip(apply_flip(whole, True), True)):
         assert sample.shape == (320, 320)
@@ -79,6 +77,15 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
                 assert not is_whole or (np.abs(box - visible) <= 2).all(), (label, box, visible)
     twice = apply_flip(apply_flip(whole, True), True)
     assert np.array_equal(twice.pixels, whole.pixels) and apply_flip(whole, False) is whole
+
+
+def test_a_drawn_mosaic_takes_any_pictures_and_any_centre() -> None:
+    generator = default_rng(0)
+    drawn = [draw_mosaic(generator, 9, replace(YOLOV8_N, image_size=160)) for _ in range(500)]
+    centres, others = np.array([one.centre for one in drawn]), np.array([one.others for one in drawn])
+    assert centres.min(axis=0).tolist() == [80, 80] and centres.max(axis=0).tolist() == [239, 239]
+    assert all(set(column) == set(range(9)) for column in others.T.tolist())
+    assert any(len(set(one)) < 3 for one in others.tolist())
 
 
 def test_a_tile_fills_its_long_side_and_no_more() -> None:
@@ -133,6 +140,7 @@ def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
     expected = np.floor(one.pixels * 0.25 + other.pixels * 0.75)
     assert np.array_equal(blend.pixels, expected)
     assert blend.labels.tolist() == [0, 1, 2, 0, 1]
+    assert blend.polygons == one.polygons + other.polygons
     assert np.array_equal(blend.boxes, np.concatenate([one.boxes, other.boxes]))
     draws = [draw_mixup(default_rng(seed), 7, YOLOV9) for seed in range(2000)]
     drawn = [mixup for mixup in draws if mixup is not None]

@@ -198,6 +198,16 @@ def test_detections_lie_in_the_image(protocol: Protocol) -> None:
     assert torch.allclose(found.boxes_xyxy, expected)
 
 
+def test_mmyolo_suppresses_in_the_image() -> None:
+    """Behind the padding lie negative coordinates, where one class meets the next; in the input none do."""
+    placement = Placement((32, 64), (32, 64), (64, 64), left=0, top=16)
+    boxes = torch.tensor([[0.0, 16.0, 10.0, 26.0], [-11.0, 5.0, -1.0, 15.0]])
+    scores = torch.tensor([[0.9, 0.0], [0.0, 0.8]])
+    assert detections_of(boxes, scores, placement, MMYOLO).labels.tolist() == [0]
+    in_input = replace(MMYOLO, nms_coordinates="input")
+    assert detections_of(boxes, scores, placement, in_input).labels.tolist() == [0, 1]
+
+
 def matched(found: Detections, boxes: Array, scores: Array, labels: Array) -> float:
     """The largest deviation in pixels of recorded detections from ours of their label and score."""
     far = 0.0

@@ -23,6 +23,7 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
     weights = ROWS[row].download.sha256[0]
     inputs = {
         "weights_sha256": changes.get("weights", weights),
+        "demo": changes.get("demo", False),
         "annotations_sha256": changes.get("annotations", WHOLE.annotations_sha256),
         "images": changes.get("images", 5000),
     }
@@ -70,6 +71,7 @@ def test_figures_are_rounded_and_may_differ_by_a_tenth(ap: float, word: str) -> 
         ({"with_": {"confidence": 0.25}}, "protocol yolov9 with another confidence"),
         ({"with_": {"image_size": 320}}, "protocol yolov9 with another image_size"),
         ({"row_id": None}, "unknown checkpoint"),
+        ({"demo": True}, "the embedded demo set"),
     ],
 )
 def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any], reason: str) -> None:
@@ -93,8 +95,7 @@ def test_a_row_without_a_published_figure_is_not_comparable(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"checkpoint": "train"}, "not part of this release"),
-        ({"dataset": "demo"}, "not part of this release"),
+        ({"checkpoint": "download", "dataset": "demo"}, "other classes than the demo set"),
         ({"family": "yolo9"}, "yolo9"),
         ({"size": "q"}, "'q'"),
         ({"source": "offical"}, "offical"),
@@ -110,14 +111,50 @@ def test_bad_values_are_refused_before_anything_is_fetched(given: dict[str, Any]
         reproduce.planned(Parameters(**given))
 
 
-def test_without_a_network_the_download_ends_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("yolov9bench.files.PAUSES", ())
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host answers."""
     asset = replace(ROWS["yolov9-t"].download, url="http://127.0.0.1:9/yolov9-t-converted.pt")
     monkeypatch.setitem(ROWS, "yolov9-t", replace(ROWS["yolov9-t"], assets=(asset,)))
+
+
+@pytest.mark.parametrize("named", [{"checkpoint": "download"}, {"dataset": "coco"}])
+@pytest.mark.usefixtures("unreachable")
+def test_what_is_asked_for_by_name_and_cannot_be_fetched_ends_in_a_sentence(
+    named: dict[str, str], tmp_path: Path
+) -> None:
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*by hand"):
-        reproduce.reproduce(size="t", data_dir=str(tmp_path), results_dir=str(tmp_path))
+        reproduce.reproduce(size="t", data_dir=str(tmp_path), results_dir=str(tmp_path), **named)
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_without_a_network_auto_becomes_a_demonstration_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = reproduce.settled(reproduce.planned(Parameters(size="t", data_dir=str(tmp_path))))
+    assert (plan.parameters.checkpoint, plan.parameters.dataset) == ("train", "demo")
+    assert "not a measurement of yolov9-t" in plan.note and "127.0.0.1 cannot be reached" in plan.note
+    assert "demonstration" in caplog.text
+    job = reproduce.job(plan)
+    assert (job.train.split, job.validation.split, job.recipe.name) == ("train", "val", "demo")
+
+
+def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path) -> None:
+    found = reproduce.reproduce(
+        size="t",
+        checkpoint="train",
+        dataset="demo",
+        epochs=1,
+        image_size=64,
+        limit=4,
+        data_dir=str(tmp_path / "data"),
+        results_dir=str(tmp_path / "out"),
+    )
+    assert found.inputs["demo"] is True
+    assert found.settings["protocol"]["image_size"] == 64
+    assert "the embedded demo set" in str(reproduce.verdict(found))
+    (run,) = (tmp_path / "out/runs/train").iterdir()
+    assert sorted(path.name for path in run.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
 
 
 def test_an_unknown_checkpoint_gets_a_record_and_no_comparison(

@@ -17,6 +17,7 @@ import torch
 
 from yolov9bench import provenance
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
+from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.files import write_text
 from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
@@ -195,6 +196,7 @@ def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> di
         "flavour": checkpoint.flavour,
         "spec": checkpoint.spec.name,
         "classes": checkpoint.detector.num_classes,
+        "demo": dataset.description == DEMO_NAME,
         "split": dataset.split,
         "annotations_sha256": dataset.annotations_sha256,
         "image_list_sha256": dataset.image_list_sha256,

@@ -92,7 +92,7 @@ def settled(plan: Plan) -> Plan:
     Fetches what the plan needs. UnreachableError if something that was asked for by name cannot be fetched.
     """
     chosen = plan.parameters
-    if chosen.dataset == "demo" and chosen.checkpoint == "auto":
+    if chosen.dataset == "demo" and chosen.checkpoint in ("auto", "train"):
         return demonstration(plan, "the demo set was asked for")
     try:
         if chosen.checkpoint in ("auto", "download"):
@@ -205,7 +205,9 @@ def obstacles(record: Record, row: Row) -> list[str]:
     if known is None or known[0].id != row.id:
         found.append("weights other than the published ones")
     whole = download.SPLITS["val2017"]
-    if record.inputs["annotations_sha256"] != whole.annotations_sha256:
+    if record.inputs["demo"]:
+        found.append("the embedded demo set")
+    elif record.inputs["annotations_sha256"] != whole.annotations_sha256:
         found.append(f"{record.inputs['images']:,} images that are not the whole of COCO val2017")
     elif record.inputs["images"] != whole.images:
         found.append(f"{record.inputs['images']:,} of {whole.images:,} images")

@@ -33,9 +33,10 @@ class CocoImage:
 class CocoDataset:
     """The images in use, in ascending id, with the annotations on them and all categories in ascending id.
 
-    `annotations` are COCO's own dictionaries in the file's order, crowds and their masks included; boxes are
-    [x, y, width, height] in pixels. `annotations_sha256` is the hash of the whole annotation file,
-    `image_list_sha256` that of one line "id file_name" per image in use, joined by newlines.
+    `description` is what the file says of itself, often nothing. `annotations` are COCO's own dictionaries in
+    the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels.
+    `annotations_sha256` is the hash of the whole annotation file, `image_list_sha256` that of one line
+    "id file_name" per image in use, joined by newlines.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class CocoDataset:
     categories: tuple[tuple[int, str], ...]
     annotations_sha256: str
     image_list_sha256: str
+    description: str = ""
 
     @property
     def folder(self) -> Path:
@@ -107,6 +109,7 @@ def read_coco(root: Path, split: str = "val2017", limit: int | None = None) -> C
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
         annotations_sha256=sha256_of(file),
         image_list_sha256=_image_list_sha256(images),
+        description=str(content["info"].get("description", "")),
     )
     _require_images(dataset)
     return dataset
@@ -173,8 +176,8 @@ def _annotation_file(root: Path, split: str) -> Path:
     return file
 
 
-def _content(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The file's three lists: each entry with its keys, each number once, no reference to nothing."""
+def _content(file: Path) -> dict[str, Any]:
+    """The file's lists, each entry with its keys, each number once, no reference to nothing; its info."""
     content: Any
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -194,7 +197,8 @@ def _content(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise DatasetError(f"{file} lists no image: choose a split that has some.")
     _require_known(file, "image_id", content["annotations"], content["images"])
     _require_known(file, "category_id", content["annotations"], content["categories"])
-    return {kind: content[kind] for kind in REQUIRED_KEYS}
+    info = content.get("info")
+    return {kind: content[kind] for kind in REQUIRED_KEYS} | {"info": info if isinstance(info, dict) else {}}
 
 
 def _require_keys(file: Path, kind: str, entries: Iterable[Any], keys: Sequence[str]) -> None:
