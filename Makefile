@@ -10,11 +10,12 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce test lint types lock
+.PHONY: help environment reproduce smoke test lint types lock
 
 help:
 	@echo "make reproduce SIZE=m   evaluate one row on COCO and compare it with its published figure"
 	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill)"
+	@echo "make smoke              run both notebooks on the demo set in about a minute"
 	@echo "make test               run the tests (ARGS='-k nms' for pytest)"
 	@echo "make lint               check style and formatting with ruff"
 	@echo "make types              check types with mypy"
@@ -25,6 +26,13 @@ help:
 reproduce: $(STAMP)
 	mkdir -p results/runs
 	$(RUN) papermill notebooks/reproduce.ipynb results/runs/$(FAMILY)-$(SIZE).ipynb -p family $(FAMILY) -p size $(SIZE) $(ARGS)
+
+SMOKE := -p size t -p dataset demo -p epochs 1 -p image_size 64 -p limit 8 --no-progress-bar
+
+smoke: $(STAMP)
+	mkdir -p results/runs
+	$(RUN) papermill notebooks/reproduce.ipynb results/runs/smoke.ipynb -p checkpoint train $(SMOKE)
+	$(RUN) papermill notebooks/train.ipynb results/runs/smoke-train.ipynb $(SMOKE)
 
 test: $(STAMP)
 	$(RUN) pytest $(ARGS)
