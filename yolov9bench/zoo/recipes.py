@@ -203,6 +203,7 @@ DEMO = replace(
     weight_decay=0.0005,
     nominal_batch=16,
     warmup_minimum_iterations=50,
+    ema_decay=0.99,
     ema_ramp_updates=100,
     scale_range=(0.5, 1.5),
     mixup=0.0,
