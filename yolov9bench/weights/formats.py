@@ -59,7 +59,9 @@ def own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         what = f"lacks {', '.join(lacking)}" if lacking else f"has version {raw['version']}, not 1"
         raise CheckpointError(f"{path.name} {what}: it was written by another release of yolov9bench")
     facts = {key: raw[key] for key in ("spec", "row", "fused")}
-    return Contents("yolov9bench", "weights", tensors_of(raw["state_dict"]), named(raw["names"]), (), facts)
+    return Contents(
+        "yolov9bench", "weights", tensors_of(raw["state_dict"]), named(path, raw["names"]), (), facts
+    )
 
 
 def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
@@ -71,6 +73,7 @@ def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
             f"{path.name} holds no network: its 'model' is {type(module).__name__} and its 'ema' is empty; "
             "save the model itself, or its EMA, into the file"
         )
+    refuse_other_activations(path, module)
     tensors = dict(module_tensors(module))
     form = recognised(path, tensors)
     origin = "official" if module.path.startswith("models.") else "ultralytics"
@@ -84,7 +87,19 @@ def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         ("stripped" if stripped else "training") if form == "ultralytics" else official_flavour(path, tensors)
     )
     dropped = ("model",) if chosen == "ema" and raw.get("model") is not None else ()
-    return Contents(form, flavour, tensors, named(module.attributes.get("names")), dropped, {})
+    return Contents(form, flavour, tensors, named(path, module.attributes.get("names")), dropped, {})
+
+
+def refuse_other_activations(path: Path, module: Inert) -> None:
+    """All known networks use SiLU; another activation leaves the tensors' names and shapes as they are."""
+    kind = module.path.rpartition(".")[2]
+    if ".activation." in module.path and kind != "SiLU":
+        raise CheckpointError(
+            f"{path.name} uses {kind}, not SiLU: it is another network, which needs its own Spec"
+        )
+    for child in module.attributes.get("_modules", {}).values():
+        if isinstance(child, Inert):
+            refuse_other_activations(path, child)
 
 
 def nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
@@ -108,7 +123,7 @@ def nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         flavour = "message-hub"
     described = (raw.get("meta") or {}).get("dataset_meta") or {}
     names = described.get("classes") or described.get("CLASSES")
-    return Contents(form, flavour, kept, named(names), constants + present, {})
+    return Contents(form, flavour, kept, named(path, names), constants + present, {})
 
 
 def tensors_of(entries: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -116,9 +131,13 @@ def tensors_of(entries: Mapping[str, Any]) -> dict[str, Tensor]:
     return {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
 
 
-def named(names: object) -> dict[int, str] | None:
+def named(path: Path, names: object) -> dict[int, str] | None:
     """Class names by label, from a dict or a sequence; None where the file has none."""
     if isinstance(names, Mapping):
+        if not all(str(label).isdigit() for label in names):
+            raise CheckpointError(
+                f"{path.name}: its classes have the labels {list(names)[:3]}, no numbers: save them anew"
+            )
         return {int(label): str(name) for label, name in names.items()} or None
     if isinstance(names, list | tuple):
         return {label: str(name) for label, name in enumerate(names)} or None

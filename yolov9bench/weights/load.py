@@ -227,13 +227,22 @@ def checked(path: Path, contents: Contents, detector: Detector, table: Mapping[s
     extra = sorted(tensors.keys() - set(table.values()) - set(constants))
     shapes = {table[own]: value.shape for own, value in detector.state_dict().items()}
     wrong = [
+        f"{table[own]} is {tensors[table[own]].dtype}, not {value.dtype}"
+        for own, value in detector.state_dict().items()
+        if value.is_floating_point() and table[own] in tensors and not tensors[table[own]].is_floating_point()
+    ]
+    wrong += [
         f"{key} is {tuple(tensors[key].shape)}, not {tuple(shape)}"
         for key, shape in shapes.items()
         if key in tensors and tensors[key].shape != shape
     ]
     faults = [
         f"{label} {len(keys)} key{'s'[: len(keys) > 1]} ({some(keys)})"
-        for label, keys in (("lacks", missing), ("has also", extra), ("has the wrong shape in", wrong))
+        for label, keys in (
+            ("lacks", missing),
+            ("has also", extra),
+            ("has the wrong shape or type in", wrong),
+        )
         if keys
     ]
     if faults:

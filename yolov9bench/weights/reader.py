@@ -71,7 +71,15 @@ def read_inert(path: Path) -> Any:
         raise CheckpointError(f"no checkpoint at {path}: check the path, or leave it out to download one")
     try:
         named = sorted(set(named_globals(path)))
-    except (zipfile.BadZipFile, EOFError, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        IndexError,
+        KeyError,
+        UnicodeDecodeError,
+    ) as error:
         raise CheckpointError(
             f"{path.name} is cut short or no PyTorch checkpoint ({error}): fetch it again"
         ) from error
