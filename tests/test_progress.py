@@ -38,6 +38,14 @@ def test_an_error_while_tracking_still_tells_how_far_it_came(capsys: pytest.Capt
     assert "division: 1 numbers of 2 numbers (50 %)" in capsys.readouterr().err
 
 
+def test_lines_of_a_notebook_go_to_its_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, errors = Cell(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", cell)
+    monkeypatch.setattr(sys, "stderr", errors)
+    assert list(track("ab", 2, "letters")) == ["a", "b"]
+    assert (cell.getvalue(), errors.getvalue()) == ("letters: 2 it of 2 it (100 %), 0 s elapsed\n", "")
+
+
 def test_lines_come_at_most_every_few_seconds() -> None:
     clock, stream = Clock(), io.StringIO()
     with Meter(1280, "images", "images", stream=stream, clock=clock) as meter:
@@ -71,13 +79,20 @@ def test_an_unknown_total_shows_what_is_done() -> None:
     assert stream.getvalue() == "stream: 7 it, 1 h 01 min elapsed\n"
 
 
+class Cell(io.StringIO):
+    """A stdout that leads into a notebook's cell."""
+
+    __module__ = "ipykernel.iostream"
+
+
 def test_a_terminal_or_a_live_notebook_gets_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
-    assert not watched()  # a kernel that papermill started
+    with monkeypatch.context() as notebook:
+        notebook.setattr(sys, "stdout", Cell())
+        assert not watched()  # a kernel that papermill started
+        notebook.setenv("JPY_SESSION_NAME", "/home/reader/bench.ipynb")
+        assert watched()
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/reader/bench.ipynb")
-    assert watched()
-    monkeypatch.delitem(sys.modules, "ipykernel")
     assert not watched()  # a script that was started from a notebook
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)

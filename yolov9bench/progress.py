@@ -42,7 +42,7 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._label, self._unit, self._start = total, label, unit, start
-        self._stream = stream or (sys.stdout if "ipykernel" in sys.modules else sys.stderr)
+        self._stream = stream or (sys.stdout if _in_notebook() else sys.stderr)
         self._clock = clock
         self._done = start
         self._began = self._last_line = clock()
@@ -97,8 +97,12 @@ def watched() -> bool:
 
     A Jupyter server names the session in JPY_SESSION_NAME when it starts a kernel; papermill does not.
     """
-    in_jupyter = "ipykernel" in sys.modules and bool(os.environ.get("JPY_SESSION_NAME"))
-    return in_jupyter or sys.stderr.isatty()
+    return (_in_notebook() and bool(os.environ.get("JPY_SESSION_NAME"))) or sys.stderr.isatty()
+
+
+def _in_notebook() -> bool:
+    # Where stdout leads, not whether ipykernel was imported: a program that starts kernels imports it too.
+    return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
 def _bar(total: int | None, label: str, unit: str, start: int) -> Any:
