@@ -135,10 +135,11 @@ def accumulate(
     state: State, images: Tensor, targets: Tensor, recipe: Recipe, precision: Precision
 ) -> dict[str, float]:
     """Add one batch's gradients to those that wait, and return its loss terms."""
-    device = next(state.detector.parameters()).device
+    weight = next(state.detector.parameters())
+    device = weight.device
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float16
     try:
-        inputs = images.to(device, non_blocking=True).float() / 255
+        inputs = images.to(device, non_blocking=True).to(weight.dtype) / 255
         with torch.autocast(device.type, dtype=kind, enabled=precision != "float32"):
             outputs = state.detector(inputs.contiguous(memory_format=memory_format(device)))
         losses = detection_loss(outputs, targets.to(device), recipe)

@@ -1,0 +1,79 @@
+"""A run in a process of its own, ended by SIGKILL at random instants and started again with the same command."""
+
+import json
+import multiprocessing
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolov9bench.__main__ import main
+from yolov9bench.data.demo import make_demo
+
+KILLS = 10
+FILES = ["best.pt", "last.pt", "log.jsonl", "run.json"]
+
+
+def command(folder: Path, out: Path) -> None:
+    """One thread, so that the sums are those of any other start."""
+    torch.set_num_threads(1)
+    size = ["--epochs", "3", "--image-size", "64", "--batch-size", "2", "--device", "cpu"]
+    place = ["--dataset", str(folder), "--split", "val", "--out", str(out)]
+    sys.argv = ["yolov9bench", "train", "--row", "yolov8-n", *place, *size]
+    sys.exit(main())
+
+
+def run(folder: Path, out: Path, kill_after: float | None = None) -> int | None:
+    """Run the command to its end, or for so many seconds; its exit status, -9 for a kill.
+
+    The process is forked from one that has imported torch, which would take most of the time otherwise.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["yolov9bench.training", "yolov9bench.reproduce"])
+    process = context.Process(target=command, args=(folder, out))
+    process.start()
+    process.join(kill_after)
+    if kill_after is not None:
+        process.kill()
+        process.join()
+    return process.exitcode
+
+
+def content(out: Path) -> dict[str, Any]:
+    """Everything in a run's folder but the seconds it took, tensors as bytes."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items() if key != "seconds"}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    lines = (out / "log.jsonl").read_text().splitlines()
+    found = {name: plain(torch.load(out / name, weights_only=True)) for name in ("last.pt", "best.pt")}
+    return found | {"log": [plain(json.loads(line)) for line in lines]}
+
+
+@pytest.mark.slow
+def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
+    folder = make_demo(tmp_path / "demo", train=6, val=3)
+    assert run(folder, tmp_path / "warm") == 0  # the first start of all also starts the process to fork from
+    began = time.monotonic()
+    assert run(folder, tmp_path / "whole") == 0
+    lasted = time.monotonic() - began
+    whole, killed = content(tmp_path / "whole"), 0
+    assert len(whole["log"]) == 3
+    assert len(whole["last.pt"]["training"]["state"]["optimizer"]["state"]) > 100
+    instants = random.Random(0)
+    for number in range(KILLS):
+        out = tmp_path / f"run-{number}"
+        killed += run(folder, out, kill_after=instants.uniform(0.05, 0.95) * lasted) == -signal.SIGKILL
+        assert run(folder, out) == 0
+        assert sorted(path.name for path in out.iterdir()) == FILES
+        assert content(out) == whole, number
+    assert killed >= KILLS // 2  # the rest had ended before: the machine was faster than when it was timed
