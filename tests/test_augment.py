@@ -28,8 +28,14 @@ from yolov9bench.images import Pixels
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
 CASES = ("scale_shift", "down", "rotshear", "mosaic_border", "far")
-NO_LIMITS = {"min_area_ratio": -1.0, "min_box_side": -1.0, "max_aspect": np.inf}
-YOLO_LIMITS = {"min_box_side": 2.0, "max_aspect": 100.0}
+NO_LIMITS = {
+    "min_area_ratio": -1.0,
+    "min_area_ratio_of_boxes": -1.0,
+    "min_box_side": -1.0,
+    "max_aspect": np.inf,
+}
+# The share without polygons, here of no effect, is one that nothing would reach.
+YOLO_LIMITS = {"min_box_side": 2.0, "max_aspect": 100.0, "min_area_ratio_of_boxes": 2.0}
 
 
 def refine_affine(golden: Recorded, case: str, mask_refine: bool, limits: Mapping[str, float]) -> Affine:
@@ -112,28 +118,44 @@ def test_refined_boxes_lie_in_the_plain_ones_and_cover_what_is_seen(seed: int) -
             assert (np.abs(box - visible) <= 1 + drawn.scale / 2).all(), (box, visible)
 
 
-def test_the_letterbox_shrinks_by_averaging() -> None:
+def test_the_letterbox_shrinks_by_averaging_or_from_the_nearest_four() -> None:
     sample = painted(default_rng(0), (320, 640), count=0)
     noise = default_rng(0).integers(0, 256, (320, 640, 3), dtype=np.uint8)
-    inner = letterboxed(replace(sample, pixels=noise), 160, (0, 0, 0)).pixels[40:120]
-    mean = noise.reshape(80, 4, 160, 4, 3).mean(axis=(1, 3))
-    assert np.abs(inner - mean).max() <= 0.5 + 1e-6
+    shrunk = {
+        shrinking: letterboxed(replace(sample, pixels=noise), 160, (0, 0, 0), shrinking).pixels[40:120]
+        for shrinking in (YOLOV8_N.closing_shrinking, YOLOV9.closing_shrinking)
+    }
+    parts = noise.reshape(80, 4, 160, 4, 3).astype(float)
+    assert np.abs(shrunk["area"] - parts.mean(axis=(1, 3))).max() <= 0.5 + 1e-6
+    nearest = parts[:, 1:3, :, 1:3].mean(
+        axis=(1, 3)
+    )  # the centre of 4 x 4 pixels lies between its inner four
+    assert np.abs(shrunk["linear"] - nearest).max() <= 1
 
 
 def test_limits_drop_small_thin_and_cut_boxes() -> None:
     boxes = [[10, 10, 30, 30], [10, 10, 13, 50], [-95, 0, 5, 40], [0, 0, 99, 3], [60, 0, 62.2, 60]]
     sample = Sample(np.zeros((60, 100, 3), np.uint8), np.array(boxes, np.float32), np.arange(5), (None,) * 5)
-    halving = Affine(np.array([[0.5, 0, 0], [0, 0.5, 0]]), 0.5, (60, 100), False, 0.1, 2.0, 25.0)
+    halving = Affine(np.array([[0.5, 0, 0], [0, 0.5, 0]]), 0.5, (60, 100), False, 0.1, 0.1, 2.0, 25.0)
     kept = apply_affine(sample, halving)
     assert kept.labels.tolist() == [0]  # 1, 3 and 4 are less than 2 px wide or high, 2 keeps 5 %
     assert kept.boxes.tolist() == [[5, 5, 15, 15]]
-    lax = replace(halving, min_area_ratio=0.04, min_box_side=1.0)
+    lax = replace(halving, min_area_ratio_of_boxes=0.04, min_box_side=1.0)
     assert apply_affine(sample, lax).labels.tolist() == [
         0,
         1,
         2,
     ]  # 3 is 33 times as wide as high, 4 is 27 times as high
     assert apply_affine(sample, replace(lax, max_aspect=34.0)).labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_share_to_keep_hangs_on_whether_there_are_polygons() -> None:
+    boxes = np.array([[-95, 0, 5, 40]], np.float32)  # keeps 5 %
+    outline = np.array([[-95, 0], [5, 0], [5, 40], [-95, 40]], np.float32)
+    bare = Sample(np.zeros((60, 100, 3), np.uint8), boxes, np.arange(1), (None,))
+    warp = Affine(np.eye(2, 3), 1.0, (60, 100), False, 0.01, 0.1, 2.0, 25.0)
+    assert len(apply_affine(bare, warp).labels) == 0
+    assert len(apply_affine(replace(bare, polygons=(outline,)), warp).labels) == 1
 
 
 def test_a_drawn_warp_follows_the_recipe() -> None:
@@ -145,7 +167,11 @@ def test_a_drawn_warp_follows_the_recipe() -> None:
     for values, low, high in ((centres, 0.4 * 640, 0.6 * 640), (scales, 0.1, 1.9)):
         assert values.min() >= low and values.max() <= high
         assert values.max() - values.min() > 0.95 * (high - low)
-    assert (warps[0].mask_refine, warps[0].min_area_ratio) == (True, 0.01)
+    assert (warps[0].mask_refine, warps[0].min_area_ratio, warps[0].min_area_ratio_of_boxes) == (
+        True,
+        0.01,
+        0.1,
+    )
     closing = draw_affine(generator, (640, 640), YOLOV9, closing=True)
     assert (closing.mask_refine, closing.min_area_ratio) == (False, 0.1)
 
@@ -155,7 +181,7 @@ def test_a_drawn_warp_follows_the_recipe() -> None:
 def test_the_letterbox_keeps_blobs_in_their_boxes(
     shape: tuple[int, int], inner: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
-    sample = letterboxed(painted(default_rng(1), shape), 160, colour)
+    sample = letterboxed(painted(default_rng(1), shape), 160, colour, "linear")
     top, left = ((160 - side) // 2 for side in inner)
     is_pad = np.ones((160, 160), bool)
     is_pad[top : top + inner[0], left : left + inner[1]] = False

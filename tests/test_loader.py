@@ -220,6 +220,12 @@ def test_a_broken_picture_is_one_sentence(tiny: Path, dataset: CocoDataset, work
         list(TrainingBatches(dataset, SMALL, 6, seed=0, workers=workers))
 
 
+def test_a_picture_of_another_size_than_annotated_is_refused(tiny: Path, dataset: CocoDataset) -> None:
+    (tiny / "val/000003.png").write_bytes((tiny / "val/000004.png").read_bytes())
+    with pytest.raises(DatasetError, match=r"000003\.png is 72 x 72, but annotated as 78 x 64, so its boxes"):
+        list(TrainingBatches(dataset, SMALL, 6, seed=0))
+
+
 @pytest.mark.parametrize("recipe", [YOLOV8_N, RECIPES["yolov8-l-mask-refine"], YOLOV9])
 def test_real_pictures_become_batches(shared: Path, recipe: Recipe) -> None:
     dataset = read_coco(shared / "coco", "train2017", limit=12)

@@ -63,7 +63,7 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
         height, width = generator.integers(80, 240, 2).tolist()
         part = painted(generator, (height, width), count=3 if number == painted_tile else 0)
         parts.append(tile(part, 160))
-    recipe = replace(YOLOV8_N, image_size=160)
+    recipe = replace(YOLOV8_N, image_size=160, mosaic_shuffled=True)
     mosaic = draw_mosaic(generator, 9, recipe)
     whole = apply_mosaic(parts, mosaic)
     for sample in (whole, apply_flip(whole, True), apply_flip(apply_flip(whole, True), True)):
@@ -86,6 +86,17 @@ def test_a_drawn_mosaic_takes_any_pictures_and_any_centre() -> None:
     assert centres.min(axis=0).tolist() == [80, 80] and centres.max(axis=0).tolist() == [239, 239]
     assert all(set(column) == set(range(9)) for column in others.T.tolist())
     assert any(len(set(one)) < 3 for one in others.tolist())
+    assert {one.places for one in drawn} == {(0, 1, 2, 3)}
+
+
+def test_the_official_mosaic_shuffles_the_places() -> None:
+    recipe = replace(YOLOV9, image_size=32)
+    drawn = [draw_mosaic(default_rng(seed), 9, recipe) for seed in range(500)]
+    assert len({one.places for one in drawn}) == 24
+    bare = painted(default_rng(0), (32, 32), count=0)
+    shades = [replace(bare, pixels=np.full((32, 32, 3), 10 * shade, np.uint8)) for shade in range(1, 5)]
+    pixels = apply_mosaic(shades, replace(drawn[0], centre=(32, 32), places=(2, 0, 3, 1))).pixels
+    assert pixels[::32, ::32, 0].tolist() == [[20, 40], [10, 30]]
 
 
 def test_a_tile_fills_its_long_side_and_no_more() -> None:
@@ -161,7 +172,7 @@ def test_pictures_without_objects_pass_every_step(name: str) -> None:
     sample = apply_mosaic([tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe))
     sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe))
     sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=False))
-    closing = letterboxed(bare, 64, recipe.closing_pad_bgr)
+    closing = letterboxed(bare, 64, recipe.closing_pad_bgr, recipe.closing_shrinking)
     closing = apply_affine(closing, draw_affine(generator, closing.shape, recipe, closing=True))
     sample = apply_flip(apply_hsv(apply_mixup(sample, closing, MixUp(0, 0.5)), (1.0, 1.2, 0.8)), True)
     assert sample.shape == (64, 64)
@@ -175,7 +186,7 @@ def test_no_step_changes_what_it_is_given() -> None:
     apply_mosaic([tile(sample, 64)] * 4, Mosaic((0, 0, 0), (50, 70), 64))
     apply_copy_paste(sample, CopyPaste((0, 2)))
     apply_affine(sample, draw_affine(default_rng(0), sample.shape, replace(YOLOV9, image_size=64), False))
-    letterboxed(sample, 64, (0, 0, 0))
+    letterboxed(sample, 64, (0, 0, 0), "area")
     apply_mixup(sample, sample, MixUp(0, 0.3))
     apply_rare_filters(sample, RareFilters(blur=3, median=3, grey=True, contrast=2.0))
     apply_hsv(sample, (1.01, 1.5, 0.7))

@@ -19,7 +19,11 @@ IMAGES, SIZE = 4, 160
 
 
 def by_hand(
-    detector: Detector, velocities: dict[str, Tensor], gradients: dict[str, Tensor], rates: Rates, decay: float
+    detector: Detector,
+    velocities: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    rates: Rates,
+    decay: float,
 ) -> dict[str, Tensor]:
     """What the weights are after a step of clipped SGD with Nesterov's momentum; velocities are moved on."""
     norm = torch.sqrt(torch.stack([(gradient**2).sum() for gradient in gradients.values()]).sum())

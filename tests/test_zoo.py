@@ -210,7 +210,7 @@ def test_yolov8_recipes_differ_only_where_the_configurations_do() -> None:
     plain = {"n": {}, "s": {}, "m": wide | {"mixup": 0.1}, "l": wide | {"mixup": 0.15}}
     plain["x"] = plain["l"]
     pasted = {"n": {}, "s": {}, "m": {"copy_paste": 0.1}, "l": {"copy_paste": 0.3}, "x": {"copy_paste": 0.3}}
-    refined = {"mask_refine": True, "min_area_ratio": 0.01}
+    refined = {"mask_refine": True, "min_area_ratio": 0.01, "min_area_ratio_of_boxes": 0.01}
     refined |= {"closing_mask_refine": True, "closing_min_area_ratio": 0.01}
     for size in "nsmlx":
         recipe = RECIPES[f"yolov8-{size}"]
@@ -229,6 +229,9 @@ def test_yolov9_and_gelan_recipes() -> None:
         "closing_mask_refine": False,
         "closing_min_area_ratio": 0.1,
         "closing_pad_bgr": (114, 114, 114),
+        "closing_shrinking": "linear",
+        "mosaic_shuffled": True,
+        "min_area_ratio_of_boxes": 0.1,
     }
     assert changes(RECIPES["yolov9"], RECIPES["gelan"]) == {"gpus": 4, "images_per_gpu": 32}
     assert list(RECIPES) == [

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Boxes, Labels, Polygon, extent_inside
-from yolov9bench.images import GREY, Pixels, letterbox, resize_long_side
+from yolov9bench.images import GREY, Pixels, Shrinking, letterbox, resize_long_side
 from yolov9bench.zoo.recipes import Recipe
 
 # The defaults of albumentations 1.3.1, which the references leave as they are.
@@ -38,9 +38,9 @@ class Sample:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def letterboxed(sample: Sample, size: int, pad_bgr: tuple[int, int, int]) -> Sample:
+def letterboxed(sample: Sample, size: int, pad_bgr: tuple[int, int, int], shrinking: Shrinking) -> Sample:
     """The whole picture in a square of `size` pixels, centred on a colour; for the closing epochs."""
-    resized = resize_long_side(sample.pixels, size, "truncate", "area")
+    resized = resize_long_side(sample.pixels, size, "truncate", shrinking)
     inner, placement = letterbox(resized, (size, size), scale_up=True, original=sample.shape)
     (height, width), left, top = placement.resized, placement.left, placement.top
     pixels = np.full((size, size, 3), pad_bgr, np.uint8)
@@ -64,6 +64,7 @@ class Affine:
     shape: tuple[int, int]
     mask_refine: bool
     min_area_ratio: float
+    min_area_ratio_of_boxes: float
     min_box_side: float
     max_aspect: float
 
@@ -80,6 +81,7 @@ def draw_affine(generator: Generator, shape: tuple[int, int], recipe: Recipe, cl
         shape=(size, size),
         mask_refine=recipe.closing_mask_refine if closing else recipe.mask_refine,
         min_area_ratio=recipe.closing_min_area_ratio if closing else recipe.min_area_ratio,
+        min_area_ratio_of_boxes=recipe.closing_min_area_ratio if closing else recipe.min_area_ratio_of_boxes,
         min_box_side=recipe.min_box_side,
         max_aspect=recipe.max_aspect,
     )
@@ -94,7 +96,9 @@ def apply_affine(sample: Sample, affine: Affine) -> Sample:
         sample.pixels, affine.matrix, affine.shape[::-1], flags=cv2.INTER_LINEAR, borderValue=(GREY,) * 3
     )
     boxes = _warped_boxes(sample, affine)
-    kept = _worth_keeping(sample.boxes, boxes, affine)
+    with_polygons = any(polygon is not None for polygon in sample.polygons)
+    least = affine.min_area_ratio if with_polygons else affine.min_area_ratio_of_boxes
+    kept = _worth_keeping(sample.boxes, boxes, affine, least)
     return Sample(np.asarray(pixels, np.uint8), boxes[kept], sample.labels[kept], (None,) * int(kept.sum()))
 
 
@@ -110,14 +114,14 @@ def _warped_boxes(sample: Sample, affine: Affine) -> Boxes:
     return boxes
 
 
-def _worth_keeping(before: Boxes, after: Boxes, affine: Affine) -> NDArray[np.bool_]:
+def _worth_keeping(before: Boxes, after: Boxes, affine: Affine, least_share: float) -> NDArray[np.bool_]:
     width, height = (after[:, 2:] - after[:, :2]).T
     area_before = (before[:, 2:] - before[:, :2]).prod(axis=1) * affine.scale**2
     # The small numbers, the references' own, let a box without area fail instead of dividing by zero.
     kept_share = width * height / (area_before + 1e-16)
     aspect = np.maximum(width / (height + 1e-16), height / (width + 1e-16))
     is_large = np.minimum(width, height) > affine.min_box_side
-    return np.asarray(is_large & (kept_share > affine.min_area_ratio) & (aspect < affine.max_aspect))
+    return np.asarray(is_large & (kept_share > least_share) & (aspect < affine.max_aspect))
 
 
 @dataclass(frozen=True)

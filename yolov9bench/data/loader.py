@@ -51,15 +51,23 @@ class TrainingSet:
     """The pictures of a data set and the objects to learn on them, number by number."""
 
     paths: tuple[Path, ...]
+    sizes: tuple[tuple[int, int], ...]  # height, width, as annotated
     objects: tuple[Objects, ...]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, index: int) -> Sample:
-        """One picture as it is on disk; DatasetError where it cannot be decoded."""
-        objects = self.objects[index]
-        return Sample(read_image(self.paths[index]), objects.boxes, objects.labels, objects.polygons)
+        """One picture as it is on disk; DatasetError for one that cannot be decoded, or of another size."""
+        objects, path = self.objects[index], self.paths[index]
+        sample = Sample(read_image(path), objects.boxes, objects.labels, objects.polygons)
+        if sample.shape != self.sizes[index]:
+            (height, width), (annotated_height, annotated_width) = sample.shape, self.sizes[index]
+            raise DatasetError(
+                f"image {path.name} is {width} x {height}, but annotated as {annotated_width} x "
+                f"{annotated_height}, so its boxes lie elsewhere: restore the image or mend the annotations"
+            )
+        return sample
 
 
 def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
@@ -73,6 +81,7 @@ def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
         annotations[entry["image_id"]].append(entry)
     return TrainingSet(
         paths=tuple(dataset.image_path(image) for image in dataset.images),
+        sizes=tuple((image.height, image.width) for image in dataset.images),
         objects=tuple(
             objects_of(annotations[image.id], label_of, image.width, image.height, recipe.mask_refine)
             for image in dataset.images
@@ -84,7 +93,9 @@ def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int,
     """Picture `index` as it is seen in an epoch, counted from 0; chance hangs on these numbers alone."""
     generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
     if epoch >= recipe.epochs - recipe.closing_epochs or generator.random() >= recipe.mosaic:
-        sample = letterboxed(dataset.load(index), recipe.image_size, recipe.closing_pad_bgr)
+        sample = letterboxed(
+            dataset.load(index), recipe.image_size, recipe.closing_pad_bgr, recipe.closing_shrinking
+        )
         sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=True))
     else:
         sample = _mosaic_sample(dataset, index, recipe, generator)

@@ -34,30 +34,35 @@ def tile(sample: Sample, size: int) -> Sample:
 class Mosaic:
     """Four tiles of at most `size` pixels a side that meet at `centre` (x, y) of a canvas twice as large.
 
-    `others` are the numbers of the pictures beside the first: top right, bottom left, bottom right.
+    `others` are the numbers of the pictures beside the first. `places` says where the first and the others
+    go: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
     """
 
     others: tuple[int, int, int]
     centre: tuple[int, int]
     size: int
+    places: tuple[int, ...] = (0, 1, 2, 3)
 
 
 def draw_mosaic(generator: Generator, count: int, recipe: Recipe) -> Mosaic:
     """A centre, and three of `count` pictures, which may repeat one another and the first."""
     x, y = generator.uniform(*CENTRE_RANGE, 2) * recipe.image_size
     second, third, fourth = generator.integers(count, size=3)
-    return Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), recipe.image_size)
+    mosaic = Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), recipe.image_size)
+    return (
+        replace(mosaic, places=tuple(generator.permutation(4).tolist())) if recipe.mosaic_shuffled else mosaic
+    )
 
 
 def apply_mosaic(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
-    """Four tiles, top left to bottom right, on grey 114; objects are clipped to the whole canvas."""
+    """Four tiles at their places on grey 114; objects are clipped to the whole canvas."""
     side = 2 * mosaic.size
     canvas = np.full((side, side, 3), GREY, np.uint8)
     boxes, polygons = [], []
-    for number, part in enumerate(tiles):
+    for place, part in zip(mosaic.places, tiles, strict=True):
         height, width = part.shape
-        left = mosaic.centre[0] - width * (number % 2 == 0)
-        top = mosaic.centre[1] - height * (number < 2)
+        left = mosaic.centre[0] - width * (place % 2 == 0)
+        top = mosaic.centre[1] - height * (place < 2)
         # What of the tile is on the canvas: rows and columns of the canvas, then of the tile.
         rows, columns = (max(top, 0), min(top + height, side)), (max(left, 0), min(left + width, side))
         canvas[slice(*rows), slice(*columns)] = part.pixels[

@@ -66,6 +66,7 @@ class Recipe:
 
     # Augmentation; mosaic, mixup and flip are probabilities per image.
     mosaic: float
+    mosaic_shuffled: bool  # the four places fall to the pictures at random; else the first lies top left
     scale_range: tuple[float, float]  # factor of the affine warp, also in the closing epochs
     translate: float  # greatest shift, as a fraction of image_size; also in the closing epochs
     mixup: float
@@ -73,6 +74,7 @@ class Recipe:
     copy_paste: float  # share of the mosaic's admissible objects that are pasted, mirrored
     copy_paste_overlap: float  # admissible: the mirrored box covers less than this share of every other box
     min_area_ratio: float  # boxes must keep more than this share of their area in the affine warp
+    min_area_ratio_of_boxes: float  # the same where nothing in the warped picture has a polygon
     min_box_side: float  # pixels; boxes must be wider and higher than this after the affine warp
     max_aspect: float  # boxes must be less oblong than this after the affine warp
     rare_filter: float  # probability of each of blur, median blur, grey and local histogram equalisation
@@ -82,6 +84,7 @@ class Recipe:
     closing_mask_refine: bool
     closing_min_area_ratio: float
     closing_pad_bgr: tuple[int, int, int]  # colour of the letterbox, 0..255
+    closing_shrinking: Literal["area", "linear"]  # interpolation where the letterbox makes pictures smaller
 
 
 YOLOV8_N = Recipe(
@@ -123,6 +126,7 @@ YOLOV8_N = Recipe(
     dfl_gain=1.5,
     aux_weight=0.25,
     mosaic=1.0,
+    mosaic_shuffled=False,
     scale_range=(0.5, 1.5),
     translate=0.1,
     mixup=0.0,
@@ -130,6 +134,7 @@ YOLOV8_N = Recipe(
     copy_paste=0.0,
     copy_paste_overlap=0.3,
     min_area_ratio=0.1,
+    min_area_ratio_of_boxes=0.1,
     min_box_side=2.0,
     max_aspect=100.0,
     rare_filter=0.01,
@@ -140,6 +145,7 @@ YOLOV8_N = Recipe(
     closing_min_area_ratio=0.1,
     # mmyolo pads with the float 114.0, which OpenCV reads as blue only.
     closing_pad_bgr=(114, 0, 0),
+    closing_shrinking="area",
 )
 
 YOLOV8_PLAIN = (
@@ -158,6 +164,7 @@ def _mask_refine(plain: Recipe, copy_paste: float) -> Recipe:
         mask_refine=True,
         copy_paste=copy_paste,
         min_area_ratio=0.01,
+        min_area_ratio_of_boxes=0.01,
         closing_mask_refine=True,
         closing_min_area_ratio=0.01,
     )
@@ -179,12 +186,14 @@ YOLOV9 = replace(
     schedule_lag_epochs=0,
     ema_first_update_copies=False,
     head_initialisation="default",
+    mosaic_shuffled=True,
     scale_range=(0.1, 1.9),
     mixup=0.15,
     copy_paste=0.3,
     min_area_ratio=0.01,
     closing_epochs=15,
     closing_pad_bgr=(114, 114, 114),
+    closing_shrinking="linear",
 )
 GELAN = replace(YOLOV9, name="gelan", gpus=4, images_per_gpu=32)
 
