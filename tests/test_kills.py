@@ -1,4 +1,4 @@
-"""A run in a process of its own, ended by SIGKILL at random instants and started again with the same command."""
+"""A process of its own, ended by SIGKILL at random instants and started again with the same command."""
 
 import json
 import multiprocessing

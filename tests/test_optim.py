@@ -16,7 +16,7 @@ from torch import Tensor
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.train.optim import Ema, Schedule, parameter_groups, sgd, weight_decay
+from yolov9bench.train.optim import Ema, Rates, Schedule, make_optimizer, parameter_groups, weight_decay
 from yolov9bench.zoo import RECIPES, SPECS
 
 TOLERANCE = 1e-9
@@ -164,7 +164,7 @@ def gradients(detector: Detector, seed: int) -> Iterator[Tensor]:
 def test_steps_are_those_of_the_formula() -> None:
     """Four steps written out: decayed gradient, velocity, Nesterov's look-ahead, with rates that change."""
     detector, schedule = small(), Schedule(YOLOV9, 40, 10, 128)
-    optimizer = sgd(detector, YOLOV9, 128)
+    optimizer = make_optimizer(detector, YOLOV9, 128)
     values = {name: parameter.detach().clone() for name, parameter in detector.named_parameters()}
     velocities = {name: torch.zeros_like(value) for name, value in values.items()}
     for iteration in (0, 1, 50, 399):
@@ -182,6 +182,33 @@ def test_steps_are_those_of_the_formula() -> None:
         optimizer.step()
         for name, parameter in detector.named_parameters():
             assert torch.allclose(parameter, values[name], rtol=TOLERANCE, atol=TOLERANCE), (iteration, name)
+
+
+def test_steps_of_adamw_are_those_of_its_paper() -> None:
+    """Algorithm 2 of arXiv:1711.05101 written out, its decay times the rate; first beta and rates change."""
+    recipe = replace(YOLOV9, optimizer="adamw", weight_decay=0.02)
+    detector = small()
+    optimizer = make_optimizer(detector, recipe, 128)
+    values = {name: parameter.detach().clone() for name, parameter in detector.named_parameters()}
+    means = {name: torch.zeros_like(value) for name, value in values.items()}
+    squares = {name: torch.zeros_like(value) for name, value in values.items()}
+    for number, momentum in enumerate((0.8, 0.85, 0.9), start=1):
+        rates = Rates((0.001, 0.002, 0.003), momentum, accumulation=1)
+        rates.apply(optimizer)
+        for (name, parameter), gradient in zip(
+            detector.named_parameters(), gradients(detector, number), strict=True
+        ):
+            parameter.grad = gradient
+            is_weight, is_bias = parameter.ndim == 4, name.endswith(".bias")
+            rate = rates.learning_rates[2 if is_bias else 0 if is_weight else 1]
+            means[name] = momentum * means[name] + (1 - momentum) * gradient
+            squares[name] = 0.999 * squares[name] + 0.001 * gradient**2
+            mean, square = means[name] / (1 - momentum**number), squares[name] / (1 - 0.999**number)
+            shrink = 1 - rate * 0.02 if is_weight else 1
+            values[name] = shrink * values[name] - rate * mean / (square.sqrt() + 1e-8)
+        optimizer.step()
+        for name, parameter in detector.named_parameters():
+            assert torch.allclose(parameter, values[name], rtol=TOLERANCE, atol=TOLERANCE), (number, name)
 
 
 def test_ema_decays_are_the_official_ones(official: Any) -> None:

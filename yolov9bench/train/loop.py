@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn.detector import Detector
 from yolov9bench.train.loss import detection_loss
-from yolov9bench.train.optim import Ema, Rates, Schedule, sgd
+from yolov9bench.train.optim import Ema, Rates, Schedule, make_optimizer
 from yolov9bench.zoo.recipes import Recipe
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -37,7 +37,7 @@ class State:
     """
 
     detector: Detector
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     ema: Ema
     scaler: torch.amp.GradScaler
     epoch: int = 0
@@ -75,7 +75,8 @@ def begun(detector: Detector, recipe: Recipe, images_per_iteration: int, precisi
     """The state before the first iteration, on the detector's device."""
     device = next(detector.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
-    return State(detector, sgd(detector, recipe, images_per_iteration), Ema(detector, recipe), scaler)
+    optimizer = make_optimizer(detector, recipe, images_per_iteration)
+    return State(detector, optimizer, Ema(detector, recipe), scaler)
 
 
 def fit(

@@ -24,11 +24,14 @@ class Rates:
     momentum: float
     accumulation: int  # iterations whose gradients make one step of the optimiser
 
-    def apply(self, optimizer: torch.optim.SGD) -> None:
-        """Set rates and momentum of an optimiser made by `sgd`."""
+    def apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set rates and momentum of an optimiser made by `make_optimizer`."""
         for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate
-            group["momentum"] = self.momentum
+            if "betas" in group:
+                group["betas"] = (self.momentum, group["betas"][1])
+            else:
+                group["momentum"] = self.momentum
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Ema:
 
 
 def parameter_groups(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> list[dict[str, Any]]:
-    """Three groups for SGD: weights, which alone decay; BatchNorm's weights; all biases.
+    """Three groups: weights, which alone decay; BatchNorm's weights; all biases.
 
     This is mmyolo's order. YOLOv9 begins with the biases, which changes no number: a parameter's step depends
     on its own group alone.
@@ -150,13 +153,13 @@ def weight_decay(recipe: Recipe, images_per_iteration: int) -> float:
     return recipe.weight_decay * images / usual
 
 
-def sgd(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> torch.optim.SGD:
+def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> torch.optim.Optimizer:
     """The recipe's optimiser; rates and momentum are those after warm-up until a Rates is applied."""
+    groups = parameter_groups(detector, recipe, images_per_iteration)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
     return torch.optim.SGD(
-        parameter_groups(detector, recipe, images_per_iteration),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
     )
 
 

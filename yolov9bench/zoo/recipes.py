@@ -30,11 +30,12 @@ class Recipe:
     syncbn: bool  # batch statistics over all GPUs
     amp: bool  # float16 autocast of forward and loss, scaled gradients
 
-    # SGD.
+    # Optimiser.
+    optimizer: Literal["sgd", "adamw"]  # both references train by SGD
     learning_rate: float  # of every parameter group once warmed up
     final_learning_rate_factor: float  # the schedule ends at this fraction of learning_rate
-    momentum: float
-    nesterov: bool
+    momentum: float  # of AdamW the first beta
+    nesterov: bool  # SGD alone
     weight_decay: float  # as applied with gpus * images_per_gpu images a step; not on biases and BatchNorm
     nominal_batch: int  # images a step; gradients are accumulated up to it on fewer
     clip_norm: float  # greatest global norm of the unscaled gradients
@@ -98,6 +99,7 @@ YOLOV8_N = Recipe(
     # Neither is in a configuration file: SyncBN is on beyond one GPU, AMP is a flag of the run.
     syncbn=True,
     amp=True,
+    optimizer="sgd",
     learning_rate=0.01,
     final_learning_rate_factor=0.01,
     momentum=0.937,
