@@ -237,12 +237,12 @@ def test_yolov9_and_gelan_recipes() -> None:
     assert list(RECIPES) == [
         *(f"yolov8-{size}" for size in "nsmlx"),
         *(f"yolov8-{size}-mask-refine" for size in "nsmlx"),
-        *("yolov9", "gelan", "demo"),
+        *("yolov9", "gelan", "small", "demo"),
     ]
 
 
 def test_what_all_published_recipes_share() -> None:
-    for recipe in (recipe for name, recipe in RECIPES.items() if name != "demo"):
+    for recipe in (recipe for name, recipe in RECIPES.items() if name not in ("small", "demo")):
         assert (recipe.epochs, recipe.gpus * recipe.images_per_gpu, recipe.image_size) == (500, 128, 640)
         assert (recipe.syncbn, recipe.amp, recipe.nesterov, recipe.schedule) == (True, True, True, "linear")
         assert recipe.weight_decay == 0.0005 * 128 / 64

@@ -1,4 +1,4 @@
-"""The door: `python -m yolov9bench rows | inspect | evaluate | train | reproduce`."""
+"""The door of the command line: `python -m yolov9bench COMMAND`, and `--help` for the commands."""
 
 from __future__ import annotations
 
@@ -69,6 +69,33 @@ def reproduce(arguments: argparse.Namespace) -> None:
     print(verdict(record))
 
 
+def measure(arguments: argparse.Namespace) -> None:
+    from yolov9bench.costs import measured, summary
+    from yolov9bench.files import write_json
+
+    record = measured(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
+    if arguments.json:
+        write_json(arguments.json, asdict(record))
+    print(summary(record))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from yolov9bench import report as reported
+    from yolov9bench.parameters import project_root
+
+    root = project_root()
+    results = arguments.results or root / "results"
+    act = reported.check if arguments.check else reported.write
+    act(results, None if arguments.results else root / "README.md")
+
+
+def tidy(arguments: argparse.Namespace) -> None:
+    from yolov9bench.notebooks import tidy as tidied
+
+    for file in arguments.files:
+        tidied(file)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser("python -m yolov9bench", description=__doc__)
@@ -88,6 +115,14 @@ def parser() -> argparse.ArgumentParser:
     add_evaluate(command(evaluate, "COCO metrics of a checkpoint on a data set"))
     add_train(command(train, "a row by its own recipe, in a folder that the same command continues"))
     add_reproduce(command(reproduce, "a row from its checkpoint to a verdict, as the notebook does"))
+    add_measure(command(measure, "what a row costs: parameters, GFLOPs, time and memory"))
+    reported = command(report, "write the table, its pages and its figures from the records")
+    reported.add_argument("--check", action="store_true", help="write nothing; fail if anything differs")
+    reported.add_argument(
+        "--results", type=Path, metavar="DIR", help="another folder; leaves README.md alone"
+    )
+    tidied = command(tidy, "take machine paths and widgets out of executed notebooks, in place")
+    tidied.add_argument("files", type=Path, nargs="+", metavar="NOTEBOOK")
     return top
 
 
@@ -100,6 +135,7 @@ def add_evaluate(added: argparse.ArgumentParser) -> None:
     added.add_argument("--limit", type=int, help="only the first image ids")
     added.add_argument("--device", default="auto")
     added.add_argument("--image-size", type=int, help="pixels; the protocol's if unsaid")
+    added.add_argument("--tta", action="store_true", help="merge mmyolo's six views of each image")
     added.add_argument("--judge", action="store_true", help="pycocotools must agree to 1e-12")
     added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
@@ -114,13 +150,22 @@ def add_train(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument("--epochs", type=int, help="the recipe's if unsaid")
     added.add_argument("--image-size", type=int, help="pixels; the recipe's if unsaid")
-    added.add_argument("--batch-size", type=int, default=16, help="images of one iteration")
+    added.add_argument("--batch-size", type=int, help="images of one iteration; the recipe's if unsaid")
+    added.add_argument("--recipe", default="auto", help="auto: the row's own; small: for little data")
     added.add_argument("--seed", type=int, default=0)
     added.add_argument("--max-steps", type=int, help="end after so many steps of the optimiser")
     added.add_argument("--device", default="auto")
     added.add_argument("--precision", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
     added.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint to fine-tune")
     added.add_argument("--split", default="val2017", help="for validation; training takes its train twin")
+
+
+def add_measure(added: argparse.ArgumentParser) -> None:
+    added.add_argument("row", help="a row id")
+    added.add_argument("--device", default="auto")
+    added.add_argument("--image-size", type=int, default=640, help="pixels")
+    added.add_argument("--batch-size", type=int, default=16, help="images of a training step")
+    added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
 
 
 def add_reproduce(added: argparse.ArgumentParser) -> None:

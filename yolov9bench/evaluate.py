@@ -23,13 +23,20 @@ from yolov9bench.files import write_text
 from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.detect import detect
-from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT, find_protocol
+from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol
+from yolov9bench.predict.tta import (
+    AugmentedProtocol,
+    ViewBatches,
+    batches_of,
+    detections_by_batch,
+    find_augmented,
+)
 from yolov9bench.progress import track
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.rows import ROWS, row_of_file
 
+BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
 MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
 
 logger = logging.getLogger("yolov9bench")
@@ -50,25 +57,28 @@ def evaluate(
     dataset: str | Path,
     protocol: str = "auto",
     split: str = "val2017",
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     limit: int | None = None,
     device: str = "auto",
     image_size: int | None = None,
     judge: bool = False,
     skip_corrupt: bool = False,
     detections: Path | None = None,
+    tta: bool = False,
 ) -> Record:
     """Evaluate a checkpoint file on a COCO-format folder and return the Record.
 
     Only `detections` is written: a file, or a folder that gets one named by its hash. protocol: a name, or
     "auto" for that of the file's format. limit: the first image ids only, ground truth likewise. batch_size
     changes no detection but for rounding: input shapes belong to the protocol. judge: pycocotools must agree
-    to 1e-12. Raises BenchErrors that name the offender and the remedy.
+    to 1e-12. tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes; any
+    detector can be evaluated so. Raises BenchErrors that name the offender and the remedy.
     """
     place = resolved_device(device)
     data = read_coco(Path(dataset), split, limit)
+    loaded = load(checkpoint)
     return run(
-        load(checkpoint), data, protocol, batch_size, place, image_size, judge, skip_corrupt, detections
+        loaded, data, protocol, batch_size, place, image_size, judge, skip_corrupt, detections, tta=tta
     ).record
 
 
@@ -76,22 +86,23 @@ def run(
     checkpoint: Checkpoint,
     dataset: CocoDataset,
     protocol: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     device: str = "cpu",
     image_size: int | None = None,
     judge: bool = False,
     skip_corrupt: bool = False,
     detections: Path | None = None,
     seed: int | None = None,
+    tta: bool = False,
 ) -> Evaluation:
     """As `evaluate`, on what is loaded already, with the detections and curves that figures need."""
     start, began = datetime.now(UTC), perf_counter()
-    settings = find_protocol(protocol if protocol != "auto" else own_protocol(checkpoint), image_size)
+    settings = chosen_protocol(checkpoint, protocol, image_size, tta)
     if batch_size < 1:
         raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     detector = checkpoint.detector.deployed().to(device)
-    batches = Batches(dataset, settings, batch_size, skip_corrupt)
+    batches = batches_of(dataset, settings, batch_size, skip_corrupt)
     with full_float32():
         environment = provenance.environment(device)
         rows = detected(detector, batches, categories, device)
@@ -136,16 +147,15 @@ def full_float32() -> Iterator[None]:
 
 
 def detected(
-    detector: Detector, batches: Batches, categories: tuple[int, ...], device: str
+    detector: Detector, batches: Batches | ViewBatches, categories: tuple[int, ...], device: str
 ) -> list[dict[str, Any]]:
     """COCO result rows of a whole data set, by ascending image id whatever order the protocol took."""
-    protocol, images = batches.protocol, len(batches.dataset.images)
-    logger.info("evaluating %d images under protocol %s on %s", images, protocol.name, device)
+    images = len(batches.dataset.images)
+    logger.info("evaluating %d images under protocol %s on %s", images, batches.protocol.name, device)
     by_image: dict[int, list[dict[str, Any]]] = {}
-    for batch in track(batches, len(batches), f"evaluating {images} images", "batches"):
-        inputs = batch.inputs.to(device).float() / 255
-        found = detect(detector, inputs, batch.placements, protocol)
-        for image, each in zip(batch.images, found, strict=True):
+    by_batch = detections_by_batch(detector, batches, device)
+    for shown, found in track(by_batch, len(batches), f"evaluating {images} images", "batches"):
+        for image, each in zip(shown, found, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
             by_image[image.id] = detection_rows(image.id, boxes, scores, labels, categories)
     if batches.skipped:
@@ -188,7 +198,7 @@ def interval(dataset: CocoDataset, rows: list[dict[str, Any]]) -> list[float] | 
     return list(bootstrap_interval(dataset.ground_truth(), rows))
 
 
-def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> dict[str, Any]:
+def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches | ViewBatches) -> dict[str, Any]:
     """What went in: hashes of weights, annotations and image list, and counts."""
     return {
         "weights_sha256": checkpoint.sha256,
@@ -204,6 +214,15 @@ def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> di
         "images_skipped": batches.skipped,
         "images_of_other_size": len(batches.other_size),
     }
+
+
+def chosen_protocol(
+    checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool
+) -> Protocol | AugmentedProtocol:
+    """The settings to evaluate by; "auto" is the checkpoint's own protocol, but mmyolo's with `tta`."""
+    if tta:
+        return find_augmented(name, image_size)
+    return find_protocol(name if name != "auto" else own_protocol(checkpoint), image_size)
 
 
 def own_protocol(checkpoint: Checkpoint) -> str:

@@ -21,8 +21,9 @@ class Parameters:
     yolov8). checkpoint: "auto" or "download" for the row's published file, "train", or a path. dataset:
     "auto" or "coco" for COCO 2017, "demo", or a folder in COCO's format; where nothing can be fetched, "auto"
     of both becomes training on the demo set. protocol: "auto" for the checkpoint's own, or a name.
-    image_size: pixels, None for the protocol's or the training's. limit: first images only, None for all.
-    epochs: of a training, None for the recipe's. judge: pycocotools computes the metrics too. data_dir,
+    image_size: pixels, None for the protocol's or the training's. batch_size: images at a time, None for 16,
+    in training for the recipe's images per GPU. limit: first images only, None for all. recipe: of a
+    training, "auto" for the row's own, or the demo's on the demo set; epochs: None for the recipe's. judge: pycocotools computes the metrics too. data_dir,
     results_dir: "auto" for data/ and results/ at the root of the project. Relative paths hang on the working
     directory.
     """
@@ -36,10 +37,11 @@ class Parameters:
     split: str = "val2017"
     protocol: str = "auto"
     image_size: int | None = None
-    batch_size: int = 16
+    batch_size: int | None = None
     limit: int | None = None
     device: str = "auto"
     seed: int = 0
+    recipe: str = "auto"
     epochs: int | None = None
     judge: bool = True
     skip_corrupt: bool = False

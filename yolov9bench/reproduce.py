@@ -20,6 +20,7 @@ from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.recipes import DEMO, find_recipe
 from yolov9bench.zoo.rows import ROWS, Published, Row, find_row, row_of_file
 from yolov9bench.zoo.rows import row as row_by_id
 
@@ -78,6 +79,8 @@ def planned(parameters: Parameters) -> Plan:
     find_protocol(
         parameters.protocol if parameters.protocol != "auto" else row.protocol, parameters.image_size
     )
+    if parameters.recipe != "auto":
+        find_recipe(parameters.recipe)
     by_path = parameters.checkpoint not in ("auto", "download", "train")
     if parameters.dataset == "demo" and parameters.checkpoint == "download":
         raise SettingsError(
@@ -144,15 +147,16 @@ def job(plan: Plan) -> training.Job:
     if plan.row is None:
         raise SettingsError("a training needs a row: give family and size")
     if chosen.dataset == "demo":
-        recipe, split = training.demo_recipe(plan.row, chosen.epochs, chosen.image_size), "train"
+        name, split = DEMO.name if chosen.recipe == "auto" else chosen.recipe, "train"
     else:
-        recipe, split = training.recipe_for(plan.row, chosen.epochs, chosen.image_size), chosen.split
-        split = split.replace("val", "train")
+        name, split = chosen.recipe, chosen.split.replace("val", "train")
         if chosen.dataset in ("auto", "coco"):
             download.coco(chosen.data_folder, split)
+    recipe = training.recipe_for(plan.row, name, chosen.epochs, chosen.image_size)
+    batch_size = chosen.batch_size or recipe.images_per_gpu
     pictures = read_coco(validation.root, split, chosen.limit)
     wanted = training.Job(
-        plan.row, recipe, pictures, validation, Path(), chosen.batch_size, chosen.seed, plan.device
+        plan.row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device
     )
     if recipe.amp and plan.device.startswith("cuda"):
         wanted = replace(wanted, precision="float16")
@@ -169,7 +173,7 @@ def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evalu
         checkpoint,
         dataset,
         chosen.protocol,
-        chosen.batch_size,
+        chosen.batch_size or evaluate.BATCH_SIZE,
         plan.device,
         image_size,
         chosen.judge,
@@ -269,7 +273,8 @@ def trained(
     out: Path,
     epochs: int | None = None,
     image_size: int | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    recipe: str = "auto",
     seed: int = 0,
     max_steps: int | None = None,
     device: str = "auto",
@@ -283,9 +288,16 @@ def trained(
     """
     chosen, place = row_by_id(row), evaluate.resolved_device(device)
     given = Parameters(
-        dataset=dataset, epochs=epochs, seed=seed, batch_size=batch_size, image_size=image_size
+        checkpoint="train",
+        dataset=dataset,
+        split=split,
+        image_size=image_size,
+        batch_size=batch_size,
+        recipe=recipe,
+        epochs=epochs,
+        seed=seed,
     )
-    plan = Plan(replace(given, checkpoint="train", split=split), chosen, place)
+    plan = Plan(given, chosen, place)
     wanted = replace(job(plan), out=out, max_steps=max_steps, start=start)
     if precision != "auto":
         wanted = replace(wanted, precision=cast(Precision, precision))

@@ -27,7 +27,7 @@ from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.loop import Batch, Precision, State, begun, fit, reached
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
-from yolov9bench.zoo.recipes import DEMO, Recipe
+from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
@@ -60,13 +60,16 @@ class Job:
     workers: int = 0
 
 
-def recipe_for(row: Row, epochs: int | None = None, image_size: int | None = None) -> Recipe:
-    """The row's own recipe with other numbers where given; SettingsError where none is known."""
-    if row.recipe is None:
-        known = row.spec.name if row.family == "yolov8" else f"{row.family}-{row.size}"
-        raise SettingsError(f"the training of {row.id} is not known in full: train the row {known} instead")
-    recipe = row.recipe
-    epochs = recipe.epochs if epochs is None else epochs
+def recipe_for(
+    row: Row, name: str = "auto", epochs: int | None = None, image_size: int | None = None
+) -> Recipe:
+    """A recipe by name ("auto": the row's own) with other numbers where given; SettingsError if unknown.
+
+    The demo recipe has fewer epochs for larger networks, whose steps cost more.
+    """
+    recipe = own_recipe(row) if name == "auto" else find_recipe(name)
+    if epochs is None:
+        epochs = DEMO_EPOCHS[row.size] if recipe.name == DEMO.name else recipe.epochs
     return replace(
         recipe,
         epochs=epochs,
@@ -75,15 +78,12 @@ def recipe_for(row: Row, epochs: int | None = None, image_size: int | None = Non
     )
 
 
-def demo_recipe(row: Row, epochs: int | None = None, image_size: int | None = None) -> Recipe:
-    """The recipe of the demo set; larger networks, whose steps cost more, get fewer epochs."""
-    epochs = DEMO_EPOCHS[row.size] if epochs is None else epochs
-    return replace(
-        DEMO,
-        epochs=epochs,
-        closing_epochs=min(DEMO.closing_epochs, epochs),
-        image_size=DEMO.image_size if image_size is None else image_size,
-    )
+def own_recipe(row: Row) -> Recipe:
+    """How the row was trained; SettingsError where that is not known."""
+    if row.recipe is None:
+        known = row.spec.name if row.family == "yolov8" else f"{row.family}-{row.size}"
+        raise SettingsError(f"the training of {row.id} is not known in full: train the row {known} instead")
+    return row.recipe
 
 
 def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = None) -> Path:
