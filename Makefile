@@ -10,11 +10,12 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce smoke test lint types lock
+.PHONY: help environment reproduce results smoke test lint types lock
 
 help:
 	@echo "make reproduce SIZE=m   evaluate one row on COCO and compare it with its published figure"
 	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill)"
+	@echo "make results            write table, figures and notebooks in results/ from the records, in some ten minutes"
 	@echo "make smoke              run both notebooks on the demo set in about a minute"
 	@echo "make test               run the tests (ARGS='-k nms' for pytest)"
 	@echo "make lint               check style and formatting with ruff"
@@ -26,6 +27,16 @@ help:
 reproduce: $(STAMP)
 	mkdir -p results/runs
 	$(RUN) papermill notebooks/reproduce.ipynb results/runs/$(FAMILY)-$(SIZE).ipynb -p family $(FAMILY) -p size $(SIZE) $(ARGS)
+
+# The demonstration keeps its record among the runs: it enters no table.
+DEMO := -p dataset demo -p checkpoint train -p size t -p results_dir results/runs
+
+results: $(STAMP)
+	$(RUN) yolov9bench report
+	$(RUN) papermill notebooks/table.ipynb results/table.ipynb --no-progress-bar
+	$(RUN) papermill notebooks/performance.ipynb results/performance.ipynb --no-progress-bar
+	$(RUN) papermill notebooks/reproduce.ipynb results/reproduce.ipynb $(DEMO) --no-progress-bar
+	$(RUN) yolov9bench tidy results/table.ipynb results/performance.ipynb results/reproduce.ipynb
 
 SMOKE := -p size t -p dataset demo -p epochs 1 -p image_size 64 -p limit 8 --no-progress-bar
 

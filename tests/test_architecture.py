@@ -16,14 +16,34 @@ FLOORS = [
     {"geometry", "images", "files", "zoo"},
     {"nn", "data", "records"},
     {"weights", "predict", "metrics", "report", "provenance"},
-    {"train", "evaluate", "measure", "figures", "curves"},
+    {"train", "evaluate", "measure", "memory", "figures", "curves"},
 ]
 # The roof: its modules may also import one another, as long as nothing goes round in a circle.
-ROOF = {"reproduce", "training", "parameters", "verify", "study", "__main__", "__init__"}
+ROOF = {
+    "costs",
+    "footprint",
+    "reproduce",
+    "training",
+    "parameters",
+    "notebooks",
+    "verify",
+    "study",
+    "sweep",
+    "__main__",
+    "__init__",
+}
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room in rooms}
 FLOOR_OF |= dict.fromkeys(ROOF, len(FLOORS) - 1)
 
-WITHOUT_PICTURES_AND_TABLES = ["nn", "predict.nms", "train.assign", "train.loss", "train.optim", "measure"]
+WITHOUT_PICTURES_AND_TABLES = [
+    "nn",
+    "predict.nms",
+    "train.assign",
+    "train.loss",
+    "train.optim",
+    "measure",
+    "memory",
+]
 WITHOUT_TORCH = ["metrics", "report", "records", "zoo"]
 
 

@@ -9,6 +9,9 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from yolov9bench.errors import ReportError
+from yolov9bench.notebooks import tidy
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.ipynb"))
 
@@ -110,3 +113,59 @@ def test_reproduce_on_real_images_through_papermill(shared: Path, tmp_path: Path
     values = json.loads(path.read_text())["values"]
     assert abs(values["AP"] - 0.38852) <= 5e-4
     assert abs(values["AP50"] - 0.53877) <= 5e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pictures"), [("table", 0), ("performance", 3)])
+def test_results_without_records_are_the_published_ones(name: str, pictures: int, tmp_path: Path) -> None:
+    notebook = papermill.execute_notebook(
+        FOLDER / f"{name}.ipynb",
+        tmp_path / "out.ipynb",
+        {"results_dir": str(tmp_path)},
+        progress_bar=False,
+        kernel_name="python3",
+    )
+    assert len(outputs(notebook, "image/png")) == pictures
+    shown = "".join(outputs(notebook, "text/html") + outputs(notebook, "text/markdown"))
+    assert "37.2" in shown and "yolov8-n" in shown
+    out = tmp_path / "out.ipynb"
+    tidy(out)
+    nbformat.validate(nbformat.read(out, 4))  # type: ignore[no-untyped-call]
+    kept = nbformat.read(out, 4).metadata  # type: ignore[no-untyped-call]
+    assert (kept.papermill.input_path, kept.papermill.output_path) == (f"{name}.ipynb", "out.ipynb")
+    assert outputs(nbformat.read(out, 4), "image/png") == outputs(notebook, "image/png")  # type: ignore[no-untyped-call]
+    assert out.stat().st_size < 1_000_000
+
+
+def test_tidy_takes_paths_out_of_texts_but_leaves_pictures_and_sources(tmp_path: Path) -> None:
+    picture = "iVBOR+/home/me/AAAA=="  # letters of base64 that look like a path
+    source = "# from /home/me/own/notes.txt"
+    texts = {"text/plain": "read from /home/me/data/coco", "image/png": picture}
+    metadata = {"papermill": {"output_path": "/home/me/out.ipynb"}, "widgets": {"state": {}}}
+    shown = [
+        {"output_type": "stream", "name": "stdout", "text": ["wrote /home/me/runs/last.pt\n", "40 km/h\n"]},
+        {"output_type": "display_data", "data": texts, "metadata": {}},
+    ]
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "metadata": {}, "source": source},
+        {"cell_type": "code", "metadata": {}, "execution_count": 1, "source": source, "outputs": shown},
+    ]
+    given = {"tags": ["injected-parameters"]}
+    filled = ['results_dir = "/home/me/results"\n', "limit = 8\n"]
+    cells += [{"cell_type": "code", "metadata": given, "execution_count": 2, "source": filled, "outputs": []}]
+    path = tmp_path / "out.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 4}))
+    tidy(path)
+    tidied = json.loads(path.read_text())
+    assert tidied["metadata"] == {"papermill": {"output_path": "out.ipynb"}}
+    stream, display = tidied["cells"][1]["outputs"]
+    assert stream["text"] == ["wrote last.pt\n", "40 km/h\n"]
+    assert display["data"] == {"text/plain": "read from coco", "image/png": picture}
+    given_as = ['results_dir = "results"\n', "limit = 8\n"]
+    assert [cell["source"] for cell in tidied["cells"]] == [source, source, given_as]
+
+
+def test_tidy_refuses_what_is_no_notebook(tmp_path: Path) -> None:
+    (tmp_path / "out.ipynb").write_text("[]")
+    with pytest.raises(ReportError, match=r"out\.ipynb is no notebook"):
+        tidy(tmp_path / "out.ipynb")

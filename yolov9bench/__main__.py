@@ -96,6 +96,22 @@ def tidy(arguments: argparse.Namespace) -> None:
         tidied(file)
 
 
+def sweep(arguments: argparse.Namespace) -> None:
+    from yolov9bench import sweep as sweeping
+
+    given = sweeping.parsed(arguments.set)
+    if arguments.list:
+        print(sweeping.listed(arguments.rows, given))
+        return
+    outcomes = sweeping.sweep(arguments.rows, given)
+    print(sweeping.summary(outcomes))
+    failed = [outcome.row for outcome in outcomes if outcome.record is None]
+    if failed:
+        raise BenchError(
+            f"{len(failed)} rows failed ({', '.join(failed)}): see above; the same command goes on"
+        )
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser("python -m yolov9bench", description=__doc__)
@@ -123,7 +139,16 @@ def parser() -> argparse.ArgumentParser:
     )
     tidied = command(tidy, "take machine paths and widgets out of executed notebooks, in place")
     tidied.add_argument("files", type=Path, nargs="+", metavar="NOTEBOOK")
+    add_sweep(command(sweep, "the notebook of many rows; finished rows are left alone"))
     return top
+
+
+def add_sweep(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--rows", nargs="+", required=True, metavar="PATTERN", help="row ids, like 'yolov8-*'")
+    added.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of the notebook, for every row"
+    )
+    added.add_argument("--list", action="store_true", help="run nothing, print one independent command a row")
 
 
 def add_evaluate(added: argparse.ArgumentParser) -> None:

@@ -33,6 +33,10 @@ class RecordError(BenchError):
     """A record that cannot be written, read or trusted."""
 
 
+class ReportError(BenchError):
+    """A generated page or figure that is not what the records say, or has no place to be written."""
+
+
 class MetricsError(BenchError):
     """Detections that do not fit their ground truth, or a metric on which two evaluators disagree."""
 

@@ -23,9 +23,9 @@ class Parameters:
     of both becomes training on the demo set. protocol: "auto" for the checkpoint's own, or a name.
     image_size: pixels, None for the protocol's or the training's. batch_size: images at a time, None for 16,
     in training for the recipe's images per GPU. limit: first images only, None for all. recipe: of a
-    training, "auto" for the row's own, or the demo's on the demo set; epochs: None for the recipe's. judge: pycocotools computes the metrics too. data_dir,
-    results_dir: "auto" for data/ and results/ at the root of the project. Relative paths hang on the working
-    directory.
+    training, "auto" for the row's own, on the demo set the demo's. epochs: None for the recipe's. judge:
+    pycocotools computes the metrics too. data_dir, results_dir: "auto" for data/ and results/ at the root of
+    the project. Relative paths hang on the working directory.
     """
 
     family: str = "yolov9"

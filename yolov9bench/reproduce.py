@@ -166,21 +166,52 @@ def job(plan: Plan) -> training.Job:
 
 def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evaluate.Evaluation:
     """The evaluation that the plan asks for; detections go to the results folder's runs/detections."""
-    chosen, image_size = plan.parameters, plan.parameters.image_size
-    if plan.trains and image_size is None:
-        image_size = job(plan).recipe.image_size
+    chosen = plan.parameters
     return evaluate.run(
         checkpoint,
         dataset,
         chosen.protocol,
         chosen.batch_size or evaluate.BATCH_SIZE,
         plan.device,
-        image_size,
+        image_size_of(plan),
         chosen.judge,
         chosen.skip_corrupt,
         chosen.results_folder / "runs" / "detections",
         chosen.seed,
     )
+
+
+def image_size_of(plan: Plan) -> int | None:
+    """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's."""
+    chosen = plan.parameters
+    return job(plan).recipe.image_size if plan.trains and chosen.image_size is None else chosen.image_size
+
+
+def finished(given: Parameters) -> Record | None:
+    """The newest record of the same weights, images, annotations and settings; None if there is none.
+
+    Nothing is trained or evaluated for the answer, but what the parameters name is fetched.
+    """
+    plan = settled(planned(given))
+    if plan.trains and not training.is_finished(job(plan)):
+        return None
+    checkpoint, pictures = subject(plan), data(plan)
+    inputs = {
+        "weights_sha256": checkpoint.sha256,
+        "annotations_sha256": pictures.annotations_sha256,
+        "image_list_sha256": pictures.image_list_sha256,
+    }
+    protocol = evaluate.chosen_protocol(checkpoint, given.protocol, image_size_of(plan), tta=False)
+    settings = {
+        "protocol": json.loads(json.dumps(asdict(protocol))),
+        "batch_size": given.batch_size or evaluate.BATCH_SIZE,
+        "judge": given.judge,
+        "skip_corrupt": given.skip_corrupt,
+    }
+    for record in reversed(records.select(given.results_folder, kind="evaluate")):
+        if inputs.items() <= record.inputs.items() and settings.items() <= record.settings.items():
+            return record
+    return None
 
 
 def verdict(record: Record) -> Verdict:

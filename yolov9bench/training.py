@@ -121,6 +121,16 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     return job.out / "best.pt"
 
 
+def is_finished(job: Job) -> bool:
+    """Whether the job's folder holds its whole run; False too where it holds nothing yet."""
+    best, last = job.out / "best.pt", job.out / "last.pt"
+    if not (best.exists() and last.exists()):
+        return False
+    counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
+    limit = job.max_steps
+    return counters["epoch"] >= job.recipe.epochs or (limit is not None and counters["steps"] >= limit)
+
+
 def configured(job: Job) -> dict[str, Any]:
     """All that decides the outcome of a run, as plain data."""
     return {

@@ -1,0 +1,516 @@
+"""The report: the table against the published one, which records count, and files that betray a change."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from yolov9bench import __main__ as door
+from yolov9bench import records, report
+from yolov9bench.data.download import SPLITS
+from yolov9bench.errors import ReportError
+from yolov9bench.nn.backbone import level_widths
+from yolov9bench.nn.pyramid import pyramid_widths
+from yolov9bench.predict import PROTOCOLS
+from yolov9bench.records import Record
+from yolov9bench.report import plots, plotted, rows_page, structure, table
+from yolov9bench.report.selection import AGREED, checks, evidence
+from yolov9bench.report.skeletons import skeleton
+from yolov9bench.zoo import ROWS, SPECS
+from yolov9bench.zoo.points import SERIES
+
+WHOLE = SPLITS["val2017"]
+OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#000000"}
+TTA = {"name": "mmyolo+tta", "base": asdict(PROTOCOLS["mmyolo"]), "merge_iou": 0.65, "max_detections": 300}
+
+
+def evaluation(row: str | None = "yolov9-c", ap: float = 0.5312, day: int = 1, **changes: Any) -> Record:
+    """A complete evaluation of a row's own weights by a commit, with changes."""
+    published = ROWS[row or "yolov9-c"].download
+    weights = published.sha256[0] if published.sha256 else f"{published.sha256_prefix}{'0' * 56}"
+    protocol = asdict(PROTOCOLS[ROWS[row or "yolov9-c"].protocol])
+    inputs = {
+        "weights_sha256": weights,
+        "spec": "yolov9-c",
+        "demo": False,
+        "annotations_sha256": WHOLE.annotations_sha256,
+        "image_list_sha256": "ab" * 32,
+        "images": 5000,
+    }
+    return Record(
+        row=row,
+        kind="evaluate",
+        values={"AP": ap, "AP_interval": changes.get("interval")},
+        settings={"protocol": changes.get("protocol", protocol) | changes.get("with_", {})},
+        inputs=inputs | changes.get("inputs", {}),
+        environment={"commit": "1" * 40, "dirty": changes.get("dirty", False), "device": "cpu"},
+        seed=0,
+        start=f"2026-01-{day:02}T00:00:00+00:00",
+        seconds=1.0,
+        command=[],
+    )
+
+
+def measurement(row: str = "yolov8-n", device: str = "cuda", dirty: bool = False, **changes: Any) -> Record:
+    """A measurement of training memory: 2.5 GiB allocated, 3.2 GiB predicted."""
+    step = {"predicted_bytes": int(3.2 * 2**30), "allocated_bytes": int(2.5 * 2**30)} | changes
+    return Record(
+        row=row,
+        kind="measure",
+        values={"memory": {"training": {"plain": step}}},
+        settings={"image_size": 640, "training": {"plain": {"batch_size": changes.get("batch_size", 16)}}},
+        inputs={"weights": "fresh"},
+        environment={"dirty": dirty, "device": device},
+        seed=0,
+        start="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        command=[],
+    )
+
+
+def parsed(text: str, header: str = "Backbone") -> list[dict[str, str]]:
+    """The lines of the Markdown table whose first column has this heading."""
+    lines = text[text.index(f"| {header} |") :].split("\n\n")[0].splitlines()
+    parts = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(parts[0], line, strict=True)) for line in parts[2:]]
+
+
+def line_of(row: str, *found: Record) -> dict[str, str]:
+    """The line of a row in the table that these records give; it is known by its link."""
+    lines = parsed(table.block(evidence(found), checks(found)))
+    return next(line for line in lines if line["Config"] == f"[config](rows.md#{row})")
+
+
+class TestTable:
+    def test_seed_rows_have_every_published_figure_and_link(self, shared: Path) -> None:
+        facts = json.loads((shared / "facts/mmyolo/table.json").read_text(encoding="utf-8"))
+        lines = parsed(table.block(evidence([]), []))
+        assert list(lines[0]) == facts["columns"]
+        assert lines[0]["Backbone"] == "**YOLOv8 of mmyolo**"
+        anchors = dict(re.findall(r'<a id="([^"]+)"></a>(.*?)(?=<a id=|\Z)', rows_page.page(), re.DOTALL))
+        for line, fact in zip(lines[1:11], facts["rows"], strict=True):
+            assert line["Backbone"] == fact["backbone"]
+            assert (line["Arch"], line["size"]) == (fact["arch"], str(fact["size"]))
+            assert [line[name] for name in ("Mask Refine", "SyncBN", "AMP")] == [
+                "Yes" if fact[name] else "No" for name in ("mask_refine", "syncbn", "amp")
+            ]
+            assert line["Mem (GB)"] == f"*{fact['mem_gb']}*"
+            assert line["box AP"] == f"*{fact['box_ap_text']}*"
+            assert line["TTA box AP"] == ("—" if fact["tta_box_ap"] is None else f"*{fact['tta_box_ap']}*")
+            assert line["Download"] == rf"[model]({fact['model_url']}) \| [log]({fact['log_url']})"
+            anchor = re.fullmatch(r"\[config\]\(rows\.md#(.+)\)", line["Config"])
+            assert anchor and fact["config"] in anchors[anchor[1]]
+
+    def test_four_sections_hold_all_rows(self) -> None:
+        lines = parsed(table.block(evidence([]), []))
+        sections = [line["Backbone"] for line in lines if not line["Config"]]
+        assert sections == ["**YOLOv8 of mmyolo**", "**YOLOv9**", "**GELAN**", "**Ultralytics**"]
+        assert len(lines) == len(ROWS) + 4
+
+    def test_every_row_has_its_spec_and_recipe_behind_an_anchor(self) -> None:
+        page = rows_page.page()
+        for row in ROWS.values():
+            part = page.split(f'<a id="{row.id}"></a>')[1].split("<a id=")[0]
+            assert f"\nspec\n  name: {row.spec.name}\n" in part
+            assert f"\nrecipe\n  {f'name: {row.recipe.name}' if row.recipe else '—'}\n" in part
+            assert all(f"]({asset.url})" in part for asset in row.assets)
+
+    def test_links_lead_from_the_readme_into_the_results(self) -> None:
+        assert "(results/rows.md#yolov9-c)" in table.block(evidence([]), [], "results/")
+
+
+class TestWhichRecordsCount:
+    def test_a_whole_clean_evaluation_stands_beside_the_published_figure(self) -> None:
+        assert line_of("yolov9-c", evaluation())["box AP"] == "**53.1** · *53.0*"
+        assert line_of("yolov9-e", evaluation())["box AP"] == "*55.6*"
+        assert checks([evaluation()]) == []
+
+    def test_a_mask_refine_row_keeps_its_published_gain(self) -> None:
+        record = evaluation("yolov8-n-mask-refine", 0.3749)
+        assert line_of("yolov8-n-mask-refine", record)["box AP"] == "**37.5** · *37.4 (+0.2)*"
+
+    def test_the_newest_counts_not_the_best(self, tmp_path: Path) -> None:
+        for day, ap in ((3, 0.51), (1, 0.54), (2, 0.53)):
+            records.write(evaluation(ap=ap, day=day), tmp_path)
+        assert line_of("yolov9-c", *records.select(tmp_path))["box AP"] == "**51.0** · *53.0*"
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"dirty": True}, "the code is no commit"),
+            ({"dirty": None}, "the code is no commit"),
+            ({"inputs": {"images": 500}}, "not all images"),
+            ({"inputs": {"images": 5000, "annotations_sha256": "0" * 64}}, "not COCO val2017"),
+            ({"inputs": {"weights_sha256": "0" * 64}}, "weights other than the row's"),
+            (
+                {"inputs": {"weights_sha256": ROWS["yolov9-e"].download.sha256[0]}},
+                "weights other than the row's",
+            ),
+            ({"protocol": asdict(PROTOCOLS["mmyolo"])}, "protocol mmyolo"),
+            ({"protocol": TTA}, "protocol mmyolo+tta"),
+            ({"with_": {"confidence": 0.25}}, "another confidence"),
+            ({"with_": {"image_size": 320}}, "another image size"),
+            ({"row": None}, "weights of no row"),
+        ],
+    )
+    def test_anything_else_is_listed_apart(self, changes: dict[str, Any], reason: str) -> None:
+        record = evaluation(**changes)
+        line = line_of("yolov9-c", record)
+        assert (line["box AP"], line["TTA box AP"]) == ("*53.0*", "—")
+        (check,) = checks([record])
+        assert check.reasons == (reason,)
+
+    def test_a_demonstration_is_listed_nowhere(self) -> None:
+        record = evaluation(inputs={"demo": True})
+        assert line_of("yolov9-c", record)["box AP"] == "*53.0*"
+        assert checks([record]) == []
+
+    def test_tta_fills_its_own_column(self) -> None:
+        record = evaluation("yolov8-n", 0.3991, protocol=TTA)
+        line = line_of("yolov8-n", record)
+        assert (line["box AP"], line["TTA box AP"]) == ("*37.2*", "**39.9**")
+        both = line_of("yolov8-n-mask-refine", evaluation("yolov8-n-mask-refine", 0.4, protocol=TTA))
+        assert both["TTA box AP"] == "**40.0** · *39.9*"
+
+    def test_a_view_with_other_thresholds_is_no_tta(self) -> None:
+        base = asdict(replace(PROTOCOLS["mmyolo"], confidence=0.25))
+        record = evaluation("yolov8-n", protocol=TTA | {"base": base})
+        assert line_of("yolov8-n", record)["TTA box AP"] == "—"
+
+    @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+    def test_agreed_thresholds_are_those_of_every_protocol(self, protocol: Any) -> None:
+        assert AGREED.items() <= asdict(protocol).items()
+
+    def test_a_subset_has_images_interval_and_no_published_figure(self) -> None:
+        subset = {"images": 1200, "annotations_sha256": "0" * 64}
+        found = [evaluation(ap=0.4012, inputs=subset, interval=[0.3711, 0.4333])]
+        text = table.block(evidence(found), checks(found))
+        (line,) = parsed(text[text.index("### Checked") :], "Row")
+        assert (line["Row"], line["Images"], line["box AP"]) == ("yolov9-c", "1,200", "**40.1**")
+        assert (line["Interval"], line["Protocol"]) == ("37.1 to 43.3", "yolov9")
+        assert "53" not in "".join(line.values())
+
+    def test_of_equal_checks_the_newest_is_listed(self) -> None:
+        subset: dict[str, Any] = {"inputs": {"images": 100}}
+        found = [evaluation(ap=0.4, day=1, **subset), evaluation(ap=0.3, day=2, **subset)]
+        (check,) = checks(found)
+        assert check.record.values["AP"] == 0.3
+
+
+class TestMemory:
+    def test_measured_on_a_gpu_or_predicted_beside_the_published(self) -> None:
+        assert line_of("yolov8-n", measurement())["Mem (GB)"] == "**2.5** · *2.8*"
+        on_cpu = measurement(device="cpu")
+        assert line_of("yolov8-n", on_cpu)["Mem (GB)"] == "~3.2 · *2.8*"
+        assert line_of("yolov9-m", measurement("yolov9-m", allocated_bytes=None))["Mem (GB)"] == "~3.2"
+
+    @pytest.mark.parametrize("changes", [{"dirty": True}, {"batch_size": 32}])
+    def test_other_code_and_another_batch_do_not_count(self, changes: dict[str, Any]) -> None:
+        assert line_of("yolov8-n", measurement(**changes))["Mem (GB)"] == "*2.8*"
+
+    @pytest.mark.parametrize("values", [{}, {"memory": None}, {"memory": {"training": None}}])
+    def test_a_record_without_memory_is_passed_over(self, values: dict[str, Any]) -> None:
+        assert line_of("yolov8-n", replace(measurement(), values=values))["Mem (GB)"] == "*2.8*"
+
+
+def test_csv_keeps_published_and_measured_apart() -> None:
+    found = [evaluation(), measurement("yolov9-c")]
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(table.csv_text(evidence(found))))}
+    assert list(lines) == list(ROWS)
+    line = lines["yolov9-c"]
+    assert (line["box_ap_published"], line["box_ap_measured"]) == ("53.0", "53.12")
+    assert (line["memory_gb_published"], line["memory_gib_measured"]) == ("", "2.5")
+    assert line["box_ap_record"] == records.path_of(found[0], Path()).as_posix()
+    assert lines["yolov9-e"]["box_ap_measured"] == lines["yolov9-e"]["box_ap_record"] == ""
+
+
+README = "# Bench\r\nText\n\n<!-- table -->\nold\n<!-- /table -->\n\nMore\n".replace("\r", "")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder with a record, a README and all that the report makes of them."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "README.md").write_text(README)
+    (root / "pyproject.toml").write_text("")
+    records.write(evaluation(), root / "results")
+    report.write(root / "results", root / "README.md")
+    return root
+
+
+@pytest.fixture
+def project(written: Path, tmp_path: Path) -> Path:
+    """A copy to be changed."""
+    return Path(shutil.copytree(written, tmp_path / "project"))
+
+
+def checked(root: Path) -> None:
+    report.check(root / "results", root / "README.md")
+
+
+class TestFiles:
+    def test_what_was_written_passes_its_own_check(self, written: Path) -> None:
+        checked(written)
+        names = sorted(path.name for path in (written / "results/figures").iterdir())
+        drawn = [
+            f"{name}{suffix}"
+            for name in ("memory", "performance", "structures")
+            for suffix in (".png", ".svg")
+        ]
+        assert names == ["SHA256SUMS", *drawn]
+
+    def test_the_readme_changes_between_its_marks_only(self, written: Path) -> None:
+        text = (written / "README.md").read_text()
+        before, after = README.split("old\n")
+        assert text.startswith(before) and text.endswith(after)
+        assert "**53.1** · *53.0*" in text
+
+    def test_texts_and_figures_are_stable_to_the_byte(self, written: Path, project: Path) -> None:
+        report.write(project / "results", project / "README.md")
+        for path in sorted(path for path in written.rglob("*") if path.is_file()):
+            assert path.read_bytes() == (project / path.relative_to(written)).read_bytes(), path.name
+
+    @pytest.mark.parametrize(
+        ("name", "old", "new"),
+        [
+            ("README.md", "**53.1**", "**54.1**"),
+            ("results/table.md", "*55.6*", "*55.7*"),
+            ("results/table.csv", "53.12", "54.12"),
+            ("results/rows.md", "epochs: 500", "epochs: 300"),
+            ("results/figures/performance.svg", "</svg>", "<!-- better --></svg>"),
+        ],
+    )
+    def test_a_hand_edit_is_named(self, project: Path, name: str, old: str, new: str) -> None:
+        path = project / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(ReportError) as refused:
+            checked(project)
+        assert str(refused.value).startswith(f"{path.name}: ")
+
+    def test_a_painted_over_picture_is_named(self, project: Path) -> None:
+        path = project / "results/figures/memory.png"
+        path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+        with pytest.raises(ReportError, match=r"^memory\.png: "):
+            checked(project)
+
+    @pytest.mark.parametrize("name", ["table.csv", "figures/structures.png", "figures/SHA256SUMS"])
+    def test_a_missing_file_is_drift(self, project: Path, name: str) -> None:
+        (project / "results" / name).unlink()
+        with pytest.raises(ReportError):
+            checked(project)
+
+    def test_a_new_record_makes_pages_and_its_figure_stale(self, project: Path) -> None:
+        records.write(evaluation("yolov9-e", 0.5561), project / "results")
+        with pytest.raises(ReportError) as refused:
+            checked(project)
+        names = str(refused.value).partition(": ")[0].split(", ")
+        assert names == ["table.md", "table.csv", "README.md", "performance.svg", "performance.png"]
+
+    def test_a_readme_needs_the_marks_and_must_be_there(self, project: Path) -> None:
+        (project / "README.md").write_text(README.replace("<!-- /table -->", ""))
+        with pytest.raises(ReportError, match="<!-- /table -->"):
+            checked(project)
+        (project / "README.md").unlink()
+        with pytest.raises(ReportError, match="--results"):
+            checked(project)
+
+    def test_files_carry_the_hash_of_what_they_show(self, written: Path) -> None:
+        shown = plotted.performance(evidence(records.select(written / "results")))
+        digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+        for name in ("performance.svg", "performance.png"):
+            content = (written / "results/figures" / name).read_bytes()
+            assert f"sha256 of the plotted data: {digest}".encode() in content
+            assert b"dc:date" not in content
+        for line in (written / "results/figures/SHA256SUMS").read_text().splitlines():
+            digest, name = line.split("  ")
+            assert hashlib.sha256((written / "results/figures" / name).read_bytes()).hexdigest() == digest
+
+    def test_pictures_are_small(self, written: Path) -> None:
+        for path in (written / "results/figures").glob("*.png"):
+            assert path.stat().st_size < 150_000, path.name
+
+
+def test_the_command_line_needs_no_torch_and_checks_what_it_wrote(tmp_path: Path) -> None:
+    """In a process where torch cannot be imported."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision')))\n"
+        "from yolov9bench.__main__ import main\n"
+        f"sys.argv = ['yolov9bench', 'report', '--results', {str(tmp_path)!r}]\n"
+        "written = main(); sys.argv.append('--check'); sys.exit(written or main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").is_file() and (tmp_path / "figures/performance.svg").is_file()
+
+
+def test_the_check_needs_no_drawing_library(written: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'matplotlib', 'numpy', 'PIL')))\n"
+        "from yolov9bench.__main__ import main\n"
+        "sys.argv = ['yolov9bench', 'report', '--check']; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=written)
+    assert done.returncode == 0, done.stderr
+
+
+def test_drift_is_one_sentence_and_status_2(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "results/table.md").write_text("tampered")
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["yolov9bench", "report", "--check"])
+    assert door.main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("table.md: ") and said.count("\n") == 1
+
+
+def test_the_papers_series_have_every_published_point(shared: Path) -> None:
+    facts = json.loads((shared / "facts/mmyolo/performance_points.json").read_text(encoding="utf-8"))
+    printed = {
+        (row["series"].removesuffix(" (Ours)"), row["params_M"], row["flops_G"], row["AP"])
+        for row in facts["rows"]
+        if row["name"] != "GELAN-C ELAN1 CSP1"  # which the paper's figure leaves out
+    }
+    ours = {
+        (series.name.removesuffix(" v3.0").removesuffix(" r7.0"), point.parameters_m, point.gflops, point.ap)
+        for series in SERIES
+        for line in series.lines
+        for point in line
+    }
+    assert ours == printed
+    assert [len(series.lines) for series in SERIES if series.name in ("YOLOv7", "RT DETR")] == [2, 2]
+    assert len(SERIES) == 12
+
+
+@pytest.mark.parametrize("name", plotted.DRAWN_SPECS)
+def test_a_skeleton_has_the_channels_of_the_network(name: str) -> None:
+    spec = SPECS[name]
+    boxes = skeleton(spec).boxes
+    channels = {
+        key: int(box.text.split("\n")[1].split()[0]) for key, box in boxes.items() if key[0] not in "hy"
+    }
+    assert tuple(channels[f"b{level}"] for level in range(5)) == level_widths(spec)
+    assert tuple(channels[key] for key in ("t2", "u3", "u4")) == pyramid_widths(spec, bottom_up=True)
+    if spec.aux == "pyramid":
+        assert tuple(channels[f"x{level}"] for level in (2, 3, 4)) == pyramid_widths(spec, bottom_up=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "links"), [("yolov8-s", 0), ("yolov9-s", 0), ("yolov9-c", 6), ("yolov9-e", 15)]
+)
+def test_a_reversible_backbone_is_fed_at_its_level_and_finer_ones(name: str, links: int) -> None:
+    across = skeleton(SPECS[name]).across
+    assert len(across) == len(set(across)) == links
+    assert all(int(start[1]) >= int(end[1]) for start, end in across)
+
+
+def everything_measured() -> list[Record]:
+    """A made-up record of AP and one of memory for every row, so that no mark is missing."""
+    found = []
+    for row in ROWS.values():
+        ap = ((row.published.box_ap or 50.0) - 0.2) / 100
+        if row.download.sha256 or row.download.sha256_prefix:
+            found.append(evaluation(row.id, ap))
+        found.append(measurement(row.id))
+    return found
+
+
+@pytest.fixture(scope="module", params=["published", "measured"])
+def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
+    """Every figure, of no record and of many."""
+    found = evidence(everything_measured() if request.param == "measured" else [])
+    figures = {
+        "performance": plots.performance(plotted.performance(found)),
+        "memory": plots.memory(plotted.memory(found)),
+        "structures": structure.structures(plotted.structures(found)),
+    }
+    for figure in figures.values():
+        figure.draw_without_rendering()
+    return figures
+
+
+def words(figure: Figure) -> Iterator[tuple[str, Bbox]]:
+    """Every text that is drawn, and its place in pixels; ticks beyond the limits exist, but are not drawn."""
+    beyond = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text not in beyond and text.get_visible() and text.get_text().strip():
+            yield text.get_text(), text.get_window_extent()
+
+
+@pytest.mark.parametrize("name", ["performance", "memory", "structures"])
+class TestFigures:
+    def test_no_word_lies_on_another_or_beyond_the_edge(self, drawn: dict[str, Figure], name: str) -> None:
+        figure = drawn[name]
+        placed = list(words(figure))
+        assert len(placed) > 20
+        for (one, here), (other, there) in combinations(placed, 2):
+            assert not here.padded(-1).overlaps(there.padded(-1)), (one, other)
+        for one, place in placed:
+            assert all(figure.bbox.padded(1).contains(*corner) for corner in (place.min, place.max)), one
+
+    def test_every_axis_is_named(self, drawn: dict[str, Figure], name: str) -> None:
+        for axes in drawn[name].axes:
+            assert axes.get_ylabel()
+            assert axes.get_xlabel() or name == "structures"  # whose columns have headings of their own
+            units = {"performance": ("(millions)", "(GFLOPs)"), "memory": ("GiB",), "structures": ("",)}[name]
+            assert any(unit in axes.get_xlabel() for unit in units)
+
+
+def test_labels_hide_no_marker(drawn: dict[str, Figure]) -> None:
+    figure = drawn["performance"]
+    for axes in figure.axes:
+        names = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+        assert set(names) == {series.name for series in SERIES}
+        for line in axes.lines:
+            for x, y in axes.transData.transform(line.get_xydata()):
+                assert not any(place.contains(x, y) for place in names.values()), (x, y)
+
+
+def test_texts_of_the_structures_fit_their_boxes(drawn: dict[str, Figure]) -> None:
+    for axes in drawn["structures"].axes:
+        boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, Rectangle)]
+        inside = [text.get_window_extent() for text in axes.texts if "\n" in text.get_text()]
+        fitting = [
+            any(box.contains(*text.min) and box.contains(*text.max) for box in boxes) for text in inside
+        ]
+        assert len(boxes) >= 12 and fitting.count(False) <= 1  # the heading "second backbone"
+
+
+def test_lines_are_told_apart_without_colour_too() -> None:
+    colours, markers = zip(*plots.LOOKS.values(), strict=True)
+    assert {to_hex(colour) for colour in colours} <= OKABE_ITO
+    assert len(set(colours)) == len(set(markers)) == len(plots.LOOKS)
+
+
+def test_a_published_point_is_hollow_and_a_measured_one_full() -> None:
+    figure = plots.performance(plotted.performance(evidence([evaluation()])))
+    colour = plots.LOOKS["YOLOv9 (official)"][0]
+    fillings = {
+        line.get_markerfacecolor(): np.size(line.get_xdata())
+        for line in figure.axes[0].lines
+        if line.get_color() == colour and np.size(line.get_xdata())
+    }
+    assert fillings == {"white": 5, colour: 1}

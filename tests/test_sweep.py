@@ -1,0 +1,156 @@
+"""Sweeps: which rows run, with what parameters, and that finished ones do not run again."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from yolov9bench import reproduce, sweep
+from yolov9bench.errors import DatasetError, SettingsError
+from yolov9bench.parameters import Parameters
+from yolov9bench.records import select
+from yolov9bench.zoo import ROWS
+
+PLAIN = ["yolov8-n", "yolov8-s", "yolov8-m", "yolov8-l", "yolov8-x"]
+
+
+class Runs:
+    """Stands for papermill: notes which rows ran, and fails for some of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...] = ()) -> None:
+        self.rows: list[str] = []
+        self.failing = failing
+        monkeypatch.setattr(reproduce, "finished", self.finished)
+
+    def __call__(self, words: list[str]) -> int:
+        self.rows.append(Path(words[4]).stem)
+        return int(self.rows[-1] in self.failing)
+
+    def finished(self, parameters: Parameters) -> Any:
+        row = reproduce.planned(parameters).row
+        assert row is not None
+        return RECORD if row.id in self.rows and row.id not in self.failing else None
+
+
+RECORD: Any = SimpleNamespace(values={"AP": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["yolov8-?"], PLAIN),
+        (["yolov9-t", "yolov8-n*"], ["yolov8-n", "yolov8-n-mask-refine", "yolov9-t"]),
+        (["*"], list(ROWS)),
+    ],
+)
+def test_patterns_choose_rows_in_the_order_of_the_table(patterns: list[str], expected: list[str]) -> None:
+    assert [row.id for row in sweep.chosen_rows(patterns)] == expected
+
+
+def test_every_rows_parameters_name_that_row() -> None:
+    for row in ROWS.values():
+        assert reproduce.planned(Parameters(**sweep.parameters_of(row, {}))).row == row
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda: sweep.chosen_rows(["yolov8-n", "yolov10-*"]),
+            "no row matches 'yolov10-[*]': choose from yolov8",
+        ),
+        (lambda: sweep.parameters_of(ROWS["yolov8-n"], {"size": "s"}), "size is what the rows differ in"),
+        (lambda: sweep.parsed(["batch_sise=3"]), "no parameter 'batch_sise': did you mean batch_size?"),
+        (lambda: sweep.parsed(["limit"]), "'limit' sets nothing: write it as name=value"),
+        (lambda: sweep.parsed(["limit=many"]), "limit is 'many': give a value of type int"),
+        (lambda: sweep.parsed(["judge=1"]), "judge is '1': give true or false"),
+    ],
+)
+def test_what_makes_no_sweep_is_refused(act: Callable[[], object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        act()
+
+
+def test_values_get_the_types_of_the_parameters() -> None:
+    found = sweep.parsed(["batch_size=32", "judge=False", "data_dir=001", "image_size=640"])
+    assert found == {"batch_size": 32, "judge": False, "data_dir": "001", "image_size": 640}
+
+
+def test_a_failing_row_stops_no_other_and_finished_rows_do_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(monkeypatch, failing=("yolov8-s",))
+    given = {"results_dir": str(tmp_path)}
+    outcomes = sweep.sweep(["yolov8-?"], given, runs)
+    assert runs.rows == PLAIN
+    assert [outcome.word for outcome in outcomes] == ["ran", "failed", "ran", "ran", "ran"]
+    assert sweep.summary(outcomes).splitlines()[:3] == [
+        "4 ran, 1 failed",
+        "yolov8-n: ran, AP 0.25000",
+        "yolov8-s: failed",
+    ]
+    again = sweep.sweep(["yolov8-?"], given, runs)
+    assert runs.rows == [*PLAIN, "yolov8-s"]
+    assert [outcome.word for outcome in again].count("finished before") == 4
+
+
+def test_a_row_that_cannot_be_planned_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(monkeypatch)
+    whole = runs.finished
+
+    def broken(parameters: Parameters) -> Any:
+        if parameters.size == "n":
+            raise DatasetError("nothing to see")
+        return whole(parameters)
+
+    monkeypatch.setattr(reproduce, "finished", broken)
+    outcomes = sweep.sweep(["yolov8-n", "yolov8-s"], {"results_dir": str(tmp_path)}, runs)
+    assert [outcome.word for outcome in outcomes] == ["failed", "ran"]
+
+
+def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
+    lines = sweep.listed(["yolov8-?"], {"data_dir": "a b/001", "limit": 8}).splitlines()
+    assert len(lines) == 5
+    for name, line in zip(PLAIN, lines, strict=True):
+        words = shlex.split(line)
+        assert words[:3] == [sys.executable, "-m", "papermill"]
+        assert Path(words[4]).name == f"{name}.ipynb"
+        pairs = [words[place : place + 3] for place in range(len(words)) if words[place] in ("-p", "-r")]
+        assert ["-r", "data_dir", "a b/001"] in pairs
+        assert ["-p", "limit", "8"] in pairs
+        assert ["-r", "size", name.split("-")[1]] in pairs
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
+    rows = ["yolov8-n", "yolov8-n-mask-refine", "yolov9-t"]
+    small = ["dataset=demo", "checkpoint=train", "epochs=1", "image_size=64", "limit=4", "judge=false"]
+    places = [f"data_dir={tmp_path / 'data'}", f"results_dir={tmp_path / 'results'}"]
+    words = [sys.executable, "-m", "yolov9bench", "sweep", "--rows", *rows, "--set", *small, *places]
+
+    def recorded() -> list[str]:
+        return [record.row or "" for record in select(tmp_path / "results")]
+
+    first = subprocess.Popen(
+        words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 300
+    while not recorded() and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(2)  # into the second row
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert recorded() == rows[:1]
+    second = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert recorded() == rows
+    assert "1 finished before, 2 ran" in second.stdout
+    assert (tmp_path / "results/runs/yolov9-t.ipynb").stat().st_size > 0

@@ -1,0 +1,208 @@
+"""What a row costs: parameters, arithmetic, time and memory, measured or predicted, as a Record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from time import perf_counter
+
+import torch
+
+from yolov9bench import footprint, measure, provenance
+from yolov9bench.errors import SettingsError
+from yolov9bench.evaluate import resolved_device
+from yolov9bench.footprint import CLASSES, CROWDED, Workload, fullest
+from yolov9bench.measure import Peak, Timing
+from yolov9bench.memory import BLOCK, counted
+from yolov9bench.nn.detector import Detector, build, skeleton
+from yolov9bench.records import Record
+from yolov9bench.train.loop import Precision
+from yolov9bench.zoo.rows import ROWS, Row
+from yolov9bench.zoo.rows import row as row_by_id
+from yolov9bench.zoo.specs import Spec
+
+ABSENT = "—"
+
+
+def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
+    """Measure a row, and predict the memory that it takes on a GPU; nothing is written.
+
+    Time is measured on `device`. `batch_size` is that of a training step, whose memory is always predicted,
+    and measured on a CUDA device; a row whose recipe is not known has none. SettingsError for an unknown row,
+    device or size.
+    """
+    chosen, place = row_by_id(row), resolved_device(device)
+    start, began = datetime.now(UTC), perf_counter()
+    work = workloads(chosen, image_size, batch_size)
+    single, best = times(chosen.spec, place, image_size)
+    memory = {
+        "inference": inference_memory(chosen.spec, place, image_size),
+        "training": {name: training_memory(each, place) for name, each in work.items()} or None,
+    }
+    return Record(
+        row=chosen.id,
+        kind="measure",
+        values=arithmetic(chosen.spec, image_size)
+        | {"latency_seconds": figures_of(single), "throughput": figures_of(best), "memory": memory},
+        settings={
+            "image_size": image_size,
+            "inference_precision": inference_precision(place),
+            "seconds_a_figure": measure.SECONDS,
+            "allocator_block_bytes": BLOCK,
+            "training": {name: each.described() for name, each in work.items()} or None,
+            "recipe": None if chosen.recipe is None else asdict(chosen.recipe),
+        },
+        inputs={"weights": "fresh", "pixels": "noise", "spec": chosen.spec.name, "classes": CLASSES},
+        environment=provenance.environment(place),
+        seed=0,
+        start=start.isoformat(timespec="seconds"),
+        seconds=round(perf_counter() - began, 3),
+        command=provenance.command(),
+    )
+
+
+def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]:
+    """The training steps whose memory counts: a usual batch and a crowded one; none without a recipe."""
+    if image_size < 32 or image_size % 32:
+        raise SettingsError(f"image_size is {image_size}: give a multiple of 32")
+    if batch_size < 1:
+        raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
+    if row.recipe is None:
+        return {}
+    boxes = {"plain": fullest(batch_size), "crowded": CROWDED}
+    return {
+        name: Workload(row.spec, row.recipe, image_size, batch_size, count) for name, count in boxes.items()
+    }
+
+
+def arithmetic(spec: Spec, image_size: int) -> dict[str, dict[str, float]]:
+    """Parameters and GFLOPs of the graph that is trained and of the one that is deployed."""
+    trained = build(spec, CLASSES)
+    graphs = {"training": trained, "deployed": trained.deployed()}
+    return {
+        "parameters": {name: measure.parameters(each) for name, each in graphs.items()},
+        "gflops": {name: measure.gflops(each, image_size) for name, each in graphs.items()},
+    }
+
+
+def inference_precision(device: str) -> Precision:
+    """Half precision on a GPU; a CPU is no faster in it."""
+    return "float16" if torch.device(device).type == "cuda" else "float32"
+
+
+def deployed(spec: Spec, device: str) -> Detector:
+    """A detector as it is deployed on a device, with fresh weights.
+
+    Its normalisation has seen noise: otherwise the signal dies out, and a CPU is slow on numbers near 0.
+    """
+    detector = build(spec, CLASSES)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # statistics of what it sees, not a running average
+    with torch.no_grad():
+        detector(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    detector = detector.deployed().to(device)
+    if inference_precision(device) == "float16":
+        detector = detector.half().to(memory_format=torch.channels_last)
+    return detector
+
+
+def times(spec: Spec, device: str, image_size: int) -> tuple[Timing, Timing]:
+    """Time on one image, and on the batch of highest throughput."""
+    detector = deployed(spec, device)
+
+    def timing_of(batch: int) -> Timing:
+        return measure.timed(measure.forward(detector, batch, image_size), batch, measure.SECONDS)
+
+    single = timing_of(1)
+    return single, measure.fastest(timing_of, single)
+
+
+def figures_of(timing: Timing) -> dict[str, float | None]:
+    """A timing as values of a record."""
+    return asdict(timing) | {"images_per_second": timing.images_per_second}
+
+
+def inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int | None]:
+    """Memory of one image through the deployed detector in half precision: weights and feature maps."""
+    detector = skeleton(spec, CLASSES, fused=True).without_aux().eval()
+    shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
+    with counted() as memory, torch.inference_mode():
+        weights = {name: torch.empty(shape, dtype=torch.float16) for name, shape in shapes.items()}
+        detector.load_state_dict(weights, assign=True)
+        detector(torch.empty(1, 3, image_size, image_size, dtype=torch.float16))
+        del detector, weights
+    predicted = memory.peak
+    if torch.device(device).type != "cuda":
+        return memory_figures(predicted, None)
+    run = measure.forward(deployed(spec, device), 1, image_size)
+    run()
+    return memory_figures(predicted, measure.peak(run, device))
+
+
+def training_memory(work: Workload, device: str) -> dict[str, int | None]:
+    """Memory of a training step on one GPU: predicted, and measured where there is one."""
+    found = footprint.measured(work, device) if torch.device(device).type == "cuda" else None
+    return memory_figures(footprint.predicted(work), found)
+
+
+def memory_figures(predicted: int, found: Peak | None) -> dict[str, int | None]:
+    """Predicted and measured bytes under names of their own; None for what was not measured."""
+    nothing = dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
+    return {"predicted_bytes": predicted} | (nothing if found is None else asdict(found))
+
+
+def summary(record: Record) -> str:
+    """A record of this kind in words, a figure a line; memory in GiB of 2**30 bytes."""
+    values, settings = record.values, record.settings
+    memory, latency, best = values["memory"], values["latency_seconds"], values["throughput"]
+    percentiles = ", ".join(f"{name} {_milliseconds(latency[name])}" for name in ("p50", "p95", "p99"))
+    lines = [
+        ("", f"{'training graph':>16}{'deployed':>16}"),
+        ("parameters", "".join(f"{number:>16,}" for number in values["parameters"].values())),
+        ("GFLOPs", "".join(f"{number:>16.1f}" for number in values["gflops"].values())),
+        ("latency, 1 image", f"{percentiles}; {latency['runs']} runs"),
+        ("best throughput", f"{best['images_per_second']:.1f} images/s in batches of {best['batch']}"),
+        ("", f"raw maps in {settings['inference_precision']} on {record.environment['device_name']}"),
+        ("memory, 1 image", f"{_memory(memory['inference'])}; deployed on a GPU in float16"),
+    ]
+    for name, work in (settings["training"] or {}).items():
+        lines.append((f"training memory, {name}", _memory(memory["training"][name])))
+        batch = f"{work['batch_size']} images, {work['boxes_an_image']} boxes in each, {work['precision']}"
+        lines.append(("", batch))
+    lines.append(("", "predicted: without workspaces, which cuDNN chooses when it runs"))
+    if settings["training"] is None:
+        lines.append(("training memory", f"{ABSENT} (the recipe is not known)"))
+    lines += _published(ROWS[str(record.row)])
+    return "\n".join(
+        [f"{record.row} at {settings['image_size']} px", *(f"  {name:26}{text}" for name, text in lines)]
+    )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return ABSENT if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
+def _memory(figures: dict[str, int | None]) -> str:
+    """Every figure under its name, and the error of the prediction where it was measured too."""
+    said = [
+        f"{size / 2**30:.2f} GiB {name.removesuffix('_bytes')}"
+        for name, size in figures.items()
+        if size is not None
+    ]
+    predicted, allocated = figures["predicted_bytes"], figures["allocated_bytes"]
+    if predicted is not None and allocated is not None:
+        said.append(f"error of the prediction {100 * (predicted / allocated - 1):+.1f} %")
+    return ", ".join(said)
+
+
+def _published(row: Row) -> list[tuple[str, str]]:
+    """The published training memory in each unit that its authors may have meant; nothing without one."""
+    published = row.published.memory_gb
+    if published is None:
+        return []
+    return [
+        ("published Mem (GB)", f"{published}: allocated, 16 images of 640 px on each of 8 GPUs"),
+        ("", f"if a GB is 1e9 bytes, {published * 1e9 / 2**30:.2f} GiB; its unit is not stated,"),
+        ("", f"so it may also be 1000 MiB ({published * 1000 / 1024:.2f} GiB) or GiB ({published:.2f} GiB)"),
+    ]

@@ -1,0 +1,151 @@
+"""The GPU memory of a row's training step: predicted anywhere, measured where there is a GPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from yolov9bench.errors import TrainingError
+from yolov9bench.measure import Peak, peak
+from yolov9bench.memory import counted
+from yolov9bench.nn.detector import Detector, build
+from yolov9bench.nn.head import STRIDES
+from yolov9bench.train.loop import Batch, Precision, State, accumulate, begun, step
+from yolov9bench.train.optim import Schedule
+from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.specs import Spec
+
+CLASSES = 80
+# Boxes that are no crowds, and images, in COCO's instances_train2017.json.
+COCO_BOXES, COCO_IMAGES = 849_949, 118_287
+# More than two blended mosaics of COCO's fullest images have, with some 90 boxes each and a third of these
+# pasted again. At 640 px they just fill what the assigner takes at once (PAIRS_AT_ONCE): no fewer cost more.
+CROWDED = 997
+MOST_SKIPPED = 32  # steps that float16 may make overflow at first; each halves the scale of the gradients
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training step: what is trained, how, and the batch, with so many `boxes` in every image.
+
+    `batch_size` is that of one of the recipe's GPUs, which decides how many iterations make a step.
+    """
+
+    spec: Spec
+    recipe: Recipe
+    image_size: int
+    batch_size: int
+    boxes: int
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its batch on each of the recipe's GPUs is one iteration; COCO's images are an epoch."""
+        images = self.batch_size * self.recipe.gpus
+        return Schedule(self.recipe, math.ceil(COCO_IMAGES / images), self.recipe.epochs, images)
+
+    @property
+    def accumulation(self) -> int:
+        """Iterations a step once warmed up."""
+        return self.schedule.at(self.schedule.warmup_iterations).accumulation
+
+    @property
+    def precision(self) -> Precision:
+        """float16 where the recipe trains in mixed precision."""
+        return "float16" if self.recipe.amp else "float32"
+
+    def positives(self, images: int) -> int:
+        """The most anchors of so many images that can learn an object: every object gets all it may claim."""
+        anchors = sum((self.image_size // stride) ** 2 for stride in STRIDES)
+        return images * min(self.boxes * self.recipe.assigner_topk, anchors)
+
+    def marked(self, shape: torch.Size) -> int:
+        """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object."""
+        return self.boxes if len(shape) == 1 else self.positives(shape[0])
+
+    def described(self) -> dict[str, Any]:
+        """Its batch, for the record."""
+        return {
+            "batch_size": self.batch_size,
+            "boxes_an_image": self.boxes,
+            "assumed_positives": self.positives(self.batch_size),
+            "precision": self.precision,
+            "iterations_a_step": self.accumulation,
+        }
+
+
+def fullest(images: int) -> int:
+    """How many boxes the fullest of so many mosaics has: in half of all batches it has no more.
+
+    A mosaic has all boxes of its four images, none cropped away. An image's number follows a geometric law
+    of COCO's mean, so the sum of four a negative binomial one.
+    """
+    end = 1 / (1 + COCO_BOXES / COCO_IMAGES)
+    boxes, share = 0, end**4
+    while share**images < 0.5:
+        boxes += 1
+        share += math.comb(boxes + 3, 3) * end**4 * (1 - end) ** boxes
+    return boxes
+
+
+def predicted(work: Workload) -> int:
+    """Bytes that torch's allocator would have handed out at the peak of a training step on one GPU.
+
+    The training loop's own functions run on tensors without data. Left out: workspaces, which cuDNN chooses
+    when it runs; the copy of the gradients that SGD makes on a GPU, after the peak; and on several GPUs the
+    buckets in which gradients travel, as large as all the parameters.
+    """
+    with counted(work.marked) as memory:
+        state = begun(
+            Detector(work.spec, CLASSES), work.recipe, work.schedule.images_per_iteration, work.precision
+        )
+        shape = (work.batch_size, 3, work.image_size, work.image_size)
+        # A GPU's convolutions want channels last, and the loop copies the batch to it. On the CPU it copies
+        # into the usual order what is channels last: as many bytes.
+        images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        memory.leave_out(images)
+        batch = images, torch.empty(work.batch_size * work.boxes, 6)
+        warm_up(work, state, batch)
+        train_step(work, state, batch)
+        del state, batch, images
+    return memory.peak
+
+
+def measured(work: Workload, device: str) -> Peak:
+    """The peaks of a real training step on a CUDA device, on noise and random boxes."""
+    detector = build(work.spec, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = begun(detector, work.recipe, work.schedule.images_per_iteration, work.precision)
+    batch = noise(work)
+    warm_up(work, state, batch)
+    return peak(lambda: train_step(work, state, batch), device)
+
+
+def noise(work: Workload) -> Batch:
+    """A batch of noise, its boxes between a tenth of an image's side and half of it."""
+    generator = torch.Generator().manual_seed(0)
+    count, size = work.batch_size * work.boxes, work.image_size
+    images = torch.randint(256, (work.batch_size, 3, size, size), dtype=torch.uint8, generator=generator)
+    sides = torch.empty(count, 2).uniform_(0.1, 0.5, generator=generator) * size
+    corners = torch.rand(count, 2, generator=generator) * (size - sides)
+    image = torch.arange(work.batch_size).repeat_interleave(work.boxes).unsqueeze(1)
+    label = torch.randint(CLASSES, (count, 1), generator=generator)
+    return images, torch.cat([image, label, corners, corners + sides], dim=1)
+
+
+def warm_up(work: Workload, state: State, batch: Batch) -> None:
+    """Steps until one was taken, from which on the optimiser keeps its momentum."""
+    state.detector.train()
+    for _ in range(MOST_SKIPPED):
+        train_step(work, state, batch)
+        if state.optimizer.state:
+            return
+    raise TrainingError(f"{MOST_SKIPPED} steps in {work.precision} overflowed: measure a smaller batch")
+
+
+def train_step(work: Workload, state: State, batch: Batch) -> None:
+    """A step of the optimiser; of the iterations whose gradients wait for it, two are as good as more."""
+    for _ in range(min(work.accumulation, 2)):
+        accumulate(state, *batch, work.recipe, work.precision)
+    step(state, work.schedule.at(0), work.recipe)

@@ -1,0 +1,43 @@
+"""Executed notebooks made fit to be committed: no paths of the machine they ran on, no state of widgets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from yolov9bench.errors import ReportError
+from yolov9bench.files import write_text
+from yolov9bench.provenance import reduce_paths
+
+
+def tidy(path: Path) -> None:
+    """Rewrite an executed notebook in place: absolute paths become file names, in metadata and in all text.
+
+    So do those among the parameters that papermill filled in; pictures and all other sources stay as they
+    are. ReportError: the file is no notebook.
+    """
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} is no notebook: name one that papermill has written") from error
+    notebook["metadata"].pop("widgets", None)
+    notebook["metadata"] = reduce_paths(notebook["metadata"])
+    for cell in cells:
+        cell["metadata"] = reduce_paths(cell["metadata"])
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [_tidied(output) for output in cell["outputs"]]
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = reduce_paths(cell["source"])
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def _tidied(output: dict[str, Any]) -> dict[str, Any]:
+    """One output with its texts reduced; a picture's letters would be taken for paths."""
+    data = {
+        kind: reduce_paths(content) if kind.startswith("text/") else content
+        for kind, content in output.get("data", {}).items()
+    }
+    texts = {name: reduce_paths(output[name]) for name in ("text", "traceback", "evalue") if name in output}
+    return output | texts | ({"data": data} if "data" in output else {})

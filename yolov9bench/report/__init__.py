@@ -1,0 +1,79 @@
+"""The results table, its pages and its figures, made from the rows and the records; needs no torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from yolov9bench import records
+from yolov9bench.errors import ReportError
+from yolov9bench.files import write_text
+from yolov9bench.records import Record
+from yolov9bench.report import rows_page, table
+from yolov9bench.report.figure_files import faulty_figures, write_figures
+from yolov9bench.report.selection import checks, evidence
+
+__all__ = ["check", "write"]
+
+BLOCK = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- /table -->)", re.DOTALL)
+GENERATED = (
+    "<!-- Written by `python -m yolov9bench report` from results/records: change those, not this. -->\n\n"
+)
+PAGE = f"""# Results
+
+{GENERATED}"""
+
+
+def write(results_dir: Path, readme: Path | None = None) -> None:
+    """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the block of the README.
+
+    `readme` lies beside the results folder; None leaves it alone. RecordError: a record that cannot be
+    trusted. ReportError: a README without a place for the table.
+    """
+    measured = records.select(results_dir)
+    texts = _texts(measured, results_dir, readme)
+    write_figures(results_dir / "figures", evidence(measured))
+    for path, text in texts.items():
+        write_text(path, text)
+
+
+def check(results_dir: Path, readme: Path | None = None) -> None:
+    """Raise ReportError, naming the files, unless all that `write` would write is there and unchanged."""
+    measured = records.select(results_dir)
+    differing = [
+        path
+        for path, text in _texts(measured, results_dir, readme).items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    differing += faulty_figures(results_dir / "figures", evidence(measured))
+    if differing:
+        names = ", ".join(path.name for path in differing)
+        raise ReportError(
+            f"{names}: not what the records say; write anew with `python -m yolov9bench report`, "
+            "and change records, not results"
+        )
+
+
+def _texts(measured: list[Record], results_dir: Path, readme: Path | None) -> dict[Path, str]:
+    """Every text by its file."""
+    found, others = evidence(measured), checks(measured)
+    texts = {
+        results_dir / "table.md": PAGE + table.block(found, others),
+        results_dir / "table.csv": table.csv_text(found),
+        results_dir / "rows.md": rows_page.page(),
+    }
+    if readme is not None:
+        block = GENERATED + table.block(found, others, f"{results_dir.name}/")
+        texts[readme] = _with_block(readme, block)
+    return texts
+
+
+def _with_block(readme: Path, block: str) -> str:
+    if not readme.is_file():
+        raise ReportError(f"{readme} is not there: run this in the project's folder, or name --results")
+    text = readme.read_text(encoding="utf-8")
+    if len(BLOCK.findall(text)) != 1:
+        raise ReportError(
+            f"{readme} needs a line <!-- table --> and a line <!-- /table --> around its table: add them"
+        )
+    return BLOCK.sub(lambda _: block, text)

@@ -1,0 +1,81 @@
+"""The drawing of the structures: boxes and arrows of a few networks, one to a panel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from yolov9bench.report.plotted import Plotted
+from yolov9bench.report.skeletons import STRIDES
+
+WIDTH, HEIGHT = 0.82, 0.64  # of a box, where columns and levels are 1 apart
+COLUMNS = 7  # of the widest network; all panels have this scale
+LOOKS: dict[str, dict[str, Any]] = {
+    "main": {"facecolor": "#dcebf5", "edgecolor": "#0072B2"},
+    "head": {"facecolor": "#d9f0e8", "edgecolor": "#009E73"},
+    "auxiliary": {"facecolor": "#fbe6d8", "edgecolor": "#D55E00", "linestyle": "dashed"},
+}
+MEANINGS = {
+    "main": "backbone and pyramid",
+    "head": "head: hidden channels of its branches",
+    "auxiliary": "auxiliary branch, in training only",
+}
+ACROSS = "#9b5f85"
+HEADING, SMALL, TINY = 10, 8, 6.8  # points
+
+
+def structures(plotted: Plotted) -> Figure:
+    """Every skeleton on a panel of its own, two to a line."""
+    lines = (len(plotted) + 1) // 2
+    figure = Figure(figsize=(10, 0.7 + 3.4 * lines), layout="constrained")
+    for axes, skeleton in zip(figure.subplots(lines, 2, squeeze=False).flat, plotted.values(), strict=True):
+        _draw(axes, skeleton)
+    key: list[Any] = [Patch(**LOOKS[part], label=meaning) for part, meaning in MEANINGS.items()]
+    key.append(Line2D([], [], color=ACROSS, linewidth=0.8, label="1x1 projections, added (reversible)"))
+    figure.legend(handles=key, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    figure.suptitle(
+        "Structures: the kind of each block, its output channels and, in brackets, its depth",
+        fontsize=HEADING,
+    )
+    return figure
+
+
+def _draw(axes: Axes, skeleton: Plotted) -> None:
+    boxes, headings = skeleton["boxes"], skeleton["headings"]
+    for box in boxes.values():
+        x, y = box["column"], box["level"]
+        corner = (x - WIDTH / 2, y - HEIGHT / 2)
+        axes.add_patch(Rectangle(corner, WIDTH, HEIGHT, linewidth=1, zorder=2, **LOOKS[box["part"]]))
+        axes.text(x, y, box["text"], ha="center", va="center", fontsize=TINY, zorder=3)
+    for start, end in skeleton["arrows"]:
+        _arrow(axes, boxes[start], boxes[end], "0.35", 0.9)
+    for start, end in skeleton["across"]:
+        _arrow(axes, boxes[start], boxes[end], ACROSS, 0.7)
+    for column, heading in enumerate(headings):
+        axes.text(column, -0.55, heading.replace(" ", "\n"), ha="center", va="bottom", fontsize=TINY)
+    free = (COLUMNS - len(headings)) / 2
+    axes.set_xlim(-0.6 - free, len(headings) - 0.4 + free)
+    axes.set_ylim(4.4, -1.0)
+    axes.set_yticks(range(len(STRIDES)), [str(stride) for stride in STRIDES], fontsize=SMALL)
+    axes.set_ylabel("stride (pixels)", fontsize=SMALL)
+    axes.set_xticks([])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(skeleton["title"], fontsize=SMALL + 1)
+
+
+def _arrow(axes: Axes, start: Plotted, end: Plotted, colour: str, width: float) -> None:
+    """From border to border: straight down or up within a column, otherwise out of the facing sides."""
+    across = end["column"] - start["column"]
+    side = (across > 0) - (across < 0)
+    x0, x1 = start["column"] + side * WIDTH / 2, end["column"] - side * WIDTH / 2
+    y0, y1 = start["level"], end["level"]
+    if side == 0:
+        down = 1 if y1 > y0 else -1
+        y0, y1 = y0 + down * HEIGHT / 2, y1 - down * HEIGHT / 2
+    look = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", xy=(x1, y1), xytext=(x0, y0), arrowprops=look | {"mutation_scale": 7}, zorder=1)

@@ -1,0 +1,165 @@
+"""The results table as Markdown and CSV: published and measured figures, each in its own look."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from yolov9bench.records import Record, path_of
+from yolov9bench.report.selection import Check, Evidence
+from yolov9bench.zoo.rows import ROWS, Row
+
+ABSENT = "—"
+HEADER = (
+    "Backbone",
+    "Arch",
+    "size",
+    "Mask Refine",
+    "SyncBN",
+    "AMP",
+    "Mem (GB)",
+    "box AP",
+    "TTA box AP",
+    "Config",
+    "Download",
+)
+LEGEND = (
+    "**bold**: measured here, by the newest record · ~: predicted · *italic*: as its authors published it · "
+    f"{ABSENT}: none of these. AP in percent on COCO val2017; in brackets the gain over the row without mask "
+    "refine. Memory is that of one GPU in training on 16 images, in the authors' GB where published, else in "
+    "GiB."
+)
+CHECKED = (
+    "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
+    "published figure; the interval is the 95 % bootstrap over images, drawn on small sets only."
+)
+NOTHING_CHECKED = "No record yet."
+CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Date")
+
+
+def section_of(row: Row) -> str:
+    """The part of the table that a row belongs to."""
+    if row.source == "ultralytics":
+        return "Ultralytics"
+    return {"yolov8": "YOLOv8 of mmyolo", "yolov9": "YOLOv9", "gelan": "GELAN"}[row.family]
+
+
+def block(evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str = "") -> str:
+    """Table, legend and the table of checks, as Markdown; `folder` leads to the results, as in "results/"."""
+    lines = [_line(HEADER), _line(":-" if name == "Backbone" else ":-:" for name in HEADER)]
+    section = ""
+    for row in ROWS.values():
+        if section_of(row) != section:
+            section = section_of(row)
+            lines.append(_line([f"**{section}**", *[""] * (len(HEADER) - 1)]))
+        lines.append(_line(cells(row, evidence[row.id], folder)))
+    return "\n".join([*lines, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks), ""])
+
+
+def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
+    """One row of the table in Markdown."""
+    published = row.published
+    memory = _bold(found.memory_measured)
+    if memory is None and found.memory_predicted is not None:
+        memory = f"~{found.memory_predicted:.1f}"
+    log = f"[log]({row.log_url})" if row.log_url else ABSENT
+    return (
+        row.backbone,
+        row.arch,
+        str(row.image_size),
+        *(_yes(fact) for fact in (row.mask_refine, row.syncbn, row.amp)),
+        _cell(memory, _one_decimal(published.memory_gb)),
+        _cell(_bold(found.ap), None if published.box_ap is None else row.box_ap_text),
+        _cell(_bold(found.tta_ap), _one_decimal(published.tta_box_ap)),
+        f"[config]({folder}rows.md#{row.id})",
+        rf"[model]({row.download.url}) \| {log}",
+    )
+
+
+def csv_text(evidence: Mapping[str, Evidence]) -> str:
+    """Every row with published and measured figures in columns of their own; empty where there is none."""
+    out = io.StringIO()
+    facts = [_facts(row, evidence[row.id]) for row in ROWS.values()]
+    writer = csv.DictWriter(out, list(facts[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(facts)
+    return out.getvalue()
+
+
+def _facts(row: Row, found: Evidence) -> dict[str, object]:
+    published = row.published
+    return {
+        "row": row.id,
+        "section": section_of(row),
+        "backbone": row.backbone,
+        "arch": row.arch,
+        "size": row.image_size,
+        "mask_refine": row.mask_refine,
+        "syncbn": row.syncbn,
+        "amp": row.amp,
+        "memory_gb_published": published.memory_gb,
+        "memory_gib_measured": _rounded(found.memory_measured),
+        "memory_gib_predicted": _rounded(found.memory_predicted),
+        "box_ap_published": published.box_ap,
+        "box_ap_gain_published": row.box_ap_gain,
+        "box_ap_measured": _rounded(found.ap),
+        "tta_box_ap_published": published.tta_box_ap,
+        "tta_box_ap_measured": _rounded(found.tta_ap),
+        "config": row.config,
+        "model": row.download.url,
+        "log": row.log_url,
+        "licence": row.licence,
+        "published_in": published.source,
+        "box_ap_record": _record_file(found.ap_record),
+        "tta_box_ap_record": _record_file(found.tta_ap_record),
+    }
+
+
+def _checked_lines(checks: Sequence[Check]) -> list[str]:
+    if not checks:
+        return [NOTHING_CHECKED]
+    lines = [CHECKED, "", _line(CHECKED_HEADER), _line([":-", *[":-:"] * (len(CHECKED_HEADER) - 1)])]
+    for check in checks:
+        record = check.record
+        interval = record.values.get("AP_interval")
+        ends = " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT
+        row = record.row or f"custom: {record.inputs.get('spec', ABSENT)}"
+        images, protocol = record.inputs.get("images"), record.settings.get("protocol", {}).get("name")
+        counted = f"{images:,}" if isinstance(images, int) else ABSENT
+        ap = _bold(100 * record.values["AP"]) or ABSENT
+        parts = (row, str(protocol), counted, ap, ends, "; ".join(check.reasons), record.start[:10])
+        lines.append(_line(parts))
+    return lines
+
+
+def _line(parts: Iterable[str]) -> str:
+    return "| " + " | ".join(parts) + " |"
+
+
+def _cell(own: str | None, published: str | None) -> str:
+    """What this project found, then what is published, each in its own look."""
+    looks = [own, None if published is None else f"*{published}*"]
+    return " · ".join(look for look in looks if look is not None) or ABSENT
+
+
+def _bold(value: float | None) -> str | None:
+    return None if value is None else f"**{value:.1f}**"
+
+
+def _one_decimal(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _yes(fact: bool | None) -> str:
+    return ABSENT if fact is None else "Yes" if fact else "No"
+
+
+def _record_file(record: Record | None) -> str | None:
+    """Where a record lies in the results folder."""
+    return None if record is None else path_of(record, Path()).as_posix()

@@ -1,0 +1,145 @@
+"""Many rows, one papermill notebook each: finished rows are left alone, a failing one stops no other."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from yolov9bench import reproduce
+from yolov9bench.errors import BenchError, SettingsError
+from yolov9bench.parameters import Parameters, checked_parameters, project_root
+from yolov9bench.records import Record
+from yolov9bench.zoo.rows import ROWS, Row
+
+logger = logging.getLogger("yolov9bench")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row: `word` is "finished before", "ran" or "failed"; the record where there is one."""
+
+    row: str
+    word: str
+    record: Record | None
+
+    def __str__(self) -> str:
+        if self.record is None:
+            return f"{self.row}: {self.word}"
+        return f"{self.row}: {self.word}, AP {self.record.values['AP']:.5f}"
+
+
+def chosen_rows(patterns: Sequence[str]) -> list[Row]:
+    """The rows whose ids match a pattern like `yolov8-*`, in the table's order; SettingsError for none."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in ROWS):
+            raise SettingsError(f"no row matches {pattern!r}: choose from {', '.join(ROWS)}")
+    return [row for name, row in ROWS.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def parameters_of(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's parameters for the notebook: those that name it, and the ones that were set; others as ever."""
+    naming = {
+        "family": row.family,
+        "size": row.size,
+        "mask_refine": row.id.endswith("-mask-refine"),
+        "source": row.source,
+    }
+    clashing = sorted(naming.keys() & given.keys())
+    if clashing:
+        raise SettingsError(f"{clashing[0]} is what the rows differ in: choose rows by their ids instead")
+    checked_parameters(naming | dict(given))
+    return naming | dict(given)
+
+
+def parsed(assignments: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts as values of the types that Parameters has; SettingsError for what does not fit."""
+    kinds, values = get_type_hints(Parameters), {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"{assignment!r} sets nothing: write it as name=value, like batch_size=32")
+        checked_parameters({name: None} if name not in kinds else {})
+        kind = next(each for each in get_args(kinds[name]) or (kinds[name],) if each is not type(None))
+        values[name] = _value(name, text, kind)
+    return values
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise SettingsError(f"{name} is {text!r}: give true or false")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} is {text!r}: give a value of type {kind.__name__}") from error
+
+
+def command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
+    """The papermill command of one row; it depends on no other row, and may run on another machine."""
+    root = project_root()
+    folder = Parameters(**parameters).results_folder / "runs"
+    words = [sys.executable, "-m", "papermill", str(root / "notebooks/reproduce.ipynb")]
+    words += [str(folder / f"{row.id}.ipynb"), "--no-progress-bar"]
+    for name, value in parameters.items():
+        # papermill's -p guesses types, which would turn the folder 001 into 1; -r hands texts on as they are.
+        words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
+    return words
+
+
+def listed(patterns: Sequence[str], given: Mapping[str, Any]) -> str:
+    """One independent shell command a line."""
+    return "\n".join(shlex.join(command(row, parameters_of(row, given))) for row in chosen_rows(patterns))
+
+
+def sweep(
+    patterns: Sequence[str],
+    given: Mapping[str, Any],
+    run: Callable[[list[str]], int] | None = None,
+) -> list[Outcome]:
+    """Run the notebook of each row that has no record of these inputs and settings yet, and say what became.
+
+    `run` takes a command and returns its exit status; a process of its own unless told otherwise.
+    """
+    outcomes = []
+    rows = chosen_rows(patterns)
+    planned = [(row, parameters_of(row, given)) for row in rows]
+    for number, (row, parameters) in enumerate(planned, start=1):
+        logger.info("row %d of %d: %s", number, len(rows), row.id)
+        outcome = _swept(row, parameters, run or _run)
+        logger.info("%s", outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _swept(row: Row, parameters: dict[str, Any], run: Callable[[list[str]], int]) -> Outcome:
+    try:
+        found = reproduce.finished(Parameters(**parameters))
+        if found is not None:
+            return Outcome(row.id, "finished before", found)
+        words = command(row, parameters)
+        Path(words[4]).parent.mkdir(parents=True, exist_ok=True)
+        status = run(words)
+        found = reproduce.finished(Parameters(**parameters)) if status == 0 else None
+    except BenchError as error:
+        logger.error("%s", error)
+        found = None
+    return Outcome(row.id, "failed" if found is None else "ran", found)
+
+
+def _run(words: list[str]) -> int:
+    return subprocess.run(words, check=False).returncode
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The count of each word, then a line a row."""
+    words = [outcome.word for outcome in outcomes]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    return "\n".join([counts, *map(str, outcomes)])
