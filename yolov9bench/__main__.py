@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from yolov9bench.errors import BenchError
 from yolov9bench.parameters import Parameters
+from yolov9bench.records import Record
 
 # Commands import what they need when they run, so that `rows` starts without torch.
 
@@ -40,12 +41,10 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from yolov9bench.evaluate import evaluate as evaluated
-    from yolov9bench.files import write_json
 
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "command")}
-    record = evaluated(**given)
-    if arguments.json:
-        write_json(arguments.json, asdict(record))
+    apart = ("json", "results", "command")
+    record = evaluated(**{name: value for name, value in vars(arguments).items() if name not in apart})
+    keep(record, arguments)
     print(
         "\n".join(
             f"{name:5} {value:.5f}" for name, value in record.values.items() if isinstance(value, float)
@@ -71,12 +70,21 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     from yolov9bench.costs import measured, summary
-    from yolov9bench.files import write_json
 
     record = measured(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
+    keep(record, arguments)
+    print(summary(record))
+
+
+def keep(record: Record, arguments: argparse.Namespace) -> None:
+    """Write a record where the arguments say: as a file, into a results folder, or nowhere."""
+    from yolov9bench import records
+    from yolov9bench.files import write_json
+
     if arguments.json:
         write_json(arguments.json, asdict(record))
-    print(summary(record))
+    if arguments.results:
+        print(f"record: {records.write(record, arguments.results)}", file=sys.stderr)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -165,6 +173,7 @@ def add_evaluate(added: argparse.ArgumentParser) -> None:
     added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
     added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
+    added.add_argument("--results", type=Path, metavar="DIR", help="add the record to DIR/records")
 
 
 def add_train(added: argparse.ArgumentParser) -> None:
@@ -191,6 +200,7 @@ def add_measure(added: argparse.ArgumentParser) -> None:
     added.add_argument("--image-size", type=int, default=640, help="pixels")
     added.add_argument("--batch-size", type=int, default=16, help="images of a training step")
     added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
+    added.add_argument("--results", type=Path, metavar="DIR", help="add the record to DIR/records")
 
 
 def add_reproduce(added: argparse.ArgumentParser) -> None:

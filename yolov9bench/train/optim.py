@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn.detector import Detector
@@ -108,12 +110,11 @@ class Ema:
         """Take in the weights of the trained detector: once after every step of the optimiser."""
         self.updates += 1
         decay = self.decay(self.updates)
-        current = detector.state_dict()
-        for name, average in self.detector.state_dict().items():
-            if decay == 0.0:
-                average.copy_(current[name])
-            elif average.is_floating_point():
-                average.lerp_(current[name], 1 - decay)
+        if decay == 0.0:
+            self.detector.load_state_dict(detector.state_dict())
+            return
+        mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        mix(floating(self.detector), floating(detector), self.updates)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on; the tensors are the average's own, not copies."""
@@ -123,6 +124,12 @@ class Ema:
         """Go on from what `state` returned."""
         self.updates = state["updates"]
         self.detector.load_state_dict(state["tensors"])
+
+
+def floating(detector: Detector) -> list[Tensor]:
+    """Parameters and BatchNorm's statistics, but not its counts."""
+    tensors = itertools.chain(detector.parameters(), detector.buffers())
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 def parameter_groups(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> list[dict[str, Any]]:
@@ -157,9 +164,9 @@ def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: in
     """The recipe's optimiser; rates and momentum are those after warm-up until a Rates is applied."""
     groups = parameter_groups(detector, recipe, images_per_iteration)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
     return torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
 
 
