@@ -225,16 +225,22 @@ SMALL = replace(
     closing_epochs=10,
 )
 
-# For the embedded demo set on a small machine, in minutes.
+# For the embedded demo set on a small machine, in minutes: many small steps, on pictures enlarged from 128 px,
+# whose smallest objects are a single cell of the finest level otherwise.
 DEMO = replace(
     SMALL,
     name="demo",
     epochs=20,
-    images_per_gpu=4,
+    validation_interval=5,
+    images_per_gpu=8,
     image_size=192,
     amp=False,
-    nominal_batch=4,
-    ema_decay=0.9999,
+    learning_rate=0.002,
+    momentum=0.9,
+    warmup_momentum=0.9,
+    nominal_batch=8,
+    warmup_minimum_iterations=50,
+    ema_decay=0.99,
     mosaic=0.5,
     closing_epochs=5,
 )
