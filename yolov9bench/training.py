@@ -31,7 +31,7 @@ from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
-DEMO_EPOCHS = {"n": 30, "t": 20, "s": 12, "m": 8, "c": 6, "l": 6, "x": 4, "e": 4}
+DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
 ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
 
 logger = logging.getLogger("yolov9bench")
