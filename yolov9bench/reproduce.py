@@ -114,7 +114,7 @@ def demonstration(plan: Plan, reason: str) -> Plan:
     name = plan.row.id if plan.row else "a row"
     note = (
         f"**This is a demonstration, not a measurement of {name}.** The network is "
-        f"trained from scratch on the embedded demo set, because {reason} "
+        f"trained from scratch on the embedded demo set, because {reason.rstrip('.')}. "
         "On two CPU cores this takes about 6 minutes for size t and 12 for size m."
     )
     logger.warning("%s", note.replace("*", ""))

@@ -127,7 +127,8 @@ def fit(
         state.epoch, state.batch, state.sums = state.epoch + 1, 0, dict.fromkeys(TERMS, 0.0)
         entry["AP"] = after_epoch(state)
         state.log.append(entry)
-        logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], entry["AP"])
+        ap = "not measured" if entry["AP"] is None else f"{entry['AP']:.4f}"
+        logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], ap)
         keep(state)
         kept = monotonic()
 
