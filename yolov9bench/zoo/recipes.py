@@ -225,8 +225,8 @@ SMALL = replace(
     closing_epochs=10,
 )
 
-# For the embedded demo set on a small machine, in minutes: many small steps, on pictures enlarged from 128 px,
-# whose smallest objects are a single cell of the finest level otherwise.
+# For the embedded demo set on a small machine, in minutes: many small steps on pictures enlarged from 128 px,
+# on which the smallest objects are a single cell of the finest level.
 DEMO = replace(
     SMALL,
     name="demo",
