@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
 from yolov9bench.errors import BenchError
-from yolov9bench.parameters import Parameters
+from yolov9bench.parameters import Parameters, plain_type
 from yolov9bench.records import Record
 
 # Commands import what they need when they run, so that `rows` starts without torch.
@@ -172,8 +171,7 @@ def add_evaluate(added: argparse.ArgumentParser) -> None:
     added.add_argument("--judge", action="store_true", help="pycocotools must agree to 1e-12")
     added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
-    added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
-    added.add_argument("--results", type=Path, metavar="DIR", help="add the record to DIR/records")
+    add_record(added)
 
 
 def add_train(added: argparse.ArgumentParser) -> None:
@@ -199,20 +197,23 @@ def add_measure(added: argparse.ArgumentParser) -> None:
     added.add_argument("--device", default="auto")
     added.add_argument("--image-size", type=int, default=640, help="pixels")
     added.add_argument("--batch-size", type=int, default=16, help="images of a training step")
+    add_record(added)
+
+
+def add_record(added: argparse.ArgumentParser) -> None:
+    """Where `keep` is to write the record."""
     added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
     added.add_argument("--results", type=Path, metavar="DIR", help="add the record to DIR/records")
 
 
 def add_reproduce(added: argparse.ArgumentParser) -> None:
     """A flag for every field of Parameters."""
-    hints = get_type_hints(Parameters)
     for field in fields(Parameters):
-        flag, kind = f"--{field.name.replace('_', '-')}", hints[field.name]
+        flag, kind = f"--{field.name.replace('_', '-')}", plain_type(field.name)
         if kind is bool:
             added.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
         else:
-            plain: Any = next((each for each in get_args(kind) if each is not type(None)), kind)
-            added.add_argument(flag, type=plain, default=field.default)
+            added.add_argument(flag, type=kind, default=field.default)
 
 
 def main() -> int:

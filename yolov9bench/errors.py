@@ -1,5 +1,8 @@
 """The errors this library raises on purpose: one sentence that names the offender and the remedy."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class BenchError(Exception):
     """Base of every error a user can mend; the command line prints it as one sentence and exits with 2."""
@@ -43,3 +46,11 @@ class MetricsError(BenchError):
 
 class TrainingError(BenchError):
     """A run that diverged, does not fit into memory, or does not continue the one in its folder."""
+
+
+def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
+    """The error for a name that is none of the choices: with the nearest of them, or with all."""
+    names = list(choices)
+    close = get_close_matches(value, names, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+    return SettingsError(f"there is no {kind} {value!r}; {remedy}")

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from yolov9bench.errors import SettingsError
@@ -87,13 +88,21 @@ def parameters_from(namespace: Mapping[str, Any]) -> Parameters:
 
 def checked_parameters(given: Mapping[str, Any]) -> Parameters:
     """Parameters from names and values; SettingsError with a suggestion for an unknown name."""
-    known = [field.name for field in fields(Parameters)]
     for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
-            raise SettingsError(f"there is no parameter {name!r}: {hint}")
+        plain_type(name)
     return Parameters(**given)
+
+
+def plain_type(name: str) -> type:
+    """The type of a parameter's values but None; SettingsError with a suggestion for an unknown name."""
+    known = [field.name for field in fields(Parameters)]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+        raise SettingsError(f"there is no parameter {name!r}: {hint}")
+    kind = get_type_hints(Parameters)[name]
+    plain: type = next(each for each in get_args(kind) or (kind,) if each is not NoneType)
+    return plain
 
 
 def project_root() -> Path:

@@ -20,7 +20,7 @@ from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.recipes import DEMO, find_recipe
+from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import ROWS, Published, Row, find_row, row_of_file
 from yolov9bench.zoo.rows import row as row_by_id
 
@@ -143,25 +143,32 @@ def data(plan: Plan) -> CocoDataset:
 
 def job(plan: Plan) -> training.Job:
     """The training that the plan asks for; the same plan continues the same run."""
-    chosen, validation = plan.parameters, data(plan)
-    if plan.row is None:
-        raise SettingsError("a training needs a row: give family and size")
-    if chosen.dataset == "demo":
-        name, split = DEMO.name if chosen.recipe == "auto" else chosen.recipe, "train"
-    else:
-        name, split = chosen.recipe, chosen.split.replace("val", "train")
-        if chosen.dataset in ("auto", "coco"):
-            download.coco(chosen.data_folder, split)
-    recipe = training.recipe_for(plan.row, name, chosen.epochs, chosen.image_size)
+    chosen, row, recipe = plan.parameters, row_of(plan), recipe_of(plan)
+    validation = data(plan)
+    split = "train" if chosen.dataset == "demo" else chosen.split.replace("val", "train")
+    if chosen.dataset in ("auto", "coco"):
+        download.coco(chosen.data_folder, split)
     batch_size = chosen.batch_size or recipe.images_per_gpu
     pictures = read_coco(validation.root, split, chosen.limit)
-    wanted = training.Job(
-        plan.row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device
-    )
+    wanted = training.Job(row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device)
     if recipe.amp and plan.device.startswith("cuda"):
         wanted = replace(wanted, precision="float16")
     named = hashlib.sha256(json.dumps(training.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
-    return replace(wanted, out=chosen.results_folder / "runs" / "train" / f"{plan.row.id}-{named}")
+    return replace(wanted, out=chosen.results_folder / "runs" / "train" / f"{row.id}-{named}")
+
+
+def row_of(plan: Plan) -> Row:
+    """The row to train; SettingsError for a plan that has a checkpoint's path in its place."""
+    if plan.row is None:
+        raise SettingsError("a training needs a row: give family and size")
+    return plan.row
+
+
+def recipe_of(plan: Plan) -> Recipe:
+    """The recipe of the training that the plan asks for; no data set is read for it."""
+    chosen = plan.parameters
+    name = DEMO.name if (chosen.dataset, chosen.recipe) == ("demo", "auto") else chosen.recipe
+    return training.recipe_for(row_of(plan), name, chosen.epochs, chosen.image_size)
 
 
 def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evaluate.Evaluation:
@@ -184,7 +191,7 @@ def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evalu
 def image_size_of(plan: Plan) -> int | None:
     """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's."""
     chosen = plan.parameters
-    return job(plan).recipe.image_size if plan.trains and chosen.image_size is None else chosen.image_size
+    return recipe_of(plan).image_size if plan.trains and chosen.image_size is None else chosen.image_size
 
 
 def finished(given: Parameters) -> Record | None:
@@ -193,9 +200,13 @@ def finished(given: Parameters) -> Record | None:
     Nothing is trained or evaluated for the answer, but what the parameters name is fetched.
     """
     plan = settled(planned(given))
-    if plan.trains and not training.is_finished(job(plan)):
-        return None
-    checkpoint, pictures = subject(plan), data(plan)
+    if plan.trains:
+        wanted = job(plan)
+        if not training.is_finished(wanted):
+            return None
+        checkpoint, pictures = load(wanted.out / "best.pt"), wanted.validation
+    else:
+        checkpoint, pictures = subject(plan), data(plan)
     inputs = {
         "weights_sha256": checkpoint.sha256,
         "annotations_sha256": pictures.annotations_sha256,

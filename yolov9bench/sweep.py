@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from yolov9bench import reproduce
 from yolov9bench.errors import BenchError, SettingsError
-from yolov9bench.parameters import Parameters, checked_parameters, project_root
+from yolov9bench.parameters import Parameters, checked_parameters, plain_type, project_root
 from yolov9bench.records import Record
 from yolov9bench.zoo.rows import ROWS, Row
 
@@ -60,14 +60,12 @@ def parameters_of(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parsed(assignments: Sequence[str]) -> dict[str, Any]:
     """`name=value` texts as values of the types that Parameters has; SettingsError for what does not fit."""
-    kinds, values = get_type_hints(Parameters), {}
+    values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise SettingsError(f"{assignment!r} sets nothing: write it as name=value, like batch_size=32")
-        checked_parameters({name: None} if name not in kinds else {})
-        kind = next(each for each in get_args(kinds[name]) or (kinds[name],) if each is not type(None))
-        values[name] = _value(name, text, kind)
+        values[name] = _value(name, text, plain_type(name))
     return values
 
 

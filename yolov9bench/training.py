@@ -24,7 +24,7 @@ from yolov9bench.nn.detector import Detector, build
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.protocols import find_protocol
 from yolov9bench.train.initialise import initialise_head
-from yolov9bench.train.loop import Batch, Precision, State, begun, fit, reached
+from yolov9bench.train.loop import Batch, Precision, State, begun, fit
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
@@ -100,7 +100,7 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
         resume(state, last, configuration)
     else:
         write_json(job.out / "run.json", configuration | {"command": provenance.command()})
-    if state.epoch >= job.recipe.epochs or reached(state, job.max_steps):
+    if is_over(job, state.epoch, state.steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
@@ -127,8 +127,12 @@ def is_finished(job: Job) -> bool:
     if not (best.exists() and last.exists()):
         return False
     counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
-    limit = job.max_steps
-    return counters["epoch"] >= job.recipe.epochs or (limit is not None and counters["steps"] >= limit)
+    return is_over(job, counters["epoch"], counters["steps"])
+
+
+def is_over(job: Job, epoch: int, steps: int) -> bool:
+    """Whether a run that has come so far has nothing left to train."""
+    return epoch >= job.recipe.epochs or (job.max_steps is not None and steps >= job.max_steps)
 
 
 def configured(job: Job) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def validated(job: Job, state: State) -> float | None:
     """AP of the averaged detector after the epochs that the recipe validates; the best one is written."""
     recipe, epoch = job.recipe, state.epoch
     due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
-    if not due and epoch < recipe.epochs and not reached(state, job.max_steps):
+    if not due and not is_over(job, epoch, state.steps):
         return None
     protocol = find_protocol(job.row.protocol, recipe.image_size)
     names = dict(enumerate(job.train.names))

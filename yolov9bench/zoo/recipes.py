@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,5 @@ RECIPES: dict[str, Recipe] = {
 def find_recipe(name: str) -> Recipe:
     """A recipe by name; SettingsError with a suggestion if there is none."""
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of auto, {', '.join(RECIPES)}"
-        raise SettingsError(f"there is no recipe {name!r}: {hint}")
+        raise unknown("recipe", name, ("auto", *RECIPES))
     return RECIPES[name]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import SettingsError, unknown
 from yolov9bench.zoo.recipes import RECIPES, Recipe
 from yolov9bench.zoo.specs import SPECS, Spec
 
@@ -370,17 +368,10 @@ ULTRALYTICS_ROWS = (
 ROWS: dict[str, Row] = {line.id: line for line in (*YOLOV8_ROWS, *OFFICIAL_ROWS, *ULTRALYTICS_ROWS)}
 
 
-def _unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
-    names = list(choices)
-    close = get_close_matches(value, names, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
-    return SettingsError(f"there is no {kind} {value!r}; {remedy}")
-
-
 def row(row_id: str) -> Row:
     """The row of that id; raises SettingsError with the nearest id, or with all of them."""
     if row_id not in ROWS:
-        raise _unknown("row", row_id, ROWS)
+        raise unknown("row", row_id, ROWS)
     return ROWS[row_id]
 
 
@@ -391,9 +382,9 @@ def find_row(family: str, size: str, mask_refine: bool = False, source: str = "a
     and the official release for YOLOv9 and GELAN.
     """
     if family not in AUTO_SOURCE:
-        raise _unknown("family", family, AUTO_SOURCE)
+        raise unknown("family", family, AUTO_SOURCE)
     if source not in ("auto", *PROTOCOLS):
-        raise _unknown("source", source, ("auto", *PROTOCOLS))
+        raise unknown("source", source, ("auto", *PROTOCOLS))
     publisher = AUTO_SOURCE[family] if source == "auto" else source
     offered = [line for line in ROWS.values() if line.family == family and line.source == publisher]
     if not offered:
@@ -412,7 +403,7 @@ def _no_size(family: str, size: str, offered: list[Row]) -> SettingsError:
     if f"{family}-{size}" in SPECS:
         ids = " or ".join(line.id for line in offered)
         return SettingsError(f"{family}-{size} has no released file; choose {ids}, or train it yourself")
-    return _unknown(f"{family} of size", size, sizes)
+    return unknown(f"{family} of size", size, sizes)
 
 
 def _no_mask_refine(plain: Row) -> SettingsError:
