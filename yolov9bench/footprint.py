@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from yolov9bench.errors import TrainingError
 from yolov9bench.measure import Peak, peak
 from yolov9bench.memory import counted
 from yolov9bench.nn.detector import Detector, build
@@ -24,7 +23,6 @@ COCO_BOXES, COCO_IMAGES = 849_949, 118_287
 # More than two blended mosaics of COCO's fullest images have, with some 90 boxes each and a third of these
 # pasted again. At 640 px they just fill what the assigner takes at once (PAIRS_AT_ONCE): no fewer cost more.
 CROWDED = 997
-MOST_SKIPPED = 32  # steps that float16 may make overflow at first; each halves the scale of the gradients
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,14 @@ def noise(work: Workload) -> Batch:
 
 
 def warm_up(work: Workload, state: State, batch: Batch) -> None:
-    """Steps until one was taken, from which on the optimiser keeps its momentum."""
+    """Steps until one was taken, from which on the optimiser keeps its momentum; float16 may skip the first.
+
+    TrainingError from `step` where too many are skipped in a row.
+    """
     state.detector.train()
-    for _ in range(MOST_SKIPPED):
+    train_step(work, state, batch)
+    while state.skipped_in_a_row:
         train_step(work, state, batch)
-        if state.optimizer.state:
-            return
-    raise TrainingError(f"{MOST_SKIPPED} steps in {work.precision} overflowed: measure a smaller batch")
 
 
 def train_step(work: Workload, state: State, batch: Batch) -> None:

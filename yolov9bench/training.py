@@ -17,14 +17,14 @@ from yolov9bench import evaluate, provenance
 from yolov9bench.data.augment import Sample
 from yolov9bench.data.coco import CocoDataset, label_categories
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
-from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
+from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, TrainingError, unknown
 from yolov9bench.files import write_json, write_text
 from yolov9bench.metrics import coco_metrics
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.protocols import find_protocol
 from yolov9bench.train.initialise import initialise_head
-from yolov9bench.train.loop import Batch, Precision, State, begun, fit
+from yolov9bench.train.loop import PRECISIONS, Batch, Precision, State, begun, fit, is_done, not_finite
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
@@ -33,6 +33,9 @@ from yolov9bench.zoo.rows import Row
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
 ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
+# What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
+REMEDIES = ("precision", "batch_size", "recipe.learning_rate")
+PLAUSIBLE = 100.0  # times what clipped gradients can add up to in a momentum
 
 logger = logging.getLogger("yolov9bench")
 
@@ -43,7 +46,7 @@ class Job:
 
     `batch_size` counts the images of one iteration, on one device; up to the recipe's nominal batch gradients
     are accumulated. `start` is a checkpoint whose weights are taken instead of fresh ones. `max_steps` ends a
-    run early.
+    run early. SettingsError for a number below 1 or another precision.
     """
 
     row: Row
@@ -59,9 +62,21 @@ class Job:
     start: Path | None = None
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        for name in ("batch_size", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} is {value}: give 1 or more")
+
 
 def recipe_for(
-    row: Row, name: str = "auto", epochs: int | None = None, image_size: int | None = None
+    row: Row,
+    name: str = "auto",
+    epochs: int | None = None,
+    image_size: int | None = None,
+    learning_rate: float | None = None,
 ) -> Recipe:
     """A recipe by name ("auto": the row's own) with other numbers where given; SettingsError if unknown.
 
@@ -75,6 +90,7 @@ def recipe_for(
         epochs=epochs,
         closing_epochs=min(recipe.closing_epochs, epochs),
         image_size=recipe.image_size if image_size is None else image_size,
+        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
     )
 
 
@@ -90,17 +106,20 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     """Run a job, or what is left of it, and return its best checkpoint; `watch` sees the log as it grows.
 
     `job.out` holds last.pt (to go on from), best.pt (the averaged detector of highest AP), log.jsonl (a line
-    an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration.
+    an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration,
+    and for a run that diverges or does not fit into memory: last.pt then holds the last state that was
+    finite, and the same folder accepts what the error proposes (REMEDIES).
     """
     configuration = configured(job)
+    require_usable(job)
     remove_strays(job.out)
     state, schedule = started(job)
     last = job.out / "last.pt"
     if last.exists():
-        resume(state, last, configuration)
+        resume(job, state, configuration)
     else:
-        write_json(job.out / "run.json", configuration | {"command": provenance.command()})
-    if is_over(job, state.epoch, state.steps):
+        write_run(job, configuration)
+    if is_done(state, schedule, job.max_steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
@@ -109,16 +128,62 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
         batches.set_epoch(epoch, start)
         return batches
 
-    fit(
-        state,
-        schedule,
-        of_epoch,
-        job.precision,
-        after_epoch=lambda state: validated(job, state),
-        keep=lambda state: keep(job, state, configuration, watch),
-        max_steps=job.max_steps,
-    )
+    try:
+        fit(
+            state,
+            schedule,
+            of_epoch,
+            job.precision,
+            after_epoch=lambda state: validated(job, state),
+            keep=lambda state: keep(job, state, configuration, watch),
+            max_steps=job.max_steps,
+        )
+    except TrainingError as error:
+        write_run(job, configuration, stopped=str(error))
+        raise TrainingError(f"{error}; {remedy(job)}") from error
+    if run_of(job.out).get("stopped"):
+        write_run(job, configuration)
     return job.out / "best.pt"
+
+
+def run_of(out: Path) -> dict[str, Any]:
+    """What run.json in a run's folder says; empty if there is none."""
+    path = out / "run.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def write_run(
+    job: Job,
+    configuration: dict[str, Any],
+    changes: list[dict[str, Any]] | None = None,
+    stopped: str | None = None,
+) -> None:
+    """Write run.json: configuration, command, changes on the way, and why the run stopped if it had to."""
+    changes = run_of(job.out).get("changes", []) if changes is None else changes
+    written = configuration | {"command": provenance.command()}
+    written |= {"changes": changes} if changes else {}
+    write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
+
+
+def remedy(job: Job) -> str:
+    """What to do about a run that stopped; `accepted_changes` accepts it."""
+    how = "with precision float32, a smaller batch_size or a lower learning_rate"
+    last = job.out / "last.pt"
+    if last.exists():
+        return f"{last} holds the last good state: train in the same folder {how} to go on from it"
+    return f"no checkpoint was written yet: train again {how}"
+
+
+def require_usable(job: Job) -> None:
+    """Refuse a validation set that cannot tell checkpoints apart, before the first step; DatasetError."""
+    names = dict(enumerate(job.train.names))
+    label_categories(job.validation, names, len(names))
+    if all(entry["iscrowd"] for entry in job.validation.annotations):
+        raise DatasetError(
+            f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no checkpoint "
+            "would be the best: annotate it, or validate on another split"
+        )
 
 
 def is_finished(job: Job) -> bool:
@@ -127,11 +192,11 @@ def is_finished(job: Job) -> bool:
     if not (best.exists() and last.exists()):
         return False
     counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
-    return is_over(job, counters["epoch"], counters["steps"])
+    return counters["batch"] == 0 and is_over(job, counters["epoch"], counters["steps"])
 
 
 def is_over(job: Job, epoch: int, steps: int) -> bool:
-    """Whether a run that has come so far has nothing left to train."""
+    """Whether a run at the end of an epoch has nothing left to train."""
     return epoch >= job.recipe.epochs or (job.max_steps is not None and steps >= job.max_steps)
 
 
@@ -192,7 +257,8 @@ def validated(job: Job, state: State) -> float | None:
     names = dict(enumerate(job.train.names))
     categories = label_categories(job.validation, names, len(names))
     batches = Batches(job.validation, protocol, job.batch_size)
-    rows = evaluate.detected(state.ema.detector.deployed(), batches, categories, job.device)
+    with evaluate.full_float32():
+        rows = evaluate.detected(state.ema.detector.deployed(), batches, categories, job.device)
     ap = coco_metrics(job.validation.ground_truth(), rows)["AP"]
     if ap >= state.best:
         state.best = ap
@@ -229,25 +295,78 @@ def log_of(job: Job) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def resume(state: State, last: Path, configuration: dict[str, Any]) -> None:
-    """Take up a run where its checkpoint left it."""
+def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
+    """Continue the job from the checkpoint in its folder.
+
+    The settings must be the same, but for REMEDIES after an error that proposed them. With another batch size
+    the epoch goes on at the same image, to the batch. TrainingError for other settings and for a checkpoint
+    with numbers that no training leaves behind.
+    """
+    last = job.out / "last.pt"
     saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to go on from: choose another folder")
     before = saved["configuration"]
+    changed = accepted_changes(before, configuration, job.out)
+    require_plausible(saved["state"], before["recipe"], last)
+    state.restore(saved["state"])
+    if "batch_size" in changed:
+        rebatch(state, before["batch_size"], job.batch_size, len(job.train.images))
+    logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
+    if changed:
+        logger.warning("after the run stopped, it goes on with another %s", ", ".join(changed))
+        keep(job, state, configuration, None)
+        earlier = run_of(job.out).get("changes", [])
+        write_run(job, configuration, [*earlier, {"steps": state.steps, "changed": changed}])
+
+
+def accepted_changes(before: dict[str, Any], configuration: dict[str, Any], out: Path) -> list[str]:
+    """The settings that differ from a checkpoint's and may; TrainingError for one that may not."""
     differing = {
         key: (before.get(key), value) for key, value in configuration.items() if before.get(key) != value
     }
     for key in [key for key in ANNOUNCED if key in differing]:
         old, new = differing.pop(key)
         logger.warning("%s was %s and is %s: the end will not be the same bit for bit", key, old, new)
-    if differing:
+    changed = changed_keys(differing)
+    may_change = REMEDIES if run_of(out).get("stopped") else ()
+    if not set(changed) <= set(may_change):
         raise TrainingError(
-            f"{last.parent} holds a run with another {', '.join(changed_keys(differing))}: "
-            "give its own settings, or another folder"
+            f"{out} holds a run with another {', '.join(changed)}: give its own settings, or another folder"
         )
-    state.restore(saved["state"])
-    logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, last.parent.name)
+    return changed
+
+
+def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path) -> None:
+    """TrainingError for a checkpoint with numbers that are not finite, or that no training leaves behind.
+
+    A momentum m sums up gradients of a norm of at most c, so none of its entries exceeds c / (1 - m) by much:
+    weight decay adds little. Uninitialised memory exceeds it by far (fused SGD left it in float16 runs).
+    """
+    momenta = {
+        f"optimizer.{number}.{name}": value
+        for number, values in saved["optimizer"]["state"].items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    weights = {f"detector.{name}": value for name, value in saved["detector"].items()}
+    averages = {f"ema.{name}": value for name, value in saved["ema"]["tensors"].items()}
+    broken = not_finite(momenta | weights | averages)
+    most = PLAUSIBLE * recipe["clip_norm"] / (1 - recipe["momentum"])
+    broken += [name for name, value in momenta.items() if value.dim() and value.abs().max() > most]
+    if broken:
+        raise TrainingError(
+            f"{last} has NaN, infinity or impossible numbers in {len(broken)} tensors (first {broken[0]}): "
+            "its training diverged; start anew in another folder"
+        )
+
+
+def rebatch(state: State, before: int, now: int, images: int) -> None:
+    """Count what was trained so far in batches of another size; the epoch goes on at the same image."""
+    batch = state.batch * before // now
+    if state.batch:
+        state.sums = {term: total * batch / state.batch for term, total in state.sums.items()}
+    state.batch, state.iteration = batch, state.epoch * math.ceil(images / now) + batch
 
 
 def changed_keys(differing: dict[str, tuple[Any, Any]]) -> list[str]:

@@ -161,12 +161,16 @@ def weight_decay(recipe: Recipe, images_per_iteration: int) -> float:
 
 
 def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> torch.optim.Optimizer:
-    """The recipe's optimiser; rates and momentum are those after warm-up until a Rates is applied."""
+    """The recipe's optimiser; rates and momentum are those after warm-up until a Rates is applied.
+
+    SGD is not torch's fused one (seen in 2.14): where a GradScaler skips its first step, that one leaves its
+    momentum buffers uninitialised and takes them as momentum later. AdamW starts from zeros and is safe.
+    """
     groups = parameter_groups(detector, recipe, images_per_iteration)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
     return torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
     )
 
 
