@@ -181,8 +181,8 @@ def require_usable(job: Job) -> None:
     label_categories(job.validation, names, len(names))
     if all(entry["iscrowd"] for entry in job.validation.annotations):
         raise DatasetError(
-            f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no checkpoint "
-            "would be the best: annotate it, or validate on another split"
+            f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
+            "checkpoint would be the best: annotate it, or validate on another split"
         )
 
 

@@ -164,9 +164,8 @@ def accumulate(
     weight = next(state.detector.parameters())
     device = weight.device
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float16
-    statistics = (
-        [each.clone() for each in running_statistics(state.detector)] if precision == "float16" else []
-    )
+    kept = running_statistics(state.detector) if precision == "float16" else []
+    statistics = [each.clone() for each in kept]
     try:
         inputs = images.to(device, non_blocking=True).to(weight.dtype) / 255
         with torch.autocast(device.type, dtype=kind, enabled=precision != "float32"):
