@@ -17,7 +17,7 @@ help:
 	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill)"
 	@echo "make results            write table, figures and notebooks in results/ from the records, in some ten minutes"
 	@echo "make smoke              run both notebooks on the demo set in about a minute"
-	@echo "make test               run the tests (ARGS='-k nms' for pytest)"
+	@echo "make test               run the tests on every core (ARGS='-k nms' for pytest)"
 	@echo "make lint               check style and formatting with ruff"
 	@echo "make types              check types with mypy"
 	@echo "make lock               choose the newest versions that pyproject.toml allows into requirements.lock"
