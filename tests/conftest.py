@@ -1,9 +1,11 @@
-"""Fixtures for every test: the shared material, and the account of how many tests it served."""
+"""Fixtures for every test, above all the shared material; the order in which tests begin."""
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import accounting
 import cv2
 import numpy as np
 import pytest
@@ -13,8 +15,6 @@ from yolov9bench.nn import build
 from yolov9bench.nn.head import last_bias
 from yolov9bench.weights import save
 from yolov9bench.zoo import SPECS
-
-NEEDING_SHARED = pytest.StashKey[set[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -29,47 +29,34 @@ def shared() -> Path:
     return folder
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Notes which of the chosen tests need the shared material, directly or through another fixture."""
-    session.config.stash[NEEDING_SHARED] = {
-        item.nodeid for item in session.items if "shared" in getattr(item, "fixturenames", ())
-    }
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(accounting)
 
 
-def shared_tests(config: pytest.Config) -> tuple[int, int]:
-    """How many of the tests that need the shared material ran, and how many skipped."""
-    needing = config.stash.get(NEEDING_SHARED, set())
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return 0, 0
-    skipped = needing & {report.nodeid for report in reporter.stats.get("skipped", [])}
-    outcomes = ("passed", "failed", "error", "xfailed", "xpassed")
-    ran = needing & {report.nodeid for outcome in outcomes for report in reporter.stats.get(outcome, [])}
-    return len(ran - skipped), len(skipped)
+@pytest.hookimpl(trylast=True)  # after pytest has brought together what shares a parametrised fixture
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first, so that no worker ends with one while others wait; else the order stays."""
 
+    def seconds(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("slow")
+        return 0.0 if mark is None else float(*mark.args or (5,))
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With the shared material at hand nothing that needs it may skip: otherwise the run fails."""
-    skipped = shared_tests(session.config)[1]
-    if os.environ.get("YOLOV9BENCH_SHARED") and skipped and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line that .ci/run and a reader look for."""
-    ran, skipped = shared_tests(config)
-    terminalreporter.write_line(f"shared material: {ran} tests ran, {skipped} skipped")
-    if os.environ.get("YOLOV9BENCH_SHARED") and skipped:
-        terminalreporter.write_line("FAILED: YOLOV9BENCH_SHARED is set, so none of them may skip (see -rs)")
+    items.sort(key=seconds, reverse=True)
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A COCO-format folder of six painted pictures of several shapes, two classes, split `val`."""
+def tiny(painted: Path, tmp_path: Path) -> Path:
+    """A copy of `painted` that a test may change."""
+    return shutil.copytree(painted, tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO-format folder of six painted images of several shapes, two classes, split `val`; read-only."""
+    folder = tmp_path_factory.mktemp("painted") / "tiny"
     generator = np.random.default_rng(0)
     images, annotations = [], []
-    (tmp_path / "tiny/val").mkdir(parents=True)
+    (folder / "val").mkdir(parents=True)
     for number in range(1, 7):
         height, width = 40 + 8 * number, 96 - 6 * number
         pixels = generator.integers(90, 130, (height, width, 3), dtype=np.uint8)
@@ -77,15 +64,15 @@ def tiny(tmp_path: Path) -> Path:
         category = 1 + number % 2
         pixels[top : top + side, left : left + side] = (0, 0, 255) if category == 1 else (255, 0, 0)
         name = f"{number:06d}.png"
-        cv2.imwrite(str(tmp_path / "tiny/val" / name), pixels)
+        cv2.imwrite(str(folder / "val" / name), pixels)
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         box = {"bbox": [left, top, side, side], "area": side * side, "iscrowd": 0}
         annotations.append({"id": number, "image_id": number, "category_id": category, **box})
     categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "tiny/annotations").mkdir()
-    (tmp_path / "tiny/annotations/instances_val.json").write_text(json.dumps(content))
-    return tmp_path / "tiny"
+    (folder / "annotations").mkdir()
+    (folder / "annotations/instances_val.json").write_text(json.dumps(content))
+    return folder
 
 
 @pytest.fixture(scope="session")

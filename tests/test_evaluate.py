@@ -57,7 +57,7 @@ def assert_metrics(found: dict[str, float], wanted: dict[str, float]) -> None:
         assert abs(found[name] - value) <= allowed, f"{name}: {found[name]:.5f}, reference {value:.5f}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 @pytest.mark.parametrize("protocol", ["ultralytics-square", "mmyolo"])
 def test_real_weights_on_real_images_as_the_references(shared: Path, protocol: str, tmp_path: Path) -> None:
     stored = tmp_path / "detections.json"
@@ -83,7 +83,7 @@ def reference_shapes(dataset: CocoDataset, order: Sequence[int]) -> list[tuple[A
     return [(ordered[start:end], shape) for start, (end, shape) in zip(starts, ends.items(), strict=True)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path) -> None:
     """Which images share a batch moves padding and so detections; with the reference's, ours are equal."""
     checkpoint, dataset = load(shared / "weights/yolov8n.pt"), read_coco(shared / "coco")
@@ -96,7 +96,7 @@ def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path) -> None:
     assert matched_share(rows, theirs) >= 0.999
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 def test_rectangles_of_these_images_alone(shared: Path, tmp_path: Path) -> None:
     """Grouping just the images at hand, those whose shape is the reference's have its detections."""
     stored = tmp_path / "detections.json"

@@ -59,7 +59,7 @@ def content(out: Path) -> dict[str, Any]:
     return found | {"log": [plain(json.loads(line)) for line in lines]}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "demo", train=6, val=3)
     assert run(folder, tmp_path / "warm") == 0  # the first start of all also starts the process to fork from
@@ -72,8 +72,12 @@ def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) 
     instants = random.Random(0)
     for number in range(KILLS):
         out = tmp_path / f"run-{number}"
-        killed += run(folder, out, kill_after=instants.uniform(0.05, 0.95) * lasted) == -signal.SIGKILL
+        began = time.monotonic()
+        if run(folder, out, kill_after=instants.uniform(0.05, 0.95) * lasted) == -signal.SIGKILL:
+            killed += 1
+        else:  # had ended before: the machine, with other tests to run, was slower when it was timed
+            lasted = min(lasted, time.monotonic() - began)
         assert run(folder, out) == 0
         assert sorted(path.name for path in out.iterdir()) == FILES
         assert content(out) == whole, number
-    assert killed >= KILLS // 2  # the rest had ended before: the machine was faster than when it was timed
+    assert killed >= KILLS // 2

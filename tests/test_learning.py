@@ -51,7 +51,7 @@ def clear_pictures(dataset: CocoDataset) -> CocoDataset:
     return dataset.restricted(tuple(clear[:IMAGES]))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(70)
 @pytest.mark.parametrize("row", ["yolov8-n", "yolov9-t"])
 def test_eight_real_pictures_are_learnt_by_heart(
     shared: Path, tmp_path: Path, row: str, monkeypatch: pytest.MonkeyPatch

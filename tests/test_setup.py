@@ -145,6 +145,17 @@ def test_make_reproduce_runs_the_notebook_with_its_parameters() -> None:
     assert command == f"{papermill} -p family yolov9 -p size s -p limit 8"
 
 
+def test_make_test_runs_workers_of_one_thread_and_passes_arguments_on(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS thread: $*"\n')
+    python.chmod(0o755)
+    (tmp_path / "installed").touch()
+    said = make("test", "ARGS=-k nms -x", f"VENV={tmp_path}").stdout.splitlines()[-1]
+    workers = "--numprocesses logical --maxprocesses 8 --dist worksteal"
+    assert said == f"1 thread: -m pytest {workers} -k nms -x"
+
+
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_make_refuses_another_python(tmp_path: Path, version: tuple[int, int]) -> None:
     python = tmp_path / "python"

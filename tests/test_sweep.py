@@ -129,7 +129,7 @@ def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
         assert ["-r", "size", name.split("-")[1]] in pairs
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
     rows = ["yolov8-n", "yolov8-n-mask-refine", "yolov9-t"]
     small = ["dataset=demo", "checkpoint=train", "epochs=1", "image_size=64", "limit=4", "judge=false"]

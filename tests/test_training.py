@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +32,24 @@ RECIPE = replace(
 )
 
 
+def job_on(folder: Path, out: Path) -> Job:
+    """Twelve iterations of a very small network on six painted pictures."""
+    pictures = read_coco(folder, "val")
+    row = replace(ROWS["yolov8-n"], spec=SMALL)
+    return Job(row, RECIPE, pictures, pictures, out, batch_size=2)
+
+
 @pytest.fixture
 def job(tiny: Path, tmp_path: Path) -> Job:
-    """Twelve iterations of a very small network on six painted pictures."""
-    pictures = read_coco(tiny, "val")
-    row = replace(ROWS["yolov8-n"], spec=SMALL)
-    return Job(row, RECIPE, pictures, pictures, tmp_path / "run", batch_size=2)
+    return job_on(tiny, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole_run(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of such a job that ran without interruption: only to read."""
+    job = job_on(painted, tmp_path_factory.mktemp("whole") / "run")
+    train(job)
+    return job.out
 
 
 class Killed(BaseException):
@@ -81,10 +94,8 @@ def test_a_run_leaves_four_files_and_a_line_an_epoch(job: Job) -> None:
 
 @pytest.mark.parametrize("instant", [1, 4, 5, 8, 11])
 def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
-    job: Job, instant: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, whole_run: Path, instant: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(job)
-    cut = replace(job, out=tmp_path / "cut")
     iterations: Iterator[int] = iter(range(100))
     whole = loop.accumulate
 
@@ -96,21 +107,23 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # keep after every step
     monkeypatch.setattr(loop, "accumulate", cut_short)
     with pytest.raises(Killed):
-        train(cut)
-    (cut.out / ".last-0000.pt").write_bytes(b"half a checkpoint")
-    train(cut)
-    ours, theirs = tensors(cut.out), tensors(job.out)
+        train(job)
+    (job.out / ".last-0000.pt").write_bytes(b"half a checkpoint")
+    train(job)
+    ours, theirs = tensors(job.out), tensors(whole_run)
     assert ours.keys() == theirs.keys()
     assert len(ours) > 300
     for key, value in theirs.items():
         assert torch.equal(ours[key], value), key
-    assert sorted(path.name for path in cut.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
-    for ours_entry, theirs_entry in zip(log(cut.out), log(job.out), strict=True):
+    assert sorted(path.name for path in job.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    for ours_entry, theirs_entry in zip(log(job.out), log(whole_run), strict=True):
         assert ours_entry | {"seconds": 0} == theirs_entry | {"seconds": 0}
 
 
-def test_a_finished_run_says_so_and_changes_nothing(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    train(job)
+def test_a_finished_run_says_so_and_changes_nothing(
+    job: Job, whole_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(whole_run, job.out)
     before = (job.out / "last.pt").read_bytes()
     with caplog.at_level(logging.INFO):
         train(job)
@@ -118,8 +131,8 @@ def test_a_finished_run_says_so_and_changes_nothing(job: Job, caplog: pytest.Log
     assert (job.out / "last.pt").read_bytes() == before
 
 
-def test_another_configuration_in_the_folder_is_refused_by_its_keys(job: Job) -> None:
-    train(job)
+def test_another_configuration_in_the_folder_is_refused_by_its_keys(job: Job, whole_run: Path) -> None:
+    shutil.copytree(whole_run, job.out)
     other = replace(job, seed=1, recipe=replace(RECIPE, learning_rate=0.02))
     with pytest.raises(TrainingError, match=r"another recipe\.learning_rate, seed"):
         train(other)
@@ -162,8 +175,10 @@ def test_a_gpu_that_is_too_small_is_a_sentence(job: Job, monkeypatch: pytest.Mon
         train(job)
 
 
-def test_training_starts_from_given_weights_of_the_same_network(job: Job, tmp_path: Path) -> None:
-    best = train(job)
+def test_training_starts_from_given_weights_of_the_same_network(
+    job: Job, whole_run: Path, tmp_path: Path
+) -> None:
+    best = whole_run / "best.pt"
     again = replace(job, start=best, out=tmp_path / "again", max_steps=1)
     state, _ = training.started(again)
     for key, value in load(best, training=True).detector.state_dict().items():

@@ -277,7 +277,7 @@ def test_the_command_line_refuses_in_a_sentence(
     assert said.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(170)
 def test_real_weights_on_real_images_as_mmyolo(shared: Path, tmp_path: Path) -> None:
     """A few minutes on one core of a CPU."""
     stored = tmp_path / "detections.json"
