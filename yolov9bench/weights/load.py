@@ -21,7 +21,9 @@ from yolov9bench.zoo.specs import (
     ULTRALYTICS_YOLOV9,
     YOLOV8,
     YOLOV9,
+    Reference,
     Spec,
+    for_classes,
     spec_from_dict,
 )
 
@@ -30,6 +32,12 @@ CANDIDATES: Mapping[Format, tuple[Spec, ...]] = {
     "ultralytics": (*YOLOV8, *ULTRALYTICS_YOLOV9),
     "mmyolo": YOLOV8,
     "multimediatechlab": YOLOV9,
+}
+REFERENCES: Mapping[Format, Reference] = {
+    "official": "official",
+    "ultralytics": "ultralytics",
+    "mmyolo": "mmyolo",
+    "multimediatechlab": "official",
 }
 
 
@@ -155,8 +163,18 @@ def identified(path: Path, contents: Contents) -> tuple[Spec, int]:
             "it is another network, which needs a Spec of its own"
         )
     best = with_head_of(contents, best)
-    same = next((spec for spec in SPECS.values() if replace(spec, name=best.name) == best), best)
-    return same, class_count(path, contents, best)
+    classes = class_count(path, contents, best)
+    return with_known_name(best, classes, REFERENCES[contents.format]), classes
+
+
+def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
+    """A file's Spec under the name of the known one that the reference builds so for this class count.
+
+    Else, for a file of other origin, of the known one with the very widths; else under its own.
+    """
+    built = [for_classes(spec, classes, reference) for spec in SPECS.values()]
+    same = (spec for spec in (*built, *SPECS.values()) if replace(spec, name=found.name) == found)
+    return next(same, found)
 
 
 def fit(contents: Contents, spec: Spec) -> float:
