@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,18 +180,19 @@ def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
 
 def fit(contents: Contents, spec: Spec) -> float:
     """Share of a candidate's entry, exit and stem convolutions that the file has, in their shape."""
-    shapes = {own: value.shape for own, value in skeleton(spec, 80).state_dict().items()}
-    telling = [
-        key
-        for key in shapes
-        if key.endswith(
-            ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
-        )
-    ]
-    table = rename_table(spec, contents.format, telling)
+    shapes = telling_shapes(spec)
+    table = rename_table(spec, contents.format, shapes)
     tensors = contents.tensors
-    found = [key for key in telling if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
-    return len(found) / len(telling)
+    found = [key for key in shapes if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
+    return len(found) / len(shapes)
+
+
+@cache  # building the ten candidates of a format takes seconds
+def telling_shapes(spec: Spec) -> Mapping[str, torch.Size]:
+    """Shapes of the convolutions that tell a network from others; none depends on the class count."""
+    endings = ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
+    state = skeleton(spec, 80).state_dict()
+    return {own: value.shape for own, value in state.items() if own.endswith(endings)}
 
 
 def with_head_of(contents: Contents, spec: Spec) -> Spec:
