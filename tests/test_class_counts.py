@@ -151,12 +151,14 @@ def require_equal(found: Detector, expected: Detector) -> None:
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
-@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize(
+    "classes",
+    [1, 120, *(pytest.param(each, marks=pytest.mark.slow) for each in COUNTS if each not in (1, 120))],
+)
 @pytest.mark.parametrize(
     ("form", "name", "reference"),
     [
         ("official", "yolov9-t", "official"),
-        ("official", "gelan-t", "official"),
         ("ultralytics", "yolov8-n", "ultralytics"),
         ("ultralytics", "ultralytics-yolov9t", "ultralytics"),
         ("mmyolo", "yolov8-n", "mmyolo"),
