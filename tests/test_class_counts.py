@@ -12,7 +12,8 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.measure import parameters
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.training import Job, started
+from yolov9bench.train.loop import begun
+from yolov9bench.training import Job, configured, keep, resume, started
 from yolov9bench.weights import load, save
 from yolov9bench.weights.names import Format
 from yolov9bench.zoo import RECIPES, ROWS, Row
@@ -81,6 +82,17 @@ def test_only_the_class_widths_change() -> None:
     assert spec.aux_head is not None and narrow.aux_head is not None
     back = replace(narrow, head=replace(narrow.head, class_width=128))
     assert replace(back, aux_head=replace(narrow.aux_head, class_width=128)) == spec
+
+
+def test_a_reversible_auxiliary_head_stands_behind_the_backbones_p3() -> None:
+    """Its least width is that of its own input: 64 channels here, where the pyramid's P3 has 256."""
+    spec = SPECS["yolov9-c"]
+    first, second, third, fourth = spec.stages
+    second = replace(second, block=replace(second.block, out=64))
+    spec = replace(spec, stages=(first, second, third, fourth), aux_head=Head("grouped", 64, 128))
+    assert widths(for_classes(spec, 1, "official")) == (256, 64)
+    entry = skeleton(spec, 1).state_dict()["aux.head.classes.0.0.conv.weight"]
+    assert entry.shape[1] == 64
 
 
 def test_a_width_of_its_own_stays() -> None:
@@ -236,6 +248,17 @@ def test_a_one_class_file_starts_a_one_class_training(tiny: Path) -> None:
     torch.save(OrderedDict(foreign_tensors(given, "ultralytics")), tiny / "ball.pt")
     state, _ = started(job(ROWS["yolov8-n"], tiny, ["ball"], tiny / "ball.pt"))
     require_equal(state.detector, given)
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_own_width(tiny: Path) -> None:
+    """Its last.pt has a class branch of 80 channels for one class; another row ignores it."""
+    again = job(ROWS["yolov8-n"], tiny, ["ball"])
+    old = begun(random_detector(SPECS["yolov8-n"], 1), again.recipe, again.batch_size, again.precision)
+    keep(again, old, configured(again), watch=None)
+    state, _ = started(again)
+    resume(state, again.out / "last.pt", configured(again))
+    require_equal(state.detector, old.detector)
+    assert widths(started(replace(again, row=ROWS["yolov8-s"]))[0].detector.spec) == (128,)
 
 
 def test_building_directly_keeps_the_width_of_the_spec() -> None:

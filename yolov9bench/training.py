@@ -30,7 +30,7 @@ from yolov9bench.weights import load, save
 from yolov9bench.weights.start import take_weights
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
-from yolov9bench.zoo.specs import for_classes
+from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
@@ -157,10 +157,8 @@ def configured(job: Job) -> dict[str, Any]:
 
 
 def started(job: Job) -> tuple[State, Schedule]:
-    """A fresh state and its schedule; the network is that of the row's source for the data set's classes."""
-    classes = len(job.train.categories)
-    spec = for_classes(job.row.spec, classes, job.row.source)
-    detector = build(spec, classes, job.seed)
+    """A fresh state and its schedule."""
+    detector = build(trained_spec(job), len(job.train.categories), job.seed)
     if job.recipe.head_initialisation == "kaiming-normal":
         initialise_head(detector, job.seed)
     if job.start is not None:
@@ -171,6 +169,21 @@ def started(job: Job) -> tuple[State, Schedule]:
     batches = math.ceil(len(job.train.images) / job.batch_size)
     schedule = Schedule(job.recipe, batches, job.recipe.epochs, job.batch_size)
     return begun(detector, job.recipe, job.batch_size, job.precision), schedule
+
+
+def trained_spec(job: Job) -> Spec:
+    """The network as the row's source builds it for the data set's classes.
+
+    A run that is in the job's folder already goes on with the class width that it began with, which earlier
+    versions took from the row for any class count.
+    """
+    last = job.out / "last.pt"
+    if last.exists():
+        fields = torch.load(last, map_location="cpu", weights_only=True, mmap=True).get("spec")
+        begun_with = None if fields is None else spec_from_dict(fields)
+        if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
+            return begun_with
+    return for_classes(job.row.spec, len(job.train.categories), job.row.source)
 
 
 def validated(job: Job, state: State) -> float | None:
