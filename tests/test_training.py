@@ -184,7 +184,7 @@ def test_training_starts_from_given_weights_of_the_same_network(
     for key, value in load(best, training=True).detector.state_dict().items():
         assert torch.equal(state.detector.state_dict()[key], value)
     wider = replace(job.row, spec=replace(SMALL, head=Head("dense", 16, 32)))
-    with pytest.raises(CheckpointError, match=r"small for 2 classes"):
+    with pytest.raises(CheckpointError, match=r"is \(16, 16, 3, 3\) in the file, \(32, 16, 3, 3\)"):
         training.started(replace(again, row=wider))
 
 

@@ -17,18 +17,20 @@ from yolov9bench import evaluate, provenance
 from yolov9bench.data.augment import Sample
 from yolov9bench.data.coco import CocoDataset, label_categories
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
-from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, TrainingError, unknown
+from yolov9bench.errors import DatasetError, SettingsError, TrainingError, unknown
 from yolov9bench.files import write_json, write_text
 from yolov9bench.metrics import coco_metrics
-from yolov9bench.nn.detector import Detector, build
+from yolov9bench.nn.detector import build
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.protocols import find_protocol
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.loop import PRECISIONS, Batch, Precision, State, begun, fit, is_done, not_finite
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
+from yolov9bench.weights.start import take_weights
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
+from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
@@ -221,12 +223,11 @@ def configured(job: Job) -> dict[str, Any]:
 
 def started(job: Job) -> tuple[State, Schedule]:
     """A fresh state and its schedule."""
-    classes = len(job.train.categories)
-    detector = build(job.row.spec, classes, job.seed)
+    detector = build(trained_spec(job), len(job.train.categories), job.seed)
     if job.recipe.head_initialisation == "kaiming-normal":
         initialise_head(detector, job.seed)
     if job.start is not None:
-        take_weights(detector, job.start)
+        take_weights(detector, job.start, job.train.names)
     detector = detector.to(job.device)
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
@@ -235,16 +236,19 @@ def started(job: Job) -> tuple[State, Schedule]:
     return begun(detector, job.recipe, job.batch_size, job.precision), schedule
 
 
-def take_weights(detector: Detector, path: Path) -> None:
-    """Start from a checkpoint of the same network; CheckpointError if it is of another one."""
-    found = load(path, training=True)
-    try:
-        detector.load_state_dict(found.detector.state_dict())
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path.name} is a {found.spec.name} for {found.detector.num_classes} classes, not a "
-            f"{detector.spec.name} for {detector.num_classes}: start from a checkpoint of the same network"
-        ) from error
+def trained_spec(job: Job) -> Spec:
+    """The network as the row's source builds it for the data set's classes.
+
+    A run that is in the job's folder already goes on with the class width that it began with, which earlier
+    versions took from the row for any class count.
+    """
+    last = job.out / "last.pt"
+    if last.exists():
+        fields = torch.load(last, map_location="cpu", weights_only=True, mmap=True).get("spec")
+        begun_with = None if fields is None else spec_from_dict(fields)
+        if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
+            return begun_with
+    return for_classes(job.row.spec, len(job.train.categories), job.row.source)
 
 
 def validated(job: Job, state: State) -> float | None:

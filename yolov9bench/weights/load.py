@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from yolov9bench.zoo.specs import (
     ULTRALYTICS_YOLOV9,
     YOLOV8,
     YOLOV9,
+    Reference,
     Spec,
+    for_classes,
     spec_from_dict,
 )
 
@@ -30,6 +33,12 @@ CANDIDATES: Mapping[Format, tuple[Spec, ...]] = {
     "ultralytics": (*YOLOV8, *ULTRALYTICS_YOLOV9),
     "mmyolo": YOLOV8,
     "multimediatechlab": YOLOV9,
+}
+REFERENCES: Mapping[Format, Reference] = {
+    "official": "official",
+    "ultralytics": "ultralytics",
+    "mmyolo": "mmyolo",
+    "multimediatechlab": "official",
 }
 
 
@@ -155,24 +164,35 @@ def identified(path: Path, contents: Contents) -> tuple[Spec, int]:
             "it is another network, which needs a Spec of its own"
         )
     best = with_head_of(contents, best)
-    same = next((spec for spec in SPECS.values() if replace(spec, name=best.name) == best), best)
-    return same, class_count(path, contents, best)
+    classes = class_count(path, contents, best)
+    return with_known_name(best, classes, REFERENCES[contents.format]), classes
+
+
+def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
+    """A file's Spec under the name of the known one that the reference builds so for this class count.
+
+    Else, for a file of other origin, of the known one with the very widths; else under its own.
+    """
+    built = [for_classes(spec, classes, reference) for spec in SPECS.values()]
+    same = (spec for spec in (*built, *SPECS.values()) if replace(spec, name=found.name) == found)
+    return next(same, found)
 
 
 def fit(contents: Contents, spec: Spec) -> float:
     """Share of a candidate's entry, exit and stem convolutions that the file has, in their shape."""
-    shapes = {own: value.shape for own, value in skeleton(spec, 80).state_dict().items()}
-    telling = [
-        key
-        for key in shapes
-        if key.endswith(
-            ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
-        )
-    ]
-    table = rename_table(spec, contents.format, telling)
+    shapes = telling_shapes(spec)
+    table = rename_table(spec, contents.format, shapes)
     tensors = contents.tensors
-    found = [key for key in telling if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
-    return len(found) / len(telling)
+    found = [key for key in shapes if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
+    return len(found) / len(shapes)
+
+
+@cache  # building the ten candidates of a format takes seconds
+def telling_shapes(spec: Spec) -> Mapping[str, torch.Size]:
+    """Shapes of the convolutions that tell a network from others; none depends on the class count."""
+    endings = ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
+    state = skeleton(spec, 80).state_dict()
+    return {own: value.shape for own, value in state.items() if own.endswith(endings)}
 
 
 def with_head_of(contents: Contents, spec: Spec) -> Spec:

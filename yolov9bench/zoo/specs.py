@@ -10,6 +10,7 @@ BlockKind = Literal["c2f", "elan", "rep-elan"]
 DownKind = Literal["conv", "aconv", "adown"]
 HeadForm = Literal["grouped", "dense", "depthwise"]
 Auxiliary = Literal["pyramid", "reversible"]
+Reference = Literal["mmyolo", "official", "ultralytics"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,23 @@ class Pool:
 
 @dataclass(frozen=True)
 class Head:
-    """Widths of the box and class branches of a three-level head; `class_width` is that for 80 classes."""
+    """Widths of the box and class branches of a three-level head.
+
+    `class_width` depends on the class count: the Specs below state it for 80 classes, `for_classes` gives
+    that for others.
+    """
 
     form: HeadForm
     box_width: int
     class_width: int
+
+
+@dataclass(frozen=True)
+class ClassRule:
+    """How the class branch widens: `per_class` channels a class, at most `limit`, at least those of P3."""
+
+    per_class: int
+    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -215,6 +228,45 @@ def with_class_width(spec: Spec, width: int) -> Spec:
     """The same network with another width in the class branch of its heads."""
     aux_head = spec.aux_head and replace(spec.aux_head, class_width=width)
     return replace(spec, head=replace(spec.head, class_width=width), aux_head=aux_head)
+
+
+# The class width by class count, in whose code it is so: class `Detect`, ultralytics/nn/modules/head.py;
+# `YOLOv8HeadModule`, mmyolo/models/dense_heads/yolov8_head.py, whose class count has no limit; `DDetect` and
+# `DualDDetect`, models/yolo.py of WongKinYiu/yolov9, which `Detection` of MultimediaTechLab's
+# yolo/model/module.py repeats. The second official rule is that of the published t, inferred from its width
+# of 80 for 80 classes; the other sizes have 128 channels and more at P3, where both say the same.
+CLASS_RULES: dict[Reference, tuple[ClassRule, ...]] = {
+    "ultralytics": (ClassRule(1, 100),),
+    "mmyolo": (ClassRule(1, None),),
+    "official": (ClassRule(2, 128), ClassRule(1, 128)),
+}
+
+
+def class_width(rule: ClassRule, channels: int, classes: int) -> int:
+    """Width of a class branch behind a P3 of `channels`: max(channels, min(per_class * classes, limit))."""
+    wanted = rule.per_class * classes
+    return max(channels, wanted if rule.limit is None else min(wanted, rule.limit))
+
+
+def for_classes(spec: Spec, classes: int, reference: Reference) -> Spec:
+    """The Spec as a reference builds it for so many classes; the given one is that for 80.
+
+    A head whose width is not what a rule of the reference gives for 80 classes has a width of its own and
+    keeps it.
+    """
+    p3 = spec.top_down[1].out
+    head = _head_for(spec.head, p3, classes, reference)
+    if spec.aux_head is None:
+        return replace(spec, head=head)
+    aux_p3 = p3 if spec.aux == "pyramid" else spec.stages[1].block.out
+    return replace(spec, head=head, aux_head=_head_for(spec.aux_head, aux_p3, classes, reference))
+
+
+def _head_for(head: Head, channels: int, classes: int, reference: Reference) -> Head:
+    for rule in CLASS_RULES[reference]:
+        if class_width(rule, channels, 80) == head.class_width:
+            return replace(head, class_width=class_width(rule, channels, classes))
+    return head
 
 
 YOLOV9_T = replace(GELAN_T, name="yolov9-t", aux="pyramid", aux_head=GELAN_T.head)
