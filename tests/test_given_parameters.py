@@ -1,6 +1,5 @@
 """Parameters as notebooks, numpy and paths give them: each is taken or refused, none is passed over."""
 
-import sys
 from collections.abc import Callable
 from datetime import date
 from fractions import Fraction
@@ -12,6 +11,8 @@ import numpy as np
 import papermill
 import pytest
 import torch
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell
 from papermill.exceptions import PapermillExecutionError
 
 from yolov9bench import __main__ as door
@@ -88,16 +89,12 @@ class Shell:
     """An IPython shell whose cells run one after the other, as in a live notebook."""
 
     def __init__(self) -> None:
-        from IPython.core.history import HistoryManager
-        from IPython.core.interactiveshell import InteractiveShell
-
-        HistoryManager.enabled = False  # no file of a history
-        self.shell = InteractiveShell()
+        self.shell = InteractiveShell()  # type: ignore[no-untyped-call]
 
     def run(self, *cells: str) -> Any:
         """What the last cell's last expression gave."""
         for cell in cells:
-            done = self.shell.run_cell(cell, store_history=True)
+            done = self.shell.run_cell(cell, store_history=True)  # type: ignore[no-untyped-call]
             done.raise_error()
         return done.result
 
@@ -105,15 +102,14 @@ class Shell:
 HEAD = 'size: str = "t"  # a comment\nlimit: int = None'
 ASKING = (
     "import logging, sys\nfrom pathlib import Path\nfrom yolov9bench.parameters import parameters_from\n"
-    "%config InteractiveShell.ast_node_interactivity = 'last_expr'\n"
+    "%config InteractiveShell.autocall = 0\n"  # a magic, as the notebooks have
     "parameters_from(globals())"
 )
 
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    pytest.importorskip("IPython")
-    monkeypatch.setattr(sys, "displayhook", sys.displayhook)
+    monkeypatch.setattr(HistoryManager, "enabled", False)  # writes no file
     return Shell()
 
 
@@ -193,8 +189,8 @@ def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
     for image in (tiny / "val").iterdir():
         (tiny / "train" / image.name).write_bytes(image.read_bytes())
     seen: list[training.Job] = []
-    monkeypatch.setattr(training, "train", lambda job: seen.append(job) or job.out)
-    numbers = {
+    monkeypatch.setattr(training, "train", seen.append)
+    numbers: dict[str, Any] = {
         "epochs": np.int64(2),
         "batch_size": np.int32(3),
         "max_steps": np.int64(4),
