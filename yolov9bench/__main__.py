@@ -151,9 +151,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_sweep(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--rows", nargs="+", required=True, metavar="PATTERN", help="row ids, like 'yolov8-*'")
+    # "extend": a flag that is given twice adds to the first, and does not replace it without a word.
     added.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of the notebook, for every row"
+        "--rows",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="PATTERN",
+        help="row ids, like 'yolov8-*'",
+    )
+    added.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of the notebook, for every row",
     )
     added.add_argument("--list", action="store_true", help="run nothing, print one independent command a row")
 
@@ -189,7 +202,10 @@ def add_train(added: argparse.ArgumentParser) -> None:
     added.add_argument("--device", default="auto")
     added.add_argument("--precision", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
     added.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint to fine-tune")
-    added.add_argument("--split", default="val2017", help="for validation; training takes its train twin")
+    added.add_argument("--split", default="val2017", help="for validation")
+    added.add_argument(
+        "--train-split", default="auto", help="auto: the split of that name with train for val"
+    )
 
 
 def add_measure(added: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
+from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -195,23 +196,47 @@ def _plain_truth(ground_truth: Truth) -> Plain:
     """What the evaluators read of a ground truth, as a copy, for pycocotools would change the caller's own.
 
     Annotations are numbered anew from 1: no metric depends on their ids, but pycocotools takes 0 for "no
-    match".
+    match". MetricsError: an annotation without a key, with a number that is not finite, or with an iscrowd
+    that is neither 0 nor 1.
     """
     annotations = []
     for number, annotation in enumerate(ground_truth["annotations"], start=1):
+        flag = crowd_flag(annotation.get("iscrowd", 0))
+        if flag is None:
+            raise MetricsError(
+                f"Annotation {annotation.get('id')} has iscrowd {annotation['iscrowd']!r}: make it 0 or 1."
+            )
         try:
             kept = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area")}
         except KeyError as error:
             raise MetricsError(
                 f"Annotation {annotation.get('id')} lacks {error}: add it to the file."
             ) from error
-        annotations.append(kept | {"id": number, "iscrowd": int(annotation.get("iscrowd", 0))})
+        annotations.append(kept | {"id": number, "iscrowd": flag})
+    if not _are_finite(annotations):
+        culprit = next(each for each in annotations if not _are_finite([each]))
+        number = ground_truth["annotations"][culprit["id"] - 1].get("id")
+        raise MetricsError(
+            f"Annotation {number} has bbox {culprit['bbox']!r} and area {culprit['area']!r}: "
+            "make all five finite numbers."
+        )
     categories = [{"id": row["id"], "name": row["name"]} for row in ground_truth["categories"]]
     return {
         "images": [{"id": image["id"]} for image in ground_truth["images"]],
         "categories": sorted(categories, key=itemgetter("id")),  # the order of the evaluators' arrays
         "annotations": annotations,
     }
+
+
+def _are_finite(annotations: Sequence[Plain]) -> bool:
+    """Whether every box is four finite numbers, and every area one."""
+    try:
+        # As one array, because that is fast; it has a number's kind only if every value is a number.
+        values = np.array([[*entry["bbox"], entry["area"]] for entry in annotations])
+        values = values.reshape(len(annotations), 5)
+    except (TypeError, ValueError):  # no list, or lists of several lengths
+        return False
+    return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
 
 
 def _plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from yolov9bench import evaluate, records, training
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import SettingsError, UnreachableError
+from yolov9bench.errors import DatasetError, SettingsError, UnreachableError, unknown
 from yolov9bench.measure import gflops, parameters
-from yolov9bench.parameters import Parameters, checked_parameters
+from yolov9bench.parameters import Parameters, as_plain, checked_parameters
 from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
@@ -81,6 +82,8 @@ def planned(parameters: Parameters) -> Plan:
     )
     if parameters.recipe != "auto":
         find_recipe(parameters.recipe)
+    if parameters.checkpoint == "train":
+        training_split(parameters)
     by_path = parameters.checkpoint not in ("auto", "download", "train")
     if parameters.dataset == "demo" and parameters.checkpoint == "download":
         raise SettingsError(
@@ -144,17 +147,64 @@ def data(plan: Plan) -> CocoDataset:
 def job(plan: Plan) -> training.Job:
     """The training that the plan asks for; the same plan continues the same run."""
     chosen, row, recipe = plan.parameters, row_of(plan), recipe_of(plan)
+    split = training_split(chosen)
     validation = data(plan)
-    split = "train" if chosen.dataset == "demo" else chosen.split.replace("val", "train")
     if chosen.dataset in ("auto", "coco"):
         download.coco(chosen.data_folder, split)
     batch_size = chosen.batch_size or recipe.images_per_gpu
     pictures = read_coco(validation.root, split, chosen.limit)
+    require_apart(pictures, validation)
     wanted = training.Job(row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device)
     if recipe.amp and plan.device.startswith("cuda"):
         wanted = replace(wanted, precision="float16")
     named = hashlib.sha256(json.dumps(training.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
     return replace(wanted, out=chosen.results_folder / "runs" / "train" / f"{row.id}-{named}")
+
+
+def training_split(chosen: Parameters) -> str:
+    """The split to train on; SettingsError if it is the one to validate on, or if "auto" cannot tell it.
+
+    "auto" is "train" on the demo set, else the split's own name with "train" for the "val", "valid" or
+    "validation" that it begins with.
+    """
+    split, given = chosen.split, chosen.train_split
+    if chosen.dataset == "demo":
+        if given not in ("auto", "train"):
+            raise SettingsError(f"train_split is {given!r}: on the demo set give 'auto' or 'train'")
+        return "train"
+    if given == split:
+        raise SettingsError(
+            f"train_split and split are both {split!r}, so that all images to validate on would be trained "
+            "on: give train_split another split"
+        )
+    if given != "auto":
+        return given
+    prefix = next((each for each in ("validation", "valid", "val") if split.startswith(each)), None)
+    if prefix is None:
+        raise SettingsError(
+            f"no split to train on follows from split {split!r}, which does not begin with 'val': "
+            "give train_split"
+        )
+    return "train" + split.removeprefix(prefix)
+
+
+def require_apart(training: CocoDataset, validation: CocoDataset) -> None:
+    """DatasetError if an image file is in both sets, under whatever path, link or name.
+
+    Ids and file names may agree: many tools number the images of each split anew.
+    """
+    shared = len(_files_of(training) & _files_of(validation))
+    if shared:
+        raise DatasetError(
+            f"the splits {training.split!r} to train on and {validation.split!r} to validate on share "
+            f"{shared} of {len(validation.images)} images of {validation.root}: give train_split a split "
+            "without them"
+        )
+
+
+def _files_of(dataset: CocoDataset) -> set[tuple[int, int]]:
+    """Device and inode of every image in use, which all links to a file share."""
+    return {(each.st_dev, each.st_ino) for each in map(os.stat, map(dataset.image_path, dataset.images))}
 
 
 def row_of(plan: Plan) -> Row:
@@ -311,8 +361,8 @@ def interval_text(record: Record) -> str:
 
 def trained(
     row: str,
-    dataset: str,
-    out: Path,
+    dataset: str | Path,
+    out: str | Path,
     epochs: int | None = None,
     image_size: int | None = None,
     batch_size: int | None = None,
@@ -321,26 +371,35 @@ def trained(
     max_steps: int | None = None,
     device: str = "auto",
     precision: str = "auto",
-    start: Path | None = None,
+    start: str | Path | None = None,
     split: str = "val2017",
+    train_split: str = "auto",
 ) -> Path:
     """Train a row on a folder in COCO's format or on "demo", in `out`, and return the best checkpoint.
 
     precision "auto": float16 where the recipe trains in mixed precision and there is a GPU, else float32.
+    train_split: as in Parameters. SettingsError for an unknown name or a value of another type.
     """
+    precisions, max_steps = ("auto", *get_args(Precision)), as_plain(max_steps)
+    if precision not in precisions:
+        raise unknown("precision", str(precision), precisions)
+    if max_steps is not None and (type(max_steps) is not int or max_steps < 1):
+        raise SettingsError(f"max_steps is {max_steps!r}: give None or a whole number from 1 up")
     chosen, place = row_by_id(row), evaluate.resolved_device(device)
-    given = Parameters(
-        checkpoint="train",
-        dataset=dataset,
-        split=split,
-        image_size=image_size,
-        batch_size=batch_size,
-        recipe=recipe,
-        epochs=epochs,
-        seed=seed,
-    )
-    plan = Plan(given, chosen, place)
-    wanted = replace(job(plan), out=out, max_steps=max_steps, start=start)
+    given = {
+        "checkpoint": "train",
+        "dataset": dataset,
+        "split": split,
+        "train_split": train_split,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "recipe": recipe,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    plan = Plan(checked_parameters(given), chosen, place)
+    start = None if start is None else Path(start)
+    wanted = replace(job(plan), out=Path(out), max_steps=max_steps, start=start)
     if precision != "auto":
         wanted = replace(wanted, precision=cast(Precision, precision))
     return training.train(wanted)

@@ -54,17 +54,19 @@ def parameters_of(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:
     clashing = sorted(naming.keys() & given.keys())
     if clashing:
         raise SettingsError(f"{clashing[0]} is what the rows differ in: choose rows by their ids instead")
-    checked_parameters(naming | dict(given))
-    return naming | dict(given)
+    checked = checked_parameters(naming | dict(given))
+    return naming | {name: getattr(checked, name) for name in given}
 
 
 def parsed(assignments: Sequence[str]) -> dict[str, Any]:
     """`name=value` texts as values of the types that Parameters has; SettingsError for what does not fit."""
-    values = {}
+    values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise SettingsError(f"{assignment!r} sets nothing: write it as name=value, like batch_size=32")
+        if name in values:
+            raise SettingsError(f"{name} is set twice, to {values[name]!r} and {text!r}: set it once")
         values[name] = _value(name, text, plain_type(name))
     return values
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ REQUIRED_KEYS = {
     "categories": ("id", "name"),
 }
 SHOWN_NAMES = 5  # of a long list in an error
+SHOWN_CHARACTERS = 60  # of a value in an error
+LARGEST_ID = 2**63 - 1  # of an image or a category; the evaluators take no larger and no negative one
+CROWD_FLAGS = {0: 0, 1: 1, "0": 0, "1": 1}  # False and True are equal to 0 and 1
+
+logger = logging.getLogger("yolov9bench")
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class CocoDataset:
     """The images in use, in ascending id, with the annotations on them and all categories in ascending id.
 
     `description` is what the file says of itself, often nothing. `annotations` are COCO's own dictionaries in
-    the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels.
+    the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels, all numbers
+    are finite, and `iscrowd` is the number 0 or 1.
     `annotations_sha256` is the hash of the whole annotation file, `image_list_sha256` that of one line
     "id file_name" per image in use, joined by newlines.
     """
@@ -91,8 +99,9 @@ def annotation_path(root: Path, split: str) -> Path:
 def read_coco(root: Path, split: str = "val2017", limit: int | None = None) -> CocoDataset:
     """Read a COCO-format folder, with `limit` only its first images in ascending id.
 
-    DatasetError: a missing folder, file or image, another format, a number that is used twice or refers to
-    nothing, or a limit below 1.
+    An `iscrowd` that is written as a text or a truth value is taken, with one warning that counts them.
+    DatasetError: a missing folder, file or image, another format, a value of another type or not finite, a
+    number that is used twice or refers to nothing, or a limit below 1.
     """
     if limit is not None and limit < 1:
         raise DatasetError(f"limit is {limit}: give a number of images from 1 up, or none for all.")
@@ -195,8 +204,10 @@ def _content(file: Path) -> dict[str, Any]:
     _require_unique(file, "categories", "name", str, content["categories"])
     if not content["images"]:
         raise DatasetError(f"{file} lists no image: choose a split that has some.")
+    _require_values(file, content)
     _require_known(file, "image_id", content["annotations"], content["images"])
     _require_known(file, "category_id", content["annotations"], content["categories"])
+    _read_crowd_flags(file, content["annotations"])
     info = content.get("info")
     return {kind: content[kind] for kind in REQUIRED_KEYS} | {"info": info if isinstance(info, dict) else {}}
 
@@ -213,13 +224,91 @@ def _require_keys(file: Path, kind: str, entries: Iterable[Any], keys: Sequence[
 def _require_unique(file: Path, kind: str, key: str, form: type, entries: Iterable[dict[str, Any]]) -> None:
     seen = set()
     for entry in entries:
-        if not isinstance(entry[key], form):
+        if type(entry[key]) is not form:  # a bool is an int by inheritance alone
             raise DatasetError(
-                f"{file} has the {key} {entry[key]!r} in {kind!r}: it must be {form.__name__}."
+                f"{file} has the {key} {_shown(entry[key])} in {kind!r}: it must be {form.__name__}."
             )
         if entry[key] in seen:
             raise DatasetError(f"{file} has the {key} {entry[key]!r} twice in {kind!r}: make them differ.")
         seen.add(entry[key])
+
+
+def _require_values(file: Path, content: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse the first value with which nothing can be read, drawn or scored."""
+    checks: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
+        ("images", "id", _is_usable_id, f"a whole number from 0 to {LARGEST_ID}"),
+        ("images", "file_name", _is_file_name, "the name of a file"),
+        ("images", "width", _is_side, "a whole number of pixels from 1 up"),
+        ("images", "height", _is_side, "a whole number of pixels from 1 up"),
+        ("categories", "id", _is_usable_id, f"a whole number from 0 to {LARGEST_ID}"),
+        ("annotations", "bbox", _is_box, "four finite numbers: x, y, width, height"),
+        ("annotations", "area", _is_number, "a finite number of square pixels"),
+    )
+    singular = {"images": "image", "categories": "category", "annotations": "annotation"}
+    for kind, key, is_right, wanted in checks:
+        for entry in content[kind]:
+            if not is_right(entry[key]):
+                raise DatasetError(
+                    f"{file} has {singular[kind]} {entry['id']} with {key} {_shown(entry[key])}: "
+                    f"make it {wanted}."
+                )
+
+
+def _is_usable_id(value: int) -> bool:
+    return 0 <= value <= LARGEST_ID
+
+
+def _is_file_name(value: Any) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    # An integer beyond the range of a float is not finite for anything that reads it.
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
+
+
+def _is_box(value: Any) -> bool:
+    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, and not all of a long one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def crowd_flag(value: Any) -> int | None:
+    """`iscrowd` as the number 0 or 1, also from "0", "1", false and true; None for anything else."""
+    try:
+        return CROWD_FLAGS.get(value)
+    except TypeError:  # a list or a dictionary
+        return None
+
+
+def _read_crowd_flags(file: Path, annotations: Iterable[dict[str, Any]]) -> None:
+    """Give every annotation the number 0 or 1 for `iscrowd`, in place."""
+    converted, first = 0, None
+    for entry in annotations:
+        given = entry["iscrowd"]
+        flag = crowd_flag(given)
+        if flag is None:
+            raise DatasetError(
+                f"{file} has annotation {entry['id']} with iscrowd {_shown(given)}: make it 0 or 1."
+            )
+        if type(given) is not int:
+            converted, first = converted + 1, given if first is None else first
+            entry["iscrowd"] = flag
+    if converted:
+        logger.warning(
+            "%s writes iscrowd of %d annotations as %r or the like: read as the number 0 or 1",
+            file.name,
+            converted,
+            first,
+        )
 
 
 def _require_known(
@@ -227,9 +316,10 @@ def _require_known(
 ) -> None:
     known = {target["id"] for target in targets}
     for annotation in annotations:
-        if annotation[key] not in known:
+        if type(annotation[key]) is not int or annotation[key] not in known:
             raise DatasetError(
-                f"{file} has annotation {annotation['id']} with {key} {annotation[key]}, which it lacks: "
+                f"{file} has annotation {annotation['id']} with {key} {_shown(annotation[key])}, which it "
+                "lacks: "
                 "remove the annotation or add what it refers to."
             )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -38,12 +40,14 @@ from yolov9bench.data.mosaic import (
     draw_mosaic,
     tile,
 )
-from yolov9bench.data.polygons import Objects, objects_of
+from yolov9bench.data.polygons import Objects, Reason, objects_of
 from yolov9bench.errors import DatasetError
 from yolov9bench.images import read_image
 from yolov9bench.zoo.recipes import Recipe
 
 Batch = tuple[Tensor, Tensor]
+
+logger = logging.getLogger("yolov9bench")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +77,38 @@ class TrainingSet:
 def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
     """What a recipe learns on a data set; labels are 0, 1, ... by ascending category id.
 
-    Pictures without objects stay: they teach what is none.
+    Pictures without objects stay: they teach what is none. Says how many objects are learned on, and why
+    others are left out; DatasetError if all are.
     """
     label_of = {number: label for label, (number, _) in enumerate(dataset.categories)}
     annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for entry in dataset.annotations:
         annotations[entry["image_id"]].append(entry)
+    objects = tuple(
+        objects_of(annotations[image.id], label_of, image.width, image.height, recipe.mask_refine)
+        for image in dataset.images
+    )
+    _require_objects(dataset, objects)
     return TrainingSet(
         paths=tuple(dataset.image_path(image) for image in dataset.images),
         sizes=tuple((image.height, image.width) for image in dataset.images),
-        objects=tuple(
-            objects_of(annotations[image.id], label_of, image.width, image.height, recipe.mask_refine)
-            for image in dataset.images
-        ),
+        objects=objects,
     )
+
+
+def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
+    learned = sum(len(each.labels) for each in objects)
+    counts = Counter(chain.from_iterable(each.left_out for each in objects))
+    reasons = ", ".join(f"{counts[reason]} {reason}" for reason in get_args(Reason) if counts[reason])
+    said = f"learning on {learned} of {len(dataset.annotations)} objects" + (
+        f" ({reasons})" if reasons else ""
+    )
+    if not learned:
+        raise DatasetError(
+            f"the split {dataset.split} of {dataset.root} teaches nothing, {said}: "
+            "train on images with annotated objects that are not crowds and lie inside their images"
+        )
+    logger.info("%s", said)
 
 
 def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:

@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov9bench.errors import DatasetError
 from yolov9bench.images import Pixels
 
 Boxes = NDArray[np.float32]  # [n, 4], x1 y1 x2 y2, pixels
 Labels = NDArray[np.int64]  # [n]
 Polygon = NDArray[np.float32]  # [k, 2], x y, pixels; closed by an edge from the last vertex to the first
 
+Reason = Literal["crowd", "empty", "outside", "without polygon"]  # why an annotation is not learned
+
 RESAMPLED_POINTS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What is to be found on a picture: boxes [n, 4], labels [n] and for each object its polygon or None."""
+    """What is to be found on a picture: boxes [n, 4], labels [n] and for each object its polygon or None.
+
+    `left_out` has the reason for each annotation that is not among them.
+    """
 
     boxes: Boxes
     labels: Labels
     polygons: tuple[Polygon | None, ...]
+    left_out: tuple[Reason, ...] = ()
 
 
 def objects_of(
@@ -42,21 +49,43 @@ def objects_of(
     `mask_refine` boxes are the extents of the polygons, and an object without polygon is left out too, as
     mmyolo 0.6.0 does; but a picture on which no object has one keeps the annotated boxes, so that a data set
     of boxes alone can be trained on, as WongKinYiu/yolov9 does. Annotated boxes are not clipped.
+    DatasetError: a polygon or a box that is not finite in float32.
     """
-    usable = [entry for entry in annotations if _is_usable(entry, width, height)]
+    usable: list[Mapping[str, Any]] = []
+    left_out: list[Reason] = []
+    for entry in annotations:
+        reason = _reason_against(entry, width, height)
+        if reason is None:
+            usable.append(entry)
+        else:
+            left_out.append(reason)
     polygons = [joined(polygon_parts(entry)) if mask_refine else None for entry in usable]
     if any(polygon is not None for polygon in polygons):
+        left_out += ["without polygon" for polygon in polygons if polygon is None]
         usable = [entry for entry, polygon in zip(usable, polygons, strict=True) if polygon is not None]
         polygons = [polygon for polygon in polygons if polygon is not None]
-    boxes = [
+    return Objects(
+        boxes=_boxes_of(usable, polygons),
+        labels=np.array([label_of[entry["category_id"]] for entry in usable], np.int64),
+        polygons=tuple(polygons),
+        left_out=tuple(left_out),
+    )
+
+
+def _boxes_of(usable: Sequence[Mapping[str, Any]], polygons: Sequence[Polygon | None]) -> Boxes:
+    corners = [
         xywh_to_xyxy(entry["bbox"]) if polygon is None else extent(polygon)
         for entry, polygon in zip(usable, polygons, strict=True)
     ]
-    return Objects(
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        labels=np.array([label_of[entry["category_id"]] for entry in usable], np.int64),
-        polygons=tuple(polygons),
-    )
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused here
+        boxes = np.array(corners, np.float32).reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        culprit = usable[int(np.argmin(np.isfinite(boxes).all(axis=1)))]
+        raise DatasetError(
+            f"annotation {culprit.get('id')} has a box or a polygon that is not finite in float32: "
+            "mend or remove it"
+        )
+    return boxes
 
 
 def xywh_to_xyxy(box: Sequence[float]) -> tuple[float, float, float, float]:
@@ -65,23 +94,37 @@ def xywh_to_xyxy(box: Sequence[float]) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
-def _is_usable(annotation: Mapping[str, Any], width: int, height: int) -> bool:
+def _reason_against(annotation: Mapping[str, Any], width: int, height: int) -> Reason | None:
     left, top, right, bottom = xywh_to_xyxy(annotation["bbox"])
-    is_wide_enough = right - left >= 1 and bottom - top >= 1 and annotation["area"] > 0
-    is_inside = min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)
-    return not annotation["iscrowd"] and is_wide_enough and is_inside
+    if annotation["iscrowd"]:
+        return "crowd"
+    if right - left < 1 or bottom - top < 1 or annotation["area"] <= 0:
+        return "empty"
+    if min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+        return "outside"
+    return None
 
 
 def polygon_parts(annotation: Mapping[str, Any]) -> list[Polygon]:
-    """The polygons with an even count of at least 6 numbers; a run-length mask or no mask has none."""
+    """The polygons with an even count of at least 6 numbers; a run-length mask or no mask has none.
+
+    DatasetError: parts that are not lists of numbers.
+    """
     segmentation = annotation.get("segmentation")
     if not isinstance(segmentation, list):
         return []
-    return [
-        np.array(numbers, np.float32).reshape(-1, 2)
-        for numbers in segmentation
-        if len(numbers) >= 6 and len(numbers) % 2 == 0
-    ]
+    try:
+        with np.errstate(over="ignore"):  # see _boxes_of
+            return [
+                np.array(numbers, np.float32).reshape(-1, 2)
+                for numbers in segmentation
+                if len(numbers) >= 6 and len(numbers) % 2 == 0
+            ]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(
+            f"annotation {annotation.get('id')} has a segmentation that is not lists of numbers "
+            f"({error}): mend or remove it"
+        ) from error
 
 
 def joined(parts: Sequence[Polygon]) -> Polygon | None:
