@@ -23,17 +23,17 @@ from yolov9bench.files import write_text
 from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol
-from yolov9bench.predict.tta import (
-    AugmentedProtocol,
-    ViewBatches,
-    batches_of,
-    detections_by_batch,
-    find_augmented,
-)
+from yolov9bench.predict.tta import ViewBatches, batches_of, detections_by_batch
 from yolov9bench.progress import track
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.protocols import (
+    PROTOCOL_OF_FORMAT,
+    AugmentedProtocol,
+    Protocol,
+    find_augmented,
+    find_protocol,
+)
 from yolov9bench.zoo.rows import ROWS, row_of_file
 
 BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections

@@ -16,10 +16,10 @@ from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.measure import gflops, parameters
 from yolov9bench.parameters import Parameters, checked_parameters
-from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.protocols import PROTOCOLS, find_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import ROWS, Published, Row, find_row, row_of_file
 from yolov9bench.zoo.rows import row as row_by_id
