@@ -22,6 +22,7 @@ class Parameters:
     yolov8). checkpoint: "auto" or "download" for the row's published file, "train", or a path. dataset:
     "auto" or "coco" for COCO 2017, "demo", or a folder in COCO's format; where nothing can be fetched, "auto"
     of both becomes training on the demo set. protocol: "auto" for the checkpoint's own, or a name.
+    tta: test-time augmentation, which mmyolo's protocol alone defines, at image sizes of its own.
     image_size: pixels, None for the protocol's or the training's. batch_size: images at a time, None for 16,
     in training for the recipe's images per GPU. limit: first images only, None for all. recipe: of a
     training, "auto" for the row's own, on the demo set the demo's. epochs: None for the recipe's. judge:
@@ -37,6 +38,7 @@ class Parameters:
     dataset: str = "auto"
     split: str = "val2017"
     protocol: str = "auto"
+    tta: bool = False
     image_size: int | None = None
     batch_size: int | None = None
     limit: int | None = None
