@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import records, reproduce
+from yolov9bench import provenance, records, reproduce
 from yolov9bench.data.download import SPLITS
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.parameters import Parameters
@@ -16,6 +16,7 @@ from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
 
 WHOLE = SPLITS["val2017"]
+COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
 
 
 def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
@@ -23,9 +24,11 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
     weights = ROWS[row].download.sha256[0]
     inputs = {
         "weights_sha256": changes.get("weights", weights),
+        "classes": 80,
         "demo": changes.get("demo", False),
         "annotations_sha256": changes.get("annotations", WHOLE.annotations_sha256),
         "images": changes.get("images", 5000),
+        "images_skipped": [],
     }
     protocol = asdict(
         replace(PROTOCOLS[changes.get("protocol", ROWS[row].protocol)], **changes.get("with_", {}))
@@ -36,7 +39,7 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
         values={"AP": ap, "AP_interval": None},
         settings={"protocol": protocol},
         inputs=inputs,
-        environment={},
+        environment={"commit": COMMIT, "dirty": False},
         seed=0,
         start="2026-01-01T00:00:00+00:00",
         seconds=1.0,
