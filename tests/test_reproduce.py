@@ -14,6 +14,7 @@ from yolov9bench.parameters import Parameters
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.protocols import MMYOLO_TTA
 
 WHOLE = SPLITS["val2017"]
 COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
@@ -188,3 +189,31 @@ def test_a_published_file_given_by_path_finds_its_row(shared: Path, tmp_path: Pa
     assert found.row == "ultralytics-yolov8n"
     assert found.settings["protocol"] == asdict(PROTOCOLS["ultralytics"])
     assert str(shared) not in json.dumps(asdict(found)), "a record holds no paths"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"protocol": "yolov9"}, "test-time augmentation is defined for protocol mmyolo, not 'yolov9'"),
+        ({"image_size": 640}, "image_size 640 cannot go with tta"),
+    ],
+)
+def test_what_cannot_go_with_tta_is_refused_before_anything_is_fetched(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        reproduce.planned(Parameters(family="yolov8", size="n", tta=True, **given))
+
+
+def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """The plain evaluation of the same file is another one, and is not taken for it."""
+    given: dict[str, Any] = {"checkpoint": str(tiny_weights), "dataset": str(tiny), "split": "val"}
+    given |= {"limit": 2, "judge": False, "results_dir": str(tmp_path / "out")}
+    found = reproduce.reproduce(**given, tta=True)
+    assert json.loads(json.dumps(found.settings["protocol"])) == json.loads(json.dumps(asdict(MMYOLO_TTA)))
+    again = reproduce.finished(Parameters(**given, tta=True))
+    assert again is not None and records.hash8(again) == records.hash8(found)
+    assert reproduce.finished(Parameters(**given)) is None
+    plan = reproduce.planned(Parameters(**given, tta=True))
+    words = reproduce.description(plan, reproduce.subject(plan), reproduce.data(plan))
+    assert words["protocol"] == "mmyolo+tta"
