@@ -87,7 +87,7 @@ def test_a_perfect_tta_record_passes_both(tmp_path: Path) -> None:
         assert column_of(each) == "TTA box AP"
         assert str(reproduce.verdict(each)) == "reproduced: TTA box AP 39.9, published 39.9"
         found = evidence([each])[row]
-        assert (found.ap, found.tta_ap) == (None, pytest.approx(39.9))
+        assert found.ap is None and found.tta_ap == pytest.approx(39.9)
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Protocol)])

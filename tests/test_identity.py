@@ -23,6 +23,7 @@ from yolov9bench.report import table
 from yolov9bench.report.selection import checks, evidence
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS, SPECS
+from yolov9bench.zoo.protocols import PROTOCOLS
 from yolov9bench.zoo.rows import FORMATS, Asset, unlike
 
 ROW = "yolov9-t"
@@ -172,7 +173,6 @@ def test_a_converted_file_is_the_gelan_of_its_size() -> None:
 def unpinned(**changes: Any) -> Record:
     """A made-up perfect record of gelan-c, of which no hash is known, with changes to its inputs."""
     row = ROWS["gelan-c"]
-    settings = evaluate.find_protocol(row.protocol)
     inputs = {
         "weights_sha256": "ab" * 32,
         "download": {"url": row.download.url, "bytes": 51_000_000, "hash": "unpinned"},
@@ -189,7 +189,7 @@ def unpinned(**changes: Any) -> Record:
         row="gelan-c",
         kind="evaluate",
         values={"AP": 0.525, "AP_interval": None},
-        settings={"protocol": asdict(settings)},
+        settings={"protocol": asdict(PROTOCOLS[row.protocol])},
         inputs={key: value for key, value in (inputs | changes).items() if value is not None},
         environment={"commit": provenance.code().commit or "1" * 40, "dirty": False},
         seed=0,
