@@ -20,8 +20,8 @@ from yolov9bench.nn import Detector
 from yolov9bench.predict import PROTOCOLS, Detections, Protocol, find_protocol
 from yolov9bench.predict.batches import Batches, group_shape, groups, network_input
 from yolov9bench.predict.detect import clipped, detect, detections_of, to_original
-from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT
 from yolov9bench.weights import load
+from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT
 
 Array = NDArray[Any]
 YOLOV9, ULTRALYTICS, MMYOLO = (PROTOCOLS[name] for name in ("yolov9", "ultralytics", "mmyolo"))

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import records, reproduce
+from yolov9bench import provenance, records, reproduce
 from yolov9bench.data.download import SPLITS
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.parameters import Parameters
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.protocols import MMYOLO_TTA
 
 WHOLE = SPLITS["val2017"]
+COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
 
 
 def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
@@ -23,9 +25,11 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
     weights = ROWS[row].download.sha256[0]
     inputs = {
         "weights_sha256": changes.get("weights", weights),
+        "classes": 80,
         "demo": changes.get("demo", False),
         "annotations_sha256": changes.get("annotations", WHOLE.annotations_sha256),
         "images": changes.get("images", 5000),
+        "images_skipped": [],
     }
     protocol = asdict(
         replace(PROTOCOLS[changes.get("protocol", ROWS[row].protocol)], **changes.get("with_", {}))
@@ -36,7 +40,7 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
         values={"AP": ap, "AP_interval": None},
         settings={"protocol": protocol},
         inputs=inputs,
-        environment={},
+        environment={"commit": COMMIT, "dirty": False},
         seed=0,
         start="2026-01-01T00:00:00+00:00",
         seconds=1.0,
@@ -185,3 +189,31 @@ def test_a_published_file_given_by_path_finds_its_row(shared: Path, tmp_path: Pa
     assert found.row == "ultralytics-yolov8n"
     assert found.settings["protocol"] == asdict(PROTOCOLS["ultralytics"])
     assert str(shared) not in json.dumps(asdict(found)), "a record holds no paths"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"protocol": "yolov9"}, "test-time augmentation is defined for protocol mmyolo, not 'yolov9'"),
+        ({"image_size": 640}, "image_size 640 cannot go with tta"),
+    ],
+)
+def test_what_cannot_go_with_tta_is_refused_before_anything_is_fetched(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        reproduce.planned(Parameters(family="yolov8", size="n", tta=True, **given))
+
+
+def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """The plain evaluation of the same file is another one, and is not taken for it."""
+    given: dict[str, Any] = {"checkpoint": str(tiny_weights), "dataset": str(tiny), "split": "val"}
+    given |= {"limit": 2, "judge": False, "results_dir": str(tmp_path / "out")}
+    found = reproduce.reproduce(**given, tta=True)
+    assert json.loads(json.dumps(found.settings["protocol"])) == json.loads(json.dumps(asdict(MMYOLO_TTA)))
+    again = reproduce.finished(Parameters(**given, tta=True))
+    assert again is not None and records.hash8(again) == records.hash8(found)
+    assert reproduce.finished(Parameters(**given)) is None
+    plan = reproduce.planned(Parameters(**given, tta=True))
+    words = reproduce.description(plan, reproduce.subject(plan), reproduce.data(plan))
+    assert words["protocol"] == "mmyolo+tta"

@@ -129,6 +129,14 @@ def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
         assert ["-r", "size", name.split("-")[1]] in pairs
 
 
+def test_a_sweep_with_tta_says_so_and_keeps_the_plain_notebooks(tmp_path: Path) -> None:
+    given = sweep.parsed(["tta=true"]) | {"results_dir": str(tmp_path)}
+    (line,) = sweep.listed(["yolov8-n-mask-refine"], given).splitlines()
+    words = shlex.split(line)
+    assert Path(words[4]).name == "yolov8-n-mask-refine-tta.ipynb"
+    assert words[words.index("tta") - 1 : words.index("tta") + 2] == ["-p", "tta", "True"]
+
+
 @pytest.mark.slow(50)
 def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
     rows = ["yolov8-n", "yolov8-n-mask-refine", "yolov9-t"]

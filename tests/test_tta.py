@@ -25,16 +25,9 @@ from yolov9bench.nn import Detector, Level
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.predict import PROTOCOLS, Detections
 from yolov9bench.predict.batches import Batch, network_input
-from yolov9bench.predict.tta import (
-    MMYOLO_TTA,
-    AugmentedProtocol,
-    View,
-    ViewBatches,
-    detect_view,
-    detect_views,
-    merged,
-)
+from yolov9bench.predict.tta import ViewBatches, detect_view, detect_views, merged
 from yolov9bench.weights import load
+from yolov9bench.zoo.protocols import MMYOLO_TTA, AugmentedProtocol, View
 
 Array = NDArray[Any]
 MMYOLO_FILE = "facts/mmyolo/ckpt/yolov8_n_synthetic_with_message_hub.pth"

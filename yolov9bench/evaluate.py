@@ -18,23 +18,24 @@ import torch
 from yolov9bench import provenance
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.demo import DEMO_NAME
+from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.files import write_text
 from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol
-from yolov9bench.predict.tta import (
-    AugmentedProtocol,
-    ViewBatches,
-    batches_of,
-    detections_by_batch,
-    find_augmented,
-)
+from yolov9bench.predict.tta import ViewBatches, batches_of, detections_by_batch
 from yolov9bench.progress import track
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.rows import ROWS, row_of_file
+from yolov9bench.zoo.protocols import (
+    PROTOCOL_OF_FORMAT,
+    AugmentedProtocol,
+    Protocol,
+    find_augmented,
+    find_protocol,
+)
+from yolov9bench.zoo.rows import ROWS, Row, row_of_file
 
 BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
 MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
@@ -94,8 +95,14 @@ def run(
     detections: Path | None = None,
     seed: int | None = None,
     tta: bool = False,
+    row: Row | None = None,
+    origin: Origin | None = None,
 ) -> Evaluation:
-    """As `evaluate`, on what is loaded already, with the detections and curves that figures need."""
+    """As `evaluate`, on what is loaded already, with the detections and curves that figures need.
+
+    row, origin: of a checkpoint whose hash is known nowhere, the row whose own download brought it, and from
+    where; a known hash tells the row by itself.
+    """
     start, began = datetime.now(UTC), perf_counter()
     settings = chosen_protocol(checkpoint, protocol, image_size, tta)
     if batch_size < 1:
@@ -109,7 +116,7 @@ def run(
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), rows, judge)
     record = Record(
-        row=row_id(checkpoint),
+        row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
         values=result.metrics
         | {"AP_interval": interval(dataset, rows), "detections": stored(rows, detections)},
@@ -121,7 +128,7 @@ def run(
             "judge": judge,
             "skip_corrupt": skip_corrupt,
         },
-        inputs=inputs(checkpoint, dataset, batches),
+        inputs=inputs(checkpoint, dataset, batches) | download_of(origin),
         environment=environment,
         seed=seed,
         start=start.isoformat(timespec="seconds"),
@@ -214,6 +221,13 @@ def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches | View
         "images_skipped": batches.skipped,
         "images_of_other_size": len(batches.other_size),
     }
+
+
+def download_of(origin: Origin | None) -> dict[str, Any]:
+    """What a record says of weights whose hash is known nowhere: where they came from, and their size."""
+    if origin is None:
+        return {}
+    return {"download": {"url": origin.url, "bytes": origin.bytes, "hash": "unpinned"}}
 
 
 def chosen_protocol(

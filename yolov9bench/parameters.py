@@ -27,6 +27,7 @@ class Parameters:
     "auto" or "coco" for COCO 2017, "demo", or a folder in COCO's format; where nothing can be fetched, "auto"
     of both becomes training on the demo set. split: what is evaluated; train_split: of a training, "auto" for
     the split of that name with train for val. protocol: "auto" for the checkpoint's own, or a name.
+    tta: test-time augmentation, which mmyolo's protocol alone defines, at image sizes of its own.
     image_size: pixels, None for the protocol's or the training's. batch_size: images at a time, None for 16,
     in training for the recipe's images per GPU. limit: first images only, None for all. recipe: of a
     training, "auto" for the row's own, on the demo set the demo's. epochs: None for the recipe's. judge:
@@ -46,6 +47,7 @@ class Parameters:
     split: str = "val2017"
     train_split: str = "auto"
     protocol: str = "auto"
+    tta: bool = False
     image_size: int | None = None
     batch_size: int | None = None
     limit: int | None = None

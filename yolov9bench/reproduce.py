@@ -10,19 +10,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from yolov9bench import evaluate, records, training
+from yolov9bench import comparability, evaluate, records, training
+from yolov9bench.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import DatasetError, SettingsError, UnreachableError, unknown
+from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, UnreachableError, unknown
 from yolov9bench.measure import gflops, parameters
 from yolov9bench.parameters import Parameters, as_plain, checked_parameters
-from yolov9bench.predict.protocols import PROTOCOLS, find_protocol
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.protocols import find_augmented, find_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
-from yolov9bench.zoo.rows import ROWS, Published, Row, find_row, row_of_file
+from yolov9bench.zoo.rows import Published, Row, find_row, row_of_file, unlike
 from yolov9bench.zoo.rows import row as row_by_id
 
 logger = logging.getLogger("yolov9bench")
@@ -48,17 +49,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A measured AP against the published one, in percent to 0.1, and what keeps them from comparison."""
+    """A measured AP against the published one, in percent to 0.1, and what keeps them from comparison.
+
+    `measured` is None where the record states no AP. `unpinned`: no hash of the weights is published.
+    """
 
     word: Literal["reproduced", "not reproduced", "not comparable"]
-    measured: float
+    measured: float | None
     published: float | None
     reasons: tuple[str, ...] = ()
+    column: Column = "box AP"
+    unpinned: bool = False
 
     def __str__(self) -> str:
         if self.reasons:
             return f"{self.word}: {'; '.join(self.reasons)}"
-        return f"{self.word}: box AP {self.measured:.1f}, published {self.published:.1f}"
+        note = f" ({HASH_UNPINNED})" if self.unpinned else ""
+        return f"{self.word}: {self.column} {self.measured:.1f}{note}, published {self.published:.1f}"
 
 
 def reproduce(**given: Any) -> Record:
@@ -77,9 +84,12 @@ def reproduce(**given: Any) -> Record:
 def planned(parameters: Parameters) -> Plan:
     """Check every value that can be checked without work; SettingsError with a suggestion."""
     row = find_row(parameters.family, parameters.size, parameters.mask_refine, parameters.source)
-    find_protocol(
-        parameters.protocol if parameters.protocol != "auto" else row.protocol, parameters.image_size
-    )
+    if parameters.tta:
+        find_augmented(parameters.protocol, parameters.image_size)
+    else:
+        find_protocol(
+            parameters.protocol if parameters.protocol != "auto" else row.protocol, parameters.image_size
+        )
     if parameters.recipe != "auto":
         find_recipe(parameters.recipe)
     if parameters.checkpoint == "train":
@@ -125,13 +135,40 @@ def demonstration(plan: Plan, reason: str) -> Plan:
 
 
 def subject(plan: Plan) -> Checkpoint:
-    """The checkpoint that the plan names, fetched or trained if need be, ready to detect."""
+    """The checkpoint that the plan names, fetched or trained if need be, ready to detect.
+
+    CheckpointError if the row's own download, under a hash that is known nowhere, holds another network.
+    """
     if plan.trains:
         return load(training.train(job(plan)))
     if plan.row is None:
         return load(Path(plan.parameters.checkpoint))
     fetched = download.checkpoint(plan.row.download, plan.parameters.data_folder)
-    return load(fetched.path)
+    loaded = load(fetched.path)
+    if row_of_file(loaded.sha256) is None:
+        require_network_of(plan.row, loaded)
+    return loaded
+
+
+def require_network_of(row: Row, checkpoint: Checkpoint) -> None:
+    """Refuse a download whose content is not that of its row; where no hash is known, nothing else tells."""
+    faults = unlike(row, checkpoint.format, checkpoint.spec, checkpoint.detector.num_classes)
+    if faults:
+        raise CheckpointError(
+            f"{row.download.name} is not the file of {row.id} ({'; '.join(faults)}): "
+            f"delete it to fetch it from {row.download.url} anew"
+        )
+
+
+def origin_of(plan: Plan, checkpoint: Checkpoint) -> download.Origin | None:
+    """Where the plan's checkpoint came from, if its hash is known nowhere and its row's download brought it.
+
+    None for a known hash, which needs no origin, for a file given by path, and for one placed by hand.
+    """
+    if plan.row is None or plan.trains or row_of_file(checkpoint.sha256) is not None:
+        return None
+    seen = download.origin(plan.row.download, plan.parameters.data_folder)
+    return seen if seen is not None and seen.sha256 == checkpoint.sha256 else None
 
 
 def data(plan: Plan) -> CocoDataset:
@@ -235,12 +272,20 @@ def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evalu
         chosen.skip_corrupt,
         chosen.results_folder / "runs" / "detections",
         chosen.seed,
+        tta=chosen.tta,
+        row=plan.row,
+        origin=origin_of(plan, checkpoint),
     )
 
 
 def image_size_of(plan: Plan) -> int | None:
-    """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's."""
+    """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's.
+
+    None with test-time augmentation, whose views have sizes of their own.
+    """
     chosen = plan.parameters
+    if chosen.tta:
+        return None
     return recipe_of(plan).image_size if plan.trains and chosen.image_size is None else chosen.image_size
 
 
@@ -262,7 +307,7 @@ def finished(given: Parameters) -> Record | None:
         "annotations_sha256": pictures.annotations_sha256,
         "image_list_sha256": pictures.image_list_sha256,
     }
-    protocol = evaluate.chosen_protocol(checkpoint, given.protocol, image_size_of(plan), tta=False)
+    protocol = evaluate.chosen_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
     settings = {
         "protocol": json.loads(json.dumps(asdict(protocol))),
         "batch_size": given.batch_size or evaluate.BATCH_SIZE,
@@ -276,44 +321,28 @@ def finished(given: Parameters) -> Record | None:
 
 
 def verdict(record: Record) -> Verdict:
-    """What a Record of kind "evaluate" says of its row's published AP.
+    """What a Record of kind "evaluate" says of its row's published AP, or of its published TTA AP.
 
-    Figures are rounded to 0.1 and reproduced iff they then differ by at most 0.1; comparable only on all of
-    val2017, with the row's own weights, under the row's own protocol.
+    Figures are rounded to 0.1 and reproduced iff they then differ by at most 0.1; comparable only where
+    `comparability.obstacles` finds nothing, which is also what the table asks.
     """
-    measured = round(100 * record.values["AP"], 1)
-    if record.row is None:
-        return Verdict("not comparable", measured, None, ("unknown checkpoint",))
-    row = ROWS[record.row]
-    published = row.published.box_ap
-    reasons = tuple(obstacles(record, row))
-    if published is None or reasons:
-        missing = () if published is not None else ("no published figure is known",)
-        return Verdict("not comparable", measured, published, missing + reasons)
+    column, ap = comparability.column_of(record), comparability.ap_of(record)
+    row = comparability.row_of(record)
+    measured = None if ap is None else round(100 * ap, 1)
+    published = None if row is None else published_ap(row, column)
+    reasons = tuple(comparability.obstacles(record))
+    if row is not None and published is None:
+        reasons = (f"no published {'TTA ' if column == 'TTA box AP' else ''}figure is known", *reasons)
+    if reasons or measured is None or published is None:
+        return Verdict("not comparable", measured, published, reasons, column)
     tenths = abs(round(10 * measured) - round(10 * published))
-    return Verdict("reproduced" if tenths <= 1 else "not reproduced", measured, published)
+    word: Literal["reproduced", "not reproduced"] = "reproduced" if tenths <= 1 else "not reproduced"
+    return Verdict(word, measured, published, (), column, comparability.is_unpinned(record))
 
 
-def obstacles(record: Record, row: Row) -> list[str]:
-    """Why a record says nothing about its row's published figure; empty if it does."""
-    found = []
-    known = row_of_file(record.inputs["weights_sha256"])
-    if known is None or known[0].id != row.id:
-        found.append("weights other than the published ones")
-    whole = download.SPLITS["val2017"]
-    if record.inputs["demo"]:
-        found.append("the embedded demo set")
-    elif record.inputs["annotations_sha256"] != whole.annotations_sha256:
-        found.append(f"{record.inputs['images']:,} images that are not the whole of COCO val2017")
-    elif record.inputs["images"] != whole.images:
-        found.append(f"{record.inputs['images']:,} of {whole.images:,} images")
-    settings, own = record.settings["protocol"], asdict(PROTOCOLS[row.protocol])
-    if settings["name"] != row.protocol:
-        found.append(f"protocol {settings['name']}, not the row's {row.protocol}")
-    elif settings != own:
-        changed = sorted(key for key in own if settings.get(key) != own[key])
-        found.append(f"protocol {row.protocol} with another {', '.join(changed)}")
-    return found
+def published_ap(row: Row, column: Column) -> float | None:
+    """The published AP of a row in a column, in percent."""
+    return row.published.box_ap if column == "box AP" else row.published.tta_box_ap
 
 
 def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[str, str]:
@@ -321,15 +350,17 @@ def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dic
     known = row_of_file(checkpoint.sha256)
     row = known[0] if known else plan.row
     chosen, spec = plan.parameters, checkpoint.spec
-    protocol = chosen.protocol if chosen.protocol != "auto" else evaluate.own_protocol(checkpoint)
+    protocol = evaluate.chosen_protocol(checkpoint, chosen.protocol, image_size_of(plan), chosen.tta).name
+    own = comparability.own_protocol(row, "TTA box AP" if chosen.tta else "box AP") if row else None
+    hashed = f"sha256 {checkpoint.sha256[:16]}…" + (f", {HASH_UNPINNED}" * bool(origin_of(plan, checkpoint)))
     return {
         "row": row.id if row else "none: an unknown checkpoint",
         "published box AP": row.box_ap_text if row else "—",
-        "checkpoint": f"{checkpoint.format}, {checkpoint.flavour}, sha256 {checkpoint.sha256[:16]}…",
+        "published TTA box AP": f"{row.published.tta_box_ap or '—'}" if row else "—",
+        "checkpoint": f"{checkpoint.format}, {checkpoint.flavour}, {hashed}",
         "network": f"{spec.name}, {checkpoint.detector.num_classes} classes, {spec.head.form} head",
         "data": f"{dataset.split}: {len(dataset.images):,} images, {len(dataset.annotations):,} objects",
-        "protocol": protocol
-        + ("" if row is None or protocol == row.protocol else f" (the row's is {row.protocol})"),
+        "protocol": protocol + ("" if own is None or protocol == own.name else f" (the row's is {own.name})"),
         "device": plan.device,
     }
 
@@ -355,7 +386,7 @@ def interval_text(record: Record) -> str:
     low, high = (100 * end for end in interval)
     return (
         f"On {record.inputs['images']:,} images AP is uncertain: its 95 % bootstrap interval over images is "
-        f"{low:.1f} to {high:.1f}."
+        f"{low:.1f} to {high:.1f}. {INTERVAL_CAVEAT}"
     )
 
 

@@ -87,7 +87,8 @@ def command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
     root = project_root()
     folder = Parameters(**parameters).results_folder / "runs"
     words = [sys.executable, "-m", "papermill", str(root / "notebooks/reproduce.ipynb")]
-    words += [str(folder / f"{row.id}.ipynb"), "--no-progress-bar"]
+    name = f"{row.id}-tta" if parameters.get("tta") else row.id
+    words += [str(folder / f"{name}.ipynb"), "--no-progress-bar"]
     for name, value in parameters.items():
         # papermill's -p guesses types, which would turn the folder 001 into 1; -r hands texts on as they are.
         words += ["-r" if isinstance(value, str) else "-p", name, str(value)]

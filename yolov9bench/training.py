@@ -22,12 +22,12 @@ from yolov9bench.files import write_json, write_text
 from yolov9bench.metrics import coco_metrics
 from yolov9bench.nn.detector import build
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.protocols import find_protocol
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.loop import PRECISIONS, Batch, Precision, State, begun, fit, is_done, not_finite
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
 from yolov9bench.weights.start import take_weights
+from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width

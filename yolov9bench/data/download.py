@@ -1,12 +1,13 @@
 """The public files to measure with, COCO 2017 and checkpoints, checked against their published hashes."""
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yolov9bench.data.coco import annotation_path
-from yolov9bench.errors import DatasetError
-from yolov9bench.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file
+from yolov9bench.errors import DatasetError, DownloadError
+from yolov9bench.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file, write_json
 from yolov9bench.zoo.rows import Asset
 
 logger = logging.getLogger("yolov9bench")
@@ -103,16 +104,71 @@ def coco_download_bytes(data_dir: Path, split: str = "val2017") -> int:
     return sum(_missing_bytes(root / archive.name, archive.bytes) for archive in wanted)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a checkpoint came from whose hash is not published: address, size and hash as first seen."""
+
+    url: str
+    bytes: int
+    sha256: str
+
+
 def checkpoint(asset: Asset, data_dir: Path) -> Fetched:
-    """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `files.fetch`."""
-    return fetch(
+    """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `files.fetch`.
+
+    Of a file with another hash than is known, or where none is, the first transfer leaves a note beside it,
+    which `origin` reads. DownloadError if the file of a later run has another hash than the note.
+    """
+    path = checkpoint_path(asset, data_dir)
+    was_there = path.exists()
+    fetched = fetch(
         asset.url,
-        data_dir / "checkpoints" / asset.name,
+        path,
         size=asset.bytes[0] if len(asset.bytes) == 1 else None,  # of several versions any may come
         sha256=asset.sha256,
         sha256_prefix=asset.sha256_prefix,
         strict=asset.strict,
     )
+    if asset.strict or fetched.sha256 in asset.sha256:
+        return fetched
+    seen = origin(asset, data_dir)
+    if seen is not None and seen.sha256 != fetched.sha256:
+        raise DownloadError(
+            f"{path} has sha256 {fetched.sha256}, but {seen.sha256} was fetched from {seen.url} before: "
+            f"restore that file, or delete this one and {_note(path).name} to begin with another"
+        )
+    if seen is None and not was_there:
+        write_json(_note(path), asdict(Origin(asset.url, fetched.bytes, fetched.sha256)))
+    return fetched
+
+
+def checkpoint_path(asset: Asset, data_dir: Path) -> Path:
+    """Where `checkpoint` keeps the file of an asset."""
+    return data_dir / "checkpoints" / asset.name
+
+
+def origin(asset: Asset, data_dir: Path) -> Origin | None:
+    """What the first transfer of an asset noted; None for a file that was placed by hand, or is pinned.
+
+    DownloadError for a note that cannot be read, or that is of another address.
+    """
+    path = checkpoint_path(asset, data_dir)
+    note = _note(path)
+    if not note.exists():
+        return None
+    try:
+        seen = Origin(**json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DownloadError(
+            f"{note} cannot be read ({error}): delete it and {path.name} to fetch anew"
+        ) from error
+    if seen.url != asset.url:
+        raise DownloadError(f"{path} was fetched from {seen.url}, not {asset.url}: delete it and {note.name}")
+    return seen
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.origin.json")
 
 
 def _facts(split: str) -> CocoSplit:

@@ -16,7 +16,7 @@ from torch import Tensor
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
 from yolov9bench.images import Pixels, Placement, letterbox, read_image, resize_long_side
-from yolov9bench.predict.protocols import Protocol
+from yolov9bench.zoo.protocols import Protocol
 
 Shape = tuple[int, int]
 Prepared = tuple[Pixels, Placement] | DatasetError

@@ -11,7 +11,7 @@ from yolov9bench.images import Placement
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.decode import decode
 from yolov9bench.predict.nms import Detections, nms
-from yolov9bench.predict.protocols import Protocol
+from yolov9bench.zoo.protocols import Protocol
 
 
 @torch.inference_mode()

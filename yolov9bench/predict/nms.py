@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from yolov9bench.predict.protocols import Protocol
+from yolov9bench.zoo.protocols import Protocol
 
 CLASS_BY_CLASS_FROM = 10_000  # candidates from which mmcv's batched_nms goes class by class
 

@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
-from yolov9bench.errors import SettingsError
 from yolov9bench.images import Placement
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batch, Batches
 from yolov9bench.predict.detect import detect
 from yolov9bench.predict.nms import Detections, survivors
-from yolov9bench.predict.protocols import MMYOLO, Protocol
-
-
-@dataclass(frozen=True)
-class View:
-    """One look at an image: the long side scaled to `image_size` px, the padded input mirrored or not."""
-
-    image_size: int
-    flipped: bool
-
-
-@dataclass(frozen=True)
-class AugmentedProtocol:
-    """How the views of an image become its detections; a record stores the very object that ran.
-
-    Each view is detected by `base`, at the view's image size, up to boxes in the original image; those of
-    flipped views are mirrored there. The boxes of all views, in the views' order, are suppressed once more
-    within a class, at IoU > `merge_iou`, their scores unchanged, and the first `max_detections` kept.
-    `mirror_padding`: whether a flipped view's left padding is taken to be what was its right. mmyolo forgets
-    this; where the padding is odd (one pixel more on the right) it puts boxes one input pixel off.
-    """
-
-    name: str
-    base: Protocol
-    views: tuple[View, ...]
-    merge_iou: float
-    max_detections: int
-    mirror_padding: bool
-
-
-# The TTA column of mmyolo's YOLOv8 table: `tools/test.py --tta` with configs/_base_/det_p5_tta.py.
-MMYOLO_TTA = AugmentedProtocol(
-    "mmyolo+tta",
-    base=MMYOLO,
-    views=tuple(View(size, flipped) for size in (640, 320, 960) for flipped in (True, False)),
-    merge_iou=0.65,
-    max_detections=300,
-    mirror_padding=False,
-)
-
-
-def find_augmented(name: str, image_size: int | None = None) -> AugmentedProtocol:
-    """The augmented protocol for a plain one's name or "auto"; SettingsError for one that has none."""
-    if name not in ("auto", MMYOLO.name):
-        raise SettingsError(
-            f"test-time augmentation is defined for protocol {MMYOLO.name}, not {name!r}: "
-            f"take {MMYOLO.name} or auto, or leave tta out"
-        )
-    if image_size is not None:
-        sizes = ", ".join(str(size) for size in dict.fromkeys(view.image_size for view in MMYOLO_TTA.views))
-        raise SettingsError(
-            f"image_size {image_size} cannot go with tta, whose views are {sizes} px: leave one of them out"
-        )
-    return MMYOLO_TTA
+from yolov9bench.zoo.protocols import AugmentedProtocol, Protocol, View
 
 
 class ViewBatches:

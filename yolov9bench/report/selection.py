@@ -7,17 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from yolov9bench.data.download import SPLITS
+from yolov9bench.comparability import ap_of, column_of, is_clean, is_unpinned, obstacles
 from yolov9bench.records import Record
-from yolov9bench.zoo.rows import ROWS, Row, row_of_file
+from yolov9bench.zoo.rows import ROWS, Row
 
 GIBIBYTE = 2**30
 IMAGES_PER_GPU = 16  # behind the published memory; the column is of one batch size to be comparable
-SPLIT = SPLITS["val2017"]
-AUGMENTED = "+tta"  # ends the name of a protocol with test-time augmentation
-# What all protocols of published figures have in common. A record that ran with anything else does not speak
-# of its row, whatever its protocol is called.
-AGREED = {"confidence": 0.001, "iou": 0.7, "multi_label": True, "max_detections": 300}
 
 
 @dataclass(frozen=True)
@@ -35,12 +30,22 @@ class Evidence:
     @property
     def ap(self) -> float | None:
         """Measured under the row's own protocol."""
-        return None if self.ap_record is None else 100 * self.ap_record.values["AP"]
+        return _percent(self.ap_record)
 
     @property
     def tta_ap(self) -> float | None:
         """Measured under the row's own protocol with test-time augmentation."""
-        return None if self.tta_ap_record is None else 100 * self.tta_ap_record.values["AP"]
+        return _percent(self.tta_ap_record)
+
+    @property
+    def ap_unpinned(self) -> bool:
+        """Whether the weights behind `ap` are known by their origin, not by a published hash."""
+        return self.ap_record is not None and is_unpinned(self.ap_record)
+
+    @property
+    def tta_ap_unpinned(self) -> bool:
+        """As `ap_unpinned`, of `tta_ap`."""
+        return self.tta_ap_record is not None and is_unpinned(self.tta_ap_record)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,8 @@ def evidence(records: Iterable[Record]) -> dict[str, Evidence]:
         if row is None:
             continue
         if record.kind == "evaluate" and not obstacles(record):
-            augmented = _protocol(record) != row.protocol
-            found[row.id]["tta_ap_record" if augmented else "ap_record"] = record
-        if record.kind == "measure" and _is_clean(record) and not record.inputs.get("demo"):
+            found[row.id]["ap_record" if column_of(record) == "box AP" else "tta_ap_record"] = record
+        if record.kind == "measure" and is_clean(record) and not record.inputs.get("demo"):
             found[row.id] |= training_memory(record, row)
     return {row_id: Evidence(**parts) for row_id, parts in found.items()}
 
@@ -82,24 +86,6 @@ def checks(records: Iterable[Record]) -> list[Check]:
             newest[key] = Check(record, tuple(reasons))
     places = {row_id: place for place, row_id in enumerate(ROWS)}
     return sorted(newest.values(), key=lambda check: places.get(check.record.row or "", len(places)))
-
-
-def obstacles(record: Record) -> list[str]:
-    """Why an evaluation does not belong into the table, a few words each; empty if it does."""
-    row = ROWS.get(record.row or "")
-    if row is None:
-        return ["weights of no row"]
-    found = [] if _is_clean(record) else ["the code is no commit"]
-    known = row_of_file(str(record.inputs.get("weights_sha256")))
-    if known is None or known[0].id != row.id:
-        found.append("weights other than the row's")
-    if record.inputs.get("demo"):
-        found.append("the demo set")
-    elif record.inputs.get("annotations_sha256") != SPLIT.annotations_sha256:
-        found.append("not COCO val2017")
-    elif record.inputs.get("images") != SPLIT.images:
-        found.append("not all images")
-    return found + _departures(record, row)
 
 
 def training_memory(record: Record, row: Row) -> dict[str, float]:
@@ -127,21 +113,6 @@ def _part(plain: dict[str, Any], *names: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _is_clean(record: Record) -> bool:
-    """Whether a commit, and nothing else, names the code that ran."""
-    return record.environment.get("dirty") is False
-
-
-def _protocol(record: Record) -> str:
-    return str(record.settings.get("protocol", {}).get("name"))
-
-
-def _departures(record: Record, row: Row) -> list[str]:
-    settings, name = record.settings.get("protocol", {}), _protocol(record)
-    if name not in (row.protocol, row.protocol + AUGMENTED):
-        return [f"protocol {name}"]
-    # With test-time augmentation `base` is the protocol of a single view.
-    applied = settings.get("base", settings)
-    own = AGREED | {"image_size": row.image_size}
-    changed = [key for key, value in own.items() if applied.get(key, value) != value]
-    return [f"another {key.replace('_', ' ')}" for key in changed]
+def _percent(record: Record | None) -> float | None:
+    ap = None if record is None else ap_of(record)
+    return None if ap is None else 100 * ap

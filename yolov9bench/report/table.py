@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from yolov9bench.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of
 from yolov9bench.records import Record, path_of
 from yolov9bench.report.selection import Check, Evidence
 from yolov9bench.zoo.rows import ROWS, Row
@@ -29,11 +30,12 @@ LEGEND = (
     "**bold**: measured here, by the newest record · ~: predicted · *italic*: as its authors published it · "
     f"{ABSENT}: none of these. AP in percent on COCO val2017; in brackets the gain over the row without mask "
     "refine. Memory is that of one GPU in training on 16 images, in the authors' GB where published, else in "
-    "GiB."
+    f"GiB. *{HASH_UNPINNED}*: no hash of the weights is published; they came from the row's own address."
 )
 CHECKED = (
     "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
-    "published figure; the interval is the 95 % bootstrap over images, drawn on small sets only."
+    "published figure; the interval is the 95 % bootstrap over images, drawn on small sets only. "
+    + INTERVAL_CAVEAT
 )
 NOTHING_CHECKED = "No record yet."
 CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Date")
@@ -71,8 +73,8 @@ def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
         str(row.image_size),
         *(_yes(fact) for fact in (row.mask_refine, row.syncbn, row.amp)),
         _cell(memory, _one_decimal(published.memory_gb)),
-        _cell(_bold(found.ap), None if published.box_ap is None else row.box_ap_text),
-        _cell(_bold(found.tta_ap), _one_decimal(published.tta_box_ap)),
+        _cell(_measured(found.ap, found.ap_unpinned), None if published.box_ap is None else row.box_ap_text),
+        _cell(_measured(found.tta_ap, found.tta_ap_unpinned), _one_decimal(published.tta_box_ap)),
         f"[config]({folder}rows.md#{row.id})",
         rf"[model]({row.download.url}) \| {log}",
     )
@@ -112,6 +114,8 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
         "log": row.log_url,
         "licence": row.licence,
         "published_in": published.source,
+        "box_ap_weights": HASH_UNPINNED if found.ap_unpinned else None,
+        "tta_box_ap_weights": HASH_UNPINNED if found.tta_ap_unpinned else None,
         "box_ap_record": _record_file(found.ap_record),
         "tta_box_ap_record": _record_file(found.tta_ap_record),
     }
@@ -128,7 +132,8 @@ def _checked_lines(checks: Sequence[Check]) -> list[str]:
         row = record.row or f"custom: {record.inputs.get('spec', ABSENT)}"
         images, protocol = record.inputs.get("images"), record.settings.get("protocol", {}).get("name")
         counted = f"{images:,}" if isinstance(images, int) else ABSENT
-        ap = _bold(100 * record.values["AP"]) or ABSENT
+        stated = ap_of(record)
+        ap = ABSENT if stated is None else f"**{100 * stated:.1f}**"
         parts = (row, str(protocol), counted, ap, ends, "; ".join(check.reasons), record.start[:10])
         lines.append(_line(parts))
     return lines
@@ -146,6 +151,11 @@ def _cell(own: str | None, published: str | None) -> str:
 
 def _bold(value: float | None) -> str | None:
     return None if value is None else f"**{value:.1f}**"
+
+
+def _measured(ap: float | None, unpinned: bool) -> str | None:
+    bold = _bold(ap)
+    return f"{bold} ({HASH_UNPINNED})" if bold and unpinned else bold
 
 
 def _one_decimal(value: float | None) -> str | None:

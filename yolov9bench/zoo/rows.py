@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from yolov9bench.errors import SettingsError, unknown
@@ -15,8 +15,10 @@ Flavour = Literal["converted", "dual", "gelan", "mmyolo", "ultralytics"]
 Protocol = Literal["mmyolo", "yolov9", "ultralytics"]
 
 REFINED = "-mask-refine"
+COCO_CLASSES = 80
 AUTO_SOURCE: dict[str, Source] = {"yolov8": "mmyolo", "yolov9": "official", "gelan": "official"}
 PROTOCOLS: dict[Source, Protocol] = {"mmyolo": "mmyolo", "official": "yolov9", "ultralytics": "ultralytics"}
+FORMATS: dict[Source, str] = {"mmyolo": "mmyolo", "official": "official", "ultralytics": "ultralytics"}
 LICENCES: dict[Source, str] = {"mmyolo": "GPL-3.0", "official": "GPL-3.0", "ultralytics": "AGPL-3.0"}
 
 
@@ -179,7 +181,7 @@ def _released(name: str, flavour: Flavour, size: int, sha256: str, hash_sources:
     return Asset(name, url, flavour, bytes=(size,), sha256=(sha256,), hash_sources=hash_sources)
 
 
-# The release has this file, but neither its size nor its hash was seen in public.
+# The release has this file, but neither its size nor its hash was seen in public: see `unlike`.
 GELAN_C_FILE = Asset(
     "gelan-c.pt", "https://github.com/WongKinYiu/yolov9/releases/download/v0.1/gelan-c.pt", "gelan"
 )
@@ -300,8 +302,11 @@ OFFICIAL_ROWS = (
     ),
 )
 
-# Two sizes and hashes each: the first release, and a later one that was saved anew with the same tensors.
-ULTRALYTICS_KNOWN: dict[str, tuple[tuple[int, int], tuple[str, str]]] = {
+# Each file was seen in two versions: the first release, and a later one that was saved anew with the same
+# tensors. Hashes are those of git-lfs pointers, lists of release digests and download scripts in public
+# repositories; for yolov9m.pt and yolov9e.pt the pointer of one repository each, which is a lead. For
+# yolov9t.pt, yolov9s.pt and yolov9c.pt none was found that is not the official release's under their name.
+ULTRALYTICS_KNOWN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "yolov8n.pt": (
         (6_534_387, 6_549_796),
         (
@@ -316,7 +321,37 @@ ULTRALYTICS_KNOWN: dict[str, tuple[tuple[int, int], tuple[str, str]]] = {
             "1f47a78bf100391c2a140b7ac73a1caae18c32779be7d310658112f7ac9aa78a",
         ),
     ),
+    "yolov8m.pt": (
+        (52_117_635, 52_136_884),
+        (
+            "6c25b0b63b1a433843f06d821a9ac1deb8d5805f74f0f38772c7308c5adc55a5",
+            "5d4a90cdc7a21786cc59cd19778e9eafff836df9e2da32524737c7ee6efe4fe5",
+        ),
+    ),
+    "yolov8l.pt": (
+        (87_769_683, 87_792_836),
+        (
+            "18218ea4798da042d9862e6029ca9531adbd40ace19b6c9a75e2e28f1adf30cc",
+            "64c9115303f6a25575f82200d1b22ec409fa6bd7d08d0313884fc20d919478cd",
+        ),
+    ),
+    "yolov8x.pt": (
+        (136_867_539, 136_890_692),
+        (
+            "c4d5a3f000d771762f03fc8b57ebd0aae324aeaefdd6e68492a9c4470f2d1e8b",
+            "3df4ada6b4dad6d657868f2fdf7faecfb34dcfccf3a25c4b82079064718524c8",
+        ),
+    ),
+    "yolov9m.pt": (
+        (40_993_492,),
+        ("be7ac91362bd81dfa901077706d634e571c1ff7f3886b3aac6a0e97eff2f5440",),
+    ),
+    "yolov9e.pt": (
+        (117_530_476,),
+        ("dd2b885778335aa6a788e03bc29f7d68b9f0c6fba6a57e7a1acbd761e2d5858d",),
+    ),
 }
+ULTRALYTICS_LEADS = ("yolov9m.pt", "yolov9e.pt")  # seen in one public place
 
 
 def _ultralytics(
@@ -332,7 +367,7 @@ def _ultralytics(
         "ultralytics",
         bytes=sizes,
         sha256=hashes,
-        hash_sources=2 if hashes else 0,
+        hash_sources=0 if not hashes else 1 if file in ULTRALYTICS_LEADS else 2,
     )
     backbone = f"{family.replace('yolo', 'YOLO')}-{size}"
     source = f"Ultralytics' documentation, models/{family}, detection on COCO"
@@ -425,3 +460,23 @@ def row_of_file(sha256: str) -> tuple[Row, Asset] | None:
             if digest in asset.sha256 or digest[:8] == asset.sha256_prefix:
                 return candidate, asset
     return None
+
+
+def unlike(row: Row, file_format: str, spec: Spec | None, classes: int | None) -> list[str]:
+    """What in a file's content is not that of a row's published one, a few words each; empty if all is.
+
+    `spec` is the network that the file holds, None for an unknown one. Its name and its auxiliary branch do
+    not count: a converted file is without the branch, and is then the GELAN of that size.
+    """
+    found = []
+    if file_format != FORMATS[row.source]:
+        found.append(f"format {file_format}, not {FORMATS[row.source]}")
+    if spec is None or _inference_part(spec) != _inference_part(row.spec):
+        found.append(f"network {spec.name if spec else 'unknown'}, not {row.spec.name}")
+    if classes != COCO_CLASSES:
+        found.append(f"{'unknown' if classes is None else classes} classes, not {COCO_CLASSES}")
+    return found
+
+
+def _inference_part(spec: Spec) -> Spec:
+    return replace(spec, name="", aux=None, aux_head=None)
