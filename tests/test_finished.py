@@ -69,7 +69,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(given, reproduce.reproduce(**given))
 
 
-@pytest.mark.parametrize("same", [{}, {"protocol": "yolov9"}, {"batch_size": 16}, {"limit": 2}, {"epochs": 3}])
+@pytest.mark.parametrize(
+    "same", [{}, {"protocol": "yolov9"}, {"batch_size": 16}, {"limit": 2}, {"epochs": 3}]
+)
 def test_the_same_settings_in_other_words_are_finished(ran: Finished, same: dict[str, Any]) -> None:
     """What "auto" and None stand for may be spelt out; epochs do not touch an evaluation."""
     assert reproduce.finished(ran.changed(**same)) == ran.record
@@ -137,7 +139,9 @@ def test_the_newest_of_one_day_is_the_answer(ran: Finished, tmp_path: Path) -> N
         )
         for hour in range(20)
     ]
-    chosen = hours[:next(n for n in range(2, 20) if records.hash8(hours[n]) < records.hash8(hours[n - 1])) + 1]
+    chosen = hours[
+        : next(n for n in range(2, 20) if records.hash8(hours[n]) < records.hash8(hours[n - 1])) + 1
+    ]
     for each in reversed(chosen):
         records.write(each, tmp_path)
     found = reproduce.finished(ran.changed(results_dir=str(tmp_path)))
