@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
 from synthetic import small_file
 
 from yolov9bench import evaluate, records, reproduce, training

@@ -43,7 +43,7 @@ def in_blocks(tensors: Iterable[torch.Tensor]) -> int:
 def test_before_the_first_step_there_are_the_detector_its_average_and_the_targets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not the batch of images, which the loader keeps in the host's memory: 98,304 bytes for eight of 64 px."""
+    """Not the batch of images, which the loader keeps in the host's memory: 98,304 bytes."""
     seen: list[int] = []
     shapes = []
 
