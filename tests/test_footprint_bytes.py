@@ -72,7 +72,7 @@ def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytes
     """float16 overflows at first, and then no step is taken: here three times."""
     work = Workload(SMALL, RECIPE, 64, 1, 1)
     state = begun(build(SMALL, 80), RECIPE, 16, "float32")
-    calls = []
+    calls: list[int] = []
 
     def step(work: Workload, state: Any, batch: Any) -> None:
         calls.append(len(calls))

@@ -364,6 +364,19 @@ def test_an_unknown_state_is_not_called_clean(monkeypatch: pytest.MonkeyPatch, d
     assert environment("cpu")["dirty"] is dirty
 
 
+@pytest.mark.parametrize(
+    ("text", "reduced"),
+    [
+        (r"C:\Users\some body\my weights.pt", "my weights.pt"),
+        (r"\\server\share\some folder\x.pt", "x.pt"),
+        (r"weights=D:\some body\x y.pt", "weights=x y.pt"),
+    ],
+)
+def test_a_windows_path_is_reduced_whole(text: str, reduced: str) -> None:
+    """Blanks included, on any system: the folder is a user's name."""
+    assert reduce_paths(text) == reduced
+
+
 def test_the_threads_of_this_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     monkeypatch.setattr(provenance, "code", lambda: Code("0" * 40, False, "0.1.0"))
