@@ -198,3 +198,33 @@ def test_milliseconds_and_units_of_what_is_published() -> None:
     lines = costs._published(replace(row, published=replace(row.published, memory_gb=2.5)))
     text = " ".join(line for _, line in lines)
     assert "2.33 GiB" in text and "(2.44 GiB)" in text and "(2.50 GiB)" in text
+
+
+@pytest.mark.parametrize("classes", [1, 80])
+def test_gflops_are_those_of_every_convolution_that_runs(classes: int) -> None:
+    """Counted on a real run: 2 * kernel * inputs a group * outputs * places, in 1e9 and not in 2**30."""
+    detector = build(SMALL, classes).deployed()
+    counts: list[int] = []
+
+    def note(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        assert isinstance(module, torch.nn.Conv2d)
+        counts.append(2 * module.weight.numel() * output.shape[2] * output.shape[3])
+
+    for module in detector.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        detector(torch.zeros(1, 3, 64, 96))
+    assert len(counts) > 40
+    seen = sum(counts) * 64 * 64 / (64 * 96)  # convolutions cost as much for every pixel
+    assert measure.gflops(detector, 64) == pytest.approx(seen / 1e9, rel=1e-9)
+
+
+def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
+    """yolov9-t trains 2.9 million numbers and deploys 2.0, of two bytes each."""
+    spec = ROWS["yolov9-t"].spec
+    assert spec.aux is not None
+    weights = sum(each.numel() for each in build(spec, 80).deployed().parameters())
+    predicted = costs.inference_memory(spec, "cpu", 32)["predicted_bytes"]
+    assert predicted is not None
+    assert 2 * weights < predicted < 2.2 * weights

@@ -340,3 +340,19 @@ def test_the_row_of_a_published_file_is_known_by_its_hash() -> None:
     assert evaluate.row_id(checkpoint(sha256=published, row="yolov9-t")) == "yolov9-c"
     assert evaluate.row_id(checkpoint(row="yolov9-t")) == "yolov9-t"
     assert evaluate.row_id(checkpoint()) is None
+
+
+def test_the_record_has_the_row_of_a_published_file(
+    tiny: Path, small_weights: Path, pretended: Pretended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that says "yolov9-t" of itself, and whose hash is that of another row."""
+    assert load(small_weights).row == "yolov9-t"
+    monkeypatch.setattr(evaluate, "row_of_file", lambda sha256: (ROWS["yolov9-c"], ROWS["yolov9-c"].download))
+    assert evaluate.evaluate(small_weights, tiny, "yolov9", "val", image_size=64).row == "yolov9-c"
+
+
+@pytest.mark.parametrize(("name", "image_size"), [("yolov9", None), ("ultralytics", None), ("auto", 640)])
+def test_views_of_another_protocol_or_size_are_refused(name: str, image_size: int | None) -> None:
+    with pytest.raises(SettingsError, match="test-time augmentation is defined|cannot go with tta"):
+        evaluate.chosen_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
+    assert evaluate.chosen_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"

@@ -45,7 +45,7 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
 ) -> None:
     """Not the batch of images, which the loader keeps in the host's memory: 98,304 bytes."""
     seen: list[int] = []
-    shapes = []
+    batches = []
 
     @contextmanager
     def watched(marked: Any) -> Iterator[LiveBytes]:
@@ -53,7 +53,7 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
 
             def step(work: Workload, state: Any, batch: Any) -> None:
                 seen.append(memory.live)
-                shapes.append([tuple(part.shape) for part in batch])
+                batches.append([(part.dtype, tuple(part.shape)) for part in batch])
 
             monkeypatch.setattr(footprint, "train_step", step)
             monkeypatch.setattr(footprint, "warm_up", step)
@@ -65,7 +65,7 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
     state = in_blocks([*detector.parameters(), *detector.buffers()])
     targets = 2048  # 80 boxes of six float32 numbers are 1,920 bytes
     assert seen == [2 * state + targets] * 2
-    assert shapes == [[(8, 3, 64, 64), (80, 6)]] * 2
+    assert batches == [[(torch.uint8, (8, 3, 64, 64)), (torch.float32, (80, 6))]] * 2
 
 
 def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +162,12 @@ def test_what_is_left_out_is_left_out_once() -> None:
         assert memory.live == 4096
         del other
     assert memory.live == 0
+
+
+def test_places_and_chosen_indices_are_eight_bytes_each() -> None:
+    """nonzero gives int64: 100 marked of a mask in two dimensions are 1,600 bytes, four blocks."""
+    with counted(lambda shape: 100) as memory:
+        mask = torch.empty(16, 32, dtype=torch.bool)  # one block
+        places = mask.nonzero()
+        assert (places.dtype, places.shape, memory.live) == (torch.int64, (100, 2), 512 + 2048)
+        del mask, places

@@ -490,3 +490,34 @@ def test_an_annotation_without_iscrowd_is_an_object() -> None:
     result = coco_result(ground_truth, found((1, 1, BOX, 0.5)), judge=True)
     assert result.classes["class 1"].objects == 1
     assert result.metrics["AP"] == pytest.approx(1, abs=EPSILON)
+
+
+def test_curves_by_hand() -> None:
+    """Class 1 is found with IoU .72, class 2 not at all, class 3 has no objects: .50 holds, .75 does not.
+
+    Two objects of class 1 in one image, both found at .50: more than one detection an image counts.
+    """
+    first, second = [10, 10, 100, 72], [400, 300, 100, 72]
+    ground_truth = truth((1, 1, BOX), (1, 1, FAR), (2, 2, BOX))
+    result = coco_result(ground_truth, found((1, 1, first, 0.9), (1, 1, second, 0.8)), judge=True)
+    assert result.precision["0.50"] == pytest.approx(np.full(101, 0.5), abs=EPSILON)
+    assert result.precision["0.75"] == pytest.approx(np.zeros(101), abs=EPSILON)
+    assert result.precision["0.50:0.95"] == pytest.approx(np.full(101, 0.25), abs=EPSILON)  # 5 of 10
+    assert result.class_precision["class 1"] == pytest.approx(np.ones(101), abs=EPSILON)
+    assert {name: own.AP for name, own in result.classes.items()} == pytest.approx(
+        {"class 1": 0.5, "class 2": 0, "class 3": -1}, abs=EPSILON
+    )
+
+
+def test_confusions_of_equal_count_go_by_name_not_by_number() -> None:
+    ground_truth = truth((1, 1, BOX), (2, 2, BOX))
+    for category, name in zip(ground_truth["categories"], ("zebra", "ant", "bee"), strict=True):
+        category["name"] = name
+    mixed = found((1, 2, BOX, 0.9), (2, 3, BOX, 0.9))
+    assert main_confusions(ground_truth, mixed) == [("ant", "bee", 1), ("zebra", "ant", 1)]
+
+
+def test_half_of_an_object_is_found_and_no_more_is_needed() -> None:
+    """IoU .6 in an image is a hit: F1 is 1."""
+    ((image, value, _),) = worst_images(truth((1, 1, BOX), images=1), found((1, 1, [10, 10, 100, 60], 0.9)))
+    assert (image, value) == (1, 1.0)

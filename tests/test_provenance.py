@@ -348,15 +348,6 @@ def test_two_tables_leave_the_text_between_them_in_place(checkout: Path) -> None
     assert code(checkout).dirty is True
 
 
-def test_reading_the_state_writes_nothing_into_the_repository(checkout: Path) -> None:
-    """Not even a refreshed index, which would take a lock from a command that runs beside it."""
-    touch(checkout)
-    (checkout / ".git/index.lock").write_text("")
-    before = (checkout / ".git/index").read_bytes()
-    assert code(checkout).dirty is False
-    assert (checkout / ".git/index").read_bytes() == before
-
-
 @pytest.mark.parametrize("dirty", [None, False, True])
 def test_an_unknown_state_is_not_called_clean(monkeypatch: pytest.MonkeyPatch, dirty: bool | None) -> None:
     """Outside git nobody knows whether files differ: None, which fills no cell of the table."""
