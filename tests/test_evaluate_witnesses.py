@@ -353,6 +353,6 @@ def test_the_record_has_the_row_of_a_published_file(
 
 @pytest.mark.parametrize(("name", "image_size"), [("yolov9", None), ("ultralytics", None), ("auto", 640)])
 def test_views_of_another_protocol_or_size_are_refused(name: str, image_size: int | None) -> None:
-    with pytest.raises(SettingsError, match="test-time augmentation is defined|cannot go with tta"):
+    with pytest.raises(SettingsError, match=r"test-time augmentation is defined|cannot go with tta"):
         evaluate.chosen_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
     assert evaluate.chosen_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"
