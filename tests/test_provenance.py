@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -333,3 +334,65 @@ def test_the_command_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) ->
         sys, "argv", ["/home/somebody/bin/yolov9bench", "verify", "--data=/data/coco", "results"]
     )
     assert command() == ["yolov9bench", "verify", "--data=coco", "results"]
+
+
+def test_two_tables_leave_the_text_between_them_in_place(checkout: Path) -> None:
+    """Each block ends at its own mark: what stands between two of them is no generated text."""
+    two = README + "Between.\n\n" + README
+    (checkout / "README.md").write_text(two)
+    git(checkout, "commit", "--quiet", "--all", "--message", "Two.")
+    code.cache_clear()
+    assert code(checkout).dirty is False
+    (checkout / "README.md").write_text(two.replace("Between.", "Changed."))
+    code.cache_clear()
+    assert code(checkout).dirty is True
+
+
+@pytest.mark.parametrize("dirty", [None, False, True])
+def test_an_unknown_state_is_not_called_clean(monkeypatch: pytest.MonkeyPatch, dirty: bool | None) -> None:
+    """Outside git nobody knows whether files differ: None, which fills no cell of the table."""
+    monkeypatch.setattr(provenance, "code", lambda: Code(None, dirty, "0.1.0"))
+    assert environment("cpu")["dirty"] is dirty
+
+
+@pytest.mark.parametrize(
+    ("text", "reduced"),
+    [
+        (r"C:\Users\some body\my weights.pt", "my weights.pt"),
+        (r"\\server\share\some folder\x.pt", "x.pt"),
+        (r"weights=D:\some body\x y.pt", "weights=x y.pt"),
+    ],
+)
+def test_a_windows_path_is_reduced_whole(text: str, reduced: str) -> None:
+    """Blanks included, on any system: the folder is a user's name."""
+    assert reduce_paths(text) == reduced
+
+
+def test_the_threads_of_this_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(provenance, "code", lambda: Code("0" * 40, False, "0.1.0"))
+    assert environment("cpu")["threads"] == 7
+
+
+def test_of_several_gpus_one_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """nvidia-smi answers a line a GPU."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho ' 550.54.15'\necho 550.54.15\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert provenance._driver() == "550.54.15"
+
+
+def test_each_device_is_told_by_its_own_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's "none" says that nothing was lowered, which is full float32."""
+
+    def switches(product: str, convolution: str) -> SimpleNamespace:
+        parts = (SimpleNamespace(fp32_precision=each) for each in (product, convolution))
+        return SimpleNamespace(**dict(zip(("matmul", "conv"), parts, strict=True)))
+
+    stand_in = SimpleNamespace(
+        mkldnn=switches("none", "bf16"), cuda=switches("tf32", ""), cudnn=switches("", "none")
+    )
+    monkeypatch.setattr(torch, "backends", stand_in)
+    assert provenance._float32(False) == {"matmul": "ieee", "convolution": "bf16"}
+    assert provenance._float32(True) == {"matmul": "tf32", "convolution": "ieee"}

@@ -206,3 +206,58 @@ def test_nothing_under_records_is_passed_over(tmp_path: Path) -> None:
     stray.write_text("{}")
     with pytest.raises(RecordError, match=r"notes\.json"):
         select(tmp_path, row="yolov8-n")
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["a/../../x", "a/b", "yolov8-n\n", "yolov8-n/", "a\\b", "yolov8 n", ".yolov8-n", "/yolov8-n", "a\0"],
+)
+def test_no_row_leads_out_of_its_folder(row: str) -> None:
+    """The whole id is looked at, not how it begins: `a/../../x` would lie beside the records' folder."""
+    with pytest.raises(RecordError, match="is no row"):
+        replace(RECORD, row=row)
+
+
+@pytest.mark.parametrize("row", ["yolov8-n.v2", "_x", "-", "9"])
+def test_an_id_of_one_folder_is_a_row(row: str, tmp_path: Path) -> None:
+    path = write(replace(RECORD, row=row), tmp_path)
+    assert path.resolve().parent == (tmp_path / "records" / row).resolve()
+    assert path.parent.parent == tmp_path / "records"
+
+
+def test_records_of_one_day_are_ordered_by_their_start_and_then_by_hash(tmp_path: Path) -> None:
+    """Twenty hashes do not happen to lie in the order of the hours; equal starts are told apart by hash."""
+    hours = [replace(RECORD, start=f"2026-01-31T{hour:02}:30:00+00:00") for hour in range(20)]
+    twins = [replace(RECORD, seed=seed, kind=kind) for seed in range(10) for kind in ("evaluate", "measure")]
+    for record in [*reversed(hours), *twins]:
+        write(record, tmp_path)
+    found = select(tmp_path)
+    assert found[:20] == hours
+    assert [hash8(record) for record in hours] != sorted(hash8(record) for record in hours)
+    assert len(found) == 40
+    assert [hash8(record) for record in found[20:]] == sorted(hash8(record) for record in twins)
+
+
+def test_starts_are_ordered_as_times_not_as_texts(tmp_path: Path) -> None:
+    """Z, +00:00 and fractions of a second: as texts "12:00:00.5" lies before "12:00:00Z"."""
+    starts = [f"2026-01-31T12:00:0{end}" for end in ("0Z", "0.5+00:00", "0.75Z", "1+00:00")]
+    for start in starts:
+        write(replace(RECORD, start=start), tmp_path)
+    assert [record.start for record in select(tmp_path)] == starts
+    assert sorted(starts) != starts
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_no_number_that_is_not_finite_is_recorded(number: float) -> None:
+    with pytest.raises(RecordError, match=r"record\.values\.deep\[0\]\.AP is"):
+        replace(RECORD, values={"deep": [{"AP": number}]})
+
+
+def test_a_record_deep_inside_the_folder_is_found_to_be_moved(tmp_path: Path) -> None:
+    """Whatever lies below records/ is looked at, also two folders down."""
+    path = write(RECORD, tmp_path)
+    place = path.parent / "old" / path.name
+    place.parent.mkdir()
+    path.rename(place)
+    with pytest.raises(RecordError, match="moved"):
+        select(tmp_path)

@@ -287,7 +287,9 @@ class TestFiles:
 
     def test_texts_and_figures_are_stable_to_the_byte(self, written: Path, project: Path) -> None:
         report.write(project / "results", project / "README.md")
-        for path in sorted(path for path in written.rglob("*") if path.is_file()):
+        files = sorted(path for path in written.rglob("*") if path.is_file())
+        assert len(files) == 13  # README, pyproject.toml, a record, three pages, six figures and their hashes
+        for path in files:
             assert path.read_bytes() == (project / path.relative_to(written)).read_bytes(), path.name
 
     @pytest.mark.parametrize(
@@ -343,12 +345,16 @@ class TestFiles:
             content = (written / "results/figures" / name).read_bytes()
             assert f"sha256 of the plotted data: {digest}".encode() in content
             assert b"dc:date" not in content
-        for line in (written / "results/figures/SHA256SUMS").read_text().splitlines():
+        sums = (written / "results/figures/SHA256SUMS").read_text().splitlines()
+        assert len(sums) == 6
+        for line in sums:
             digest, name = line.split("  ")
             assert hashlib.sha256((written / "results/figures" / name).read_bytes()).hexdigest() == digest
 
     def test_pictures_are_small(self, written: Path) -> None:
-        for path in (written / "results/figures").glob("*.png"):
+        drawn = list((written / "results/figures").glob("*.png"))
+        assert len(drawn) == 3
+        for path in drawn:
             assert path.stat().st_size < 150_000, path.name
 
 

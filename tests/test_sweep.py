@@ -162,3 +162,64 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> No
     assert recorded() == rows
     assert "1 finished before, 2 ran" in second.stdout
     assert (tmp_path / "results/runs/yolov9-t.ipynb").stat().st_size > 0
+
+
+def test_a_notebook_that_fails_is_no_row_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its status counts, even where another run has left the record meanwhile."""
+    answers = iter([None, RECORD])
+    monkeypatch.setattr(reproduce, "finished", lambda parameters: next(answers))
+    (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, lambda words: 1)
+    assert (outcome.word, outcome.record) == ("failed", None)
+    assert str(outcome) == "yolov8-n: failed"
+
+
+def test_a_notebook_that_ends_well_and_leaves_no_record_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "finished", lambda parameters: None)
+    (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, lambda words: 0)
+    assert outcome.word == "failed"
+
+
+def test_a_row_that_is_finished_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "finished", lambda parameters: RECORD)
+
+    def never(words: list[str]) -> int:
+        raise AssertionError("a finished row ran again")
+
+    (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, never)
+    assert (outcome.word, outcome.record) == ("finished before", RECORD)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_status_of_a_process_is_its_own(status: int) -> None:
+    assert sweep._run([sys.executable, "-c", f"raise SystemExit({status})"]) == status
+
+
+def test_the_folder_of_the_notebooks_is_made_before_they_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(monkeypatch)
+    folders = []
+
+    def run(words: list[str]) -> int:
+        folders.append(Path(words[4]).parent)
+        assert folders[-1].is_dir()
+        return runs(words)
+
+    sweep.sweep(["yolov9-t"], {"results_dir": str(tmp_path / "new/results")}, run)
+    assert folders == [tmp_path / "new/results/runs"]
+
+
+def test_a_value_may_hold_an_equals_sign_and_be_written_in_capitals() -> None:
+    assert sweep.parsed(["data_dir=a=b", "judge=TRUE"]) == {"data_dir": "a=b", "judge": True}
+
+
+def test_rows_are_counted_from_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "yolov9bench"):
+        sweep.sweep(["yolov9-t", "yolov9-s"], {"results_dir": str(tmp_path)}, Runs(monkeypatch))
+    said = [message for message in caplog.messages if message.startswith("row ")]
+    assert said == ["row 1 of 2: yolov9-t", "row 2 of 2: yolov9-s"]
