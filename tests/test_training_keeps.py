@@ -103,6 +103,8 @@ def test_last_holds_the_average_to_detect_with_and_the_weights_to_go_on_from(
     saved = torch.load(job.out / "last.pt", weights_only=True)["training"]["state"]
     assert distance(snapshots[-1], saved["detector"]) == 0
     assert distance(expected, snapshots[-1]) > 1e-3
+    counts = [value for key, value in saved["detector"].items() if key.endswith("num_batches_tracked")]
+    assert counts and {int(count) for count in counts} == {6}  # trained in train mode, batch by batch
 
 
 def test_the_best_of_an_interrupted_run_stays_the_best(
@@ -356,6 +358,17 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
     assert len(seen) == len(expected) == 9
     for ours, theirs in zip(seen, expected, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: Path, tmp_path: Path) -> None:
+    job = small_job(data, tmp_path / "run", seed=4, mosaic=1.0)
+    images = loader.training_set(job.train, job.recipe)
+    found = training.first_pictures(job, 12)
+    assert len(found) == 5
+    assert len(training.first_pictures(job, 2)) == 2
+    for index, sample in enumerate(found):
+        expected = loader.training_sample(images, index, job.recipe, seed=4, epoch=0)
+        assert (sample.pixels == expected.pixels).all() and (sample.boxes == expected.boxes).all()
 
 
 def test_training_starts_from_all_of_a_checkpoint_auxiliary_branch_included(
