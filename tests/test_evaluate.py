@@ -119,7 +119,7 @@ def test_rectangles_of_these_images_alone(shared: Path, tmp_path: Path) -> None:
     assert matched_share(json.loads(stored.read_text()), comparable) >= 0.999
 
 
-def test_one_class_detector_detects_and_is_refused_on_coco(shared: Path) -> None:
+def test_one_class_detector_is_refused_on_coco(shared: Path) -> None:
     checkpoint = load(shared / "weights/yolov9t_one_class.pt")
     assert checkpoint.names == {0: "ball"}
     with pytest.raises(DatasetError, match=r"'ball'"):
