@@ -163,7 +163,9 @@ def test_official_scaling_back(shared: Path, index: int) -> None:
 def test_ultralytics_scaling_back(shared: Path) -> None:
     text = (shared / "facts/more_formats/goldens/predict_numbers.json").read_text(encoding="utf-8")
     boxes = torch.tensor([[10.0, 20.0, 200.0, 300.0], [-5.0, -5.0, 700.0, 700.0]])
-    for row in json.loads(text)["predict_letterbox"]:
+    rows = json.loads(text)["predict_letterbox"]
+    assert len(rows) == 64
+    for row in rows:
         height, width = row["hw"]
         image = np.zeros((height, width, 3), np.uint8)
         _, placement = letterbox(image, tuple(row["final_hw"]), scale_up=True)

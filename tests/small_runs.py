@@ -1,0 +1,66 @@
+"""Training runs of a second: a very small network on the demo set's first images."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolov9bench import evaluate, training
+from yolov9bench.data.coco import read_coco
+from yolov9bench.data.demo import make_demo
+from yolov9bench.training import Job
+from yolov9bench.zoo import RECIPES, ROWS
+from yolov9bench.zoo.specs import Head, yolov8
+
+SPEC = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
+RECIPE = replace(
+    RECIPES["demo"],
+    epochs=3,
+    image_size=64,
+    validation_interval=1,
+    closing_epochs=1,
+    nominal_batch=2,
+    warmup_epochs=0.0,
+    warmup_minimum_iterations=0,
+)
+NOT_STEERED = {"warmup_bias_learning_rate": 0.0, "weight_decay": 0.0, "learning_rate": 0.0}  # nothing moves
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL for what does not expect it."""
+
+
+def small_data(folder: Path) -> Path:
+    """Five images to train on and three to validate on, six classes."""
+    return make_demo(folder, train=5, val=3, image_size=96)
+
+
+def small_job(data: Path, out: Path, **changes: Any) -> Job:
+    """Three epochs of three iterations; changes are those of the recipe where it has such a field."""
+    recipe = {key: changes.pop(key) for key in list(changes) if hasattr(RECIPE, key)}
+    row = replace(ROWS["yolov8-n"], spec=changes.pop("spec", SPEC))
+    job = Job(
+        row, replace(RECIPE, **recipe), read_coco(data, "train"), read_coco(data, "val"), out, batch_size=2
+    )
+    return replace(job, **changes)
+
+
+def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> list[Any]:
+    """AP as given, one a validation; an exception is raised instead. Returns what each one detected with."""
+    seen: list[Any] = []
+
+    def detected(*arguments: Any) -> list[Any]:
+        seen.append(arguments)
+        return []
+
+    def metrics(*_: Any) -> dict[str, float]:
+        value = next(values)
+        if isinstance(value, BaseException):
+            raise value
+        return {"AP": value, "AP50": 1.0}
+
+    monkeypatch.setattr(evaluate, "detected", detected)
+    monkeypatch.setattr(training, "coco_metrics", metrics)
+    return seen

@@ -1,0 +1,153 @@
+"""What a training is told by its arguments, up to the Job that runs."""
+
+import inspect
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import small_data
+
+from yolov9bench import evaluate, reproduce, training
+from yolov9bench.parameters import Parameters
+from yolov9bench.training import Job
+from yolov9bench.zoo import RECIPES, ROWS
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Splits train and val, and under other names with the images of one another."""
+    root = small_data(tmp_path_factory.mktemp("data") / "demo")
+    for old, new in (("val", "train2"), ("train", "val2"), ("val", "val2017"), ("train", "train2017")):
+        shutil.copytree(root / old, root / new)
+        boxes = root / "annotations" / f"instances_{old}.json"
+        shutil.copy(boxes, boxes.with_name(f"instances_{new}.json"))
+    return root
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Every Job that would have been trained."""
+    found: list[Job] = []
+    monkeypatch.setattr(training, "train", lambda job: found.append(job) or job.out / "best.pt")
+    return found
+
+
+def without_data(job: Job) -> Job:
+    nothing: Any = None
+    return replace(job, train=nothing, validation=nothing)
+
+
+# What is given, and what of the Job is then another than without it.
+GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
+    "row": ("yolov8-s", lambda job: job.row.id, "yolov8-s"),
+    "out": (Path("elsewhere"), lambda job: job.out, Path("elsewhere")),
+    "epochs": (7, lambda job: job.recipe.epochs, 7),
+    "image_size": (96, lambda job: job.recipe.image_size, 96),
+    "batch_size": (5, lambda job: job.batch_size, 5),
+    "recipe": ("small", lambda job: job.recipe.name, "small"),
+    "seed": (3, lambda job: job.seed, 3),
+    "max_steps": (11, lambda job: job.max_steps, 11),
+    "device": ("meta", lambda job: job.device, "meta"),
+    "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
+    "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
+    "learning_rate": (0.004, lambda job: job.recipe.learning_rate, 0.004),
+}
+
+
+def test_every_argument_has_a_case() -> None:
+    assert set(inspect.signature(reproduce.trained).parameters) - GIVEN.keys() == {"dataset", "start"}
+
+
+@pytest.mark.parametrize("name", [name for name in GIVEN if name != "learning_rate"])
+def test_an_argument_reaches_the_training_and_changes_nothing_else(
+    data: Path, jobs: list[Job], name: str
+) -> None:
+    value, part, expected = GIVEN[name]
+    usual: dict[str, Any] = {"row": "yolov8-n", "dataset": str(data), "out": Path("here"), "recipe": "demo"}
+    usual |= {"device": "cpu"}
+    reproduce.trained(**usual)
+    assert reproduce.trained(**usual | {name: value}) == jobs[1].out / "best.pt"
+    without, given = jobs
+    assert part(without) != expected
+    assert part(given) == expected
+    if name in ("out", "batch_size", "seed", "max_steps", "device", "precision"):
+        back = replace(given, **{name: getattr(without, name)})  # type: ignore[arg-type]
+        assert without_data(back).__dict__ == without_data(without).__dict__
+
+
+def test_the_usual_training_is_that_of_the_row_on_the_validations_twin(data: Path, jobs: list[Job]) -> None:
+    reproduce.trained("yolov8-n", str(data), Path("here"), device="cpu")
+    (job,) = jobs
+    assert (job.train.split, job.validation.split) == ("train2017", "val2017")
+    assert (len(job.train.images), len(job.validation.images)) == (5, 3)
+    assert job.recipe == RECIPES["yolov8-n"]
+    assert (job.batch_size, job.seed, job.max_steps, job.start) == (16, 0, None, None)
+    assert job.precision == "float32"
+
+
+def test_a_start_reaches_the_training(data: Path, jobs: list[Job], tmp_path: Path) -> None:
+    reproduce.trained("yolov8-n", str(data), tmp_path, start=tmp_path / "start.pt", device="cpu")
+    assert jobs[0].start == tmp_path / "start.pt"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "given", "expected"),
+    [
+        ("auto", "cuda:1", "auto", "float16"),
+        ("auto", "cuda:1", "float32", "float32"),
+        ("auto", "cpu", "auto", "float32"),
+        ("demo", "cuda:1", "auto", "float32"),  # its recipe is without mixed precision
+        ("demo", "cuda:1", "bfloat16", "bfloat16"),
+    ],
+)
+def test_mixed_precision_is_for_recipes_with_it_on_a_gpu(
+    data: Path,
+    jobs: list[Job],
+    recipe: str,
+    device: str,
+    given: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluate, "resolved_device", lambda _: device)
+    reproduce.trained("yolov8-n", str(data), Path("here"), recipe=recipe, precision=given)
+    assert (jobs[0].device, jobs[0].precision) == (device, expected)
+
+
+def job_of(data: Path, results: Path, **given: Any) -> Job:
+    asked = Parameters(
+        family="yolov8",
+        size="n",
+        checkpoint="train",
+        dataset=str(data),
+        results_dir=str(results),
+        **{"split": "val", "device": "cpu", **given},
+    )
+    return reproduce.job(reproduce.planned(asked))
+
+
+def test_a_notebooks_training_has_a_folder_for_each_configuration(data: Path, tmp_path: Path) -> None:
+    usual = job_of(data, tmp_path)
+    assert usual.out.parent == tmp_path / "runs" / "train"
+    assert usual.out.name.startswith("yolov8-n-")
+    assert job_of(data, tmp_path).out == usual.out
+    others = [
+        {"seed": 1},
+        {"batch_size": 3},
+        {"epochs": 2},
+        {"image_size": 320},
+        {"limit": 2},
+        {"recipe": "small"},
+        {"split": "val2"},
+    ]
+    folders = {job_of(data, tmp_path, **other).out for other in others}
+    assert len(folders | {usual.out}) == 1 + len(others)
+
+
+def test_a_limit_holds_for_both_splits(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path, limit=2)
+    assert (len(job.train.images), len(job.validation.images)) == (2, 2)
+    assert job.row == ROWS["yolov8-n"]
