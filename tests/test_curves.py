@@ -1,4 +1,4 @@
-"""The plots of a training run by what they draw: numbers of a log written by hand, boxes on painted images."""
+"""The plots of a training run by what they draw: numbers of a log by hand, boxes on painted images."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ LOG = [entry(0, None, 2**30), entry(1, 0.0, 3 * 2**29), entry(2, 0.25, 2**31)]
 def drawn(axes: Axes) -> dict[str, list[tuple[float, float]]]:
     """The points of each line by its name."""
     return {
-        str(line.get_label()): [(float(x), float(y)) for x, y in zip(*line.get_data(), strict=True)]
+        str(line.get_label()): [(float(x), float(y)) for x, y in np.asarray(line.get_data()).T]
         for line in axes.lines
     }
 
@@ -46,7 +46,7 @@ def test_every_panel_has_the_numbers_of_the_log() -> None:
             "class": [(1, 6), (2, 5), (3, 4)],
             "distribution": [(1, 1.5), (2, 1.5), (3, 1.5)],
         },
-        {"averaged weights": [(2, 0), (3, 0.25)]},  # not measured after the first epoch, and 0 is a measurement
+        {"averaged weights": [(2, 0), (3, 0.25)]},  # none after the first epoch; 0 is one
         {
             "weights": [(1, 0.03), (2, 0.02), (3, 0.01)],
             "biases": [(1, 0.1 * 3), (2, 0.2), (3, 0.1)],
@@ -79,7 +79,7 @@ def test_memory_that_nobody_counted_is_said() -> None:
 
 def sample(boxes: list[list[float]]) -> Sample:
     pixels = np.full((40, 60, 3), (0, 0, 200), np.uint8)  # red, in the order of OpenCV
-    return Sample(pixels, np.array(boxes, np.float64).reshape(-1, 4), np.zeros(len(boxes), np.int64), ())
+    return Sample(pixels, np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64), ())
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, 4), (4, 4), (5, 8)])

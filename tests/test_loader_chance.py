@@ -36,7 +36,7 @@ def order(dataset: CocoDataset, seed: int, epoch: int) -> list[bytes]:
 
 
 def test_the_order_depends_on_the_seed(dataset: CocoDataset) -> None:
-    """Each image comes first about equally often: 10 of 60 times, give or take 3 standard deviations of 2.9."""
+    """Each image comes first about equally often: 10 of 60 times, to 3 standard deviations of 2.9."""
     firsts = Counter(order(dataset, seed, epoch=2)[0] for seed in range(60))
     assert len(firsts) == 6
     assert all(1 <= count <= 19 for count in firsts.values())
@@ -47,7 +47,9 @@ def test_the_order_depends_on_the_seed(dataset: CocoDataset) -> None:
 def test_two_equal_images_have_chances_of_their_own(dataset: CocoDataset, epoch: int) -> None:
     """All six images are made the first one: what differs then is what was drawn for each."""
     images = training_set(dataset, YOLOV9)
-    six = replace(images, paths=images.paths[:1] * 6, sizes=images.sizes[:1] * 6, objects=images.objects[:1] * 6)
+    six = replace(
+        images, paths=images.paths[:1] * 6, sizes=images.sizes[:1] * 6, objects=images.objects[:1] * 6
+    )
     recipe = replace(YOLOV9, image_size=64, mixup=0.0)
     seen = {training_sample(six, index, recipe, 0, epoch).pixels.tobytes() for index in range(6)}
     assert len(seen) == 6

@@ -21,9 +21,7 @@ def test_one_class_detector_finds_the_ball(shared: Path, split: str, image: int)
     dataset = dataset.restricted([each for each in dataset.images if each.id == image])
     detector = load(shared / "weights/yolov9t_one_class.pt").detector.deployed()
     rows = evaluate.detected(detector, Batches(dataset, find_protocol("ultralytics")), (SPORTS_BALL,), "cpu")
-    (truth,) = (
-        entry["bbox"] for entry in dataset.annotations if entry["category_id"] == SPORTS_BALL
-    )
+    (truth,) = (entry["bbox"] for entry in dataset.annotations if entry["category_id"] == SPORTS_BALL)
     best = max(rows, key=lambda row: row["score"])
     assert (best["image_id"], best["category_id"]) == (image, SPORTS_BALL)
     assert best["score"] > 0.5

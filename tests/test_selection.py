@@ -11,12 +11,11 @@ import pytest
 
 from yolov9bench import records
 from yolov9bench.data.download import SPLITS
-from yolov9bench.predict import PROTOCOLS
-from yolov9bench.predict.tta import MMYOLO_TTA
 from yolov9bench.records import Record
 from yolov9bench.report import table
 from yolov9bench.report.selection import checks, evidence
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
 GIB = 1_073_741_824  # bytes
 WHOLE = {

@@ -1,4 +1,4 @@
-"""The training notebook by its outputs: it continues a run, shows its curve, and its figures are the record's."""
+"""The training notebook by its outputs: it continues a run, shows its curve and its record's figures."""
 
 import base64
 import json

@@ -31,7 +31,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """Every Job that would have been trained."""
     found: list[Job] = []
-    monkeypatch.setattr(training, "train", lambda job: found.append(job) or job.out / "best.pt")
+
+    def noting(job: Job) -> Path:
+        found.append(job)
+        return job.out / "best.pt"
+
+    monkeypatch.setattr(training, "train", noting)
     return found
 
 
@@ -74,7 +79,7 @@ def test_an_argument_reaches_the_training_and_changes_nothing_else(
     assert part(without) != expected
     assert part(given) == expected
     if name in ("out", "batch_size", "seed", "max_steps", "device", "precision"):
-        back = replace(given, **{name: getattr(without, name)})  # type: ignore[arg-type]
+        back = replace(given, **{name: getattr(without, name)})
         assert without_data(back).__dict__ == without_data(without).__dict__
 
 
@@ -134,7 +139,7 @@ def test_a_notebooks_training_has_a_folder_for_each_configuration(data: Path, tm
     assert usual.out.parent == tmp_path / "runs" / "train"
     assert usual.out.name.startswith("yolov8-n-")
     assert job_of(data, tmp_path).out == usual.out
-    others = [
+    others: list[dict[str, Any]] = [
         {"seed": 1},
         {"batch_size": 3},
         {"epochs": 2},

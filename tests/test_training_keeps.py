@@ -21,10 +21,12 @@ from yolov9bench.data import loader
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.files import atomic_path
+from yolov9bench.images import read_image
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.blocks import ConvNorm
 from yolov9bench.train import loop
 from yolov9bench.train.initialise import initialise_head
+from yolov9bench.train.loss import detection_loss
 from yolov9bench.training import train
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.specs import SPECS, Head, yolov8
@@ -42,7 +44,7 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[State]]:
     """The trained network's tensors: as built, and after each step of any optimiser."""
     found: list[State] = []
     networks: list[Detector] = []
-    whole = training.build
+    whole = build
 
     def building(*arguments: Any) -> Detector:
         networks.append(whole(*arguments))
@@ -152,7 +154,7 @@ def test_epochs_are_validated_as_the_recipe_says_and_the_last_of_a_run(
 
 def watched_losses(monkeypatch: pytest.MonkeyPatch, note: Callable[[dict[str, Tensor], Tensor], Any]) -> None:
     """Have every batch's loss terms and targets noted before the loop sees them."""
-    whole = loop.detection_loss
+    whole = detection_loss
 
     def noting(outputs: Any, targets: Tensor, recipe: Any) -> dict[str, Tensor]:
         losses = whole(outputs, targets, recipe)
@@ -205,8 +207,12 @@ def test_gradients_do_not_wait_across_epochs(
     waiting: list[list[Tensor]] = []
     iterations: list[int] = []
     checked: list[int] = []
-    whole = training.build
-    monkeypatch.setattr(training, "build", lambda *given: networks.append(whole(*given)) or networks[-1])
+
+    def building(*given: Any) -> Detector:
+        networks.append(build(*given))
+        return networks[-1]
+
+    monkeypatch.setattr(training, "build", building)
 
     def note(losses: dict[str, Tensor], _: Tensor) -> None:
         if len(iterations) % 3 == 0:
@@ -239,7 +245,7 @@ def test_checkpoints_come_after_ten_minutes_and_after_each_epoch(
     """An iteration takes 250 s here: 500 s do not call for a checkpoint, 750 s do, counted from the last."""
     clock = [0.0]
     kept: list[int] = []
-    whole = training.save
+    whole = save
 
     def saving(path: Path, *arguments: Any) -> None:
         if path.name == "last.pt":
@@ -303,7 +309,7 @@ def test_a_run_starts_from_the_initialisation_of_its_recipe(
 
 
 def test_head_convolutions_have_the_standard_deviation_of_their_fan_out() -> None:
-    """sqrt(2 / (k * k * out)); the mean and the deviation of n numbers are known to 1 / sqrt(n), 1 / sqrt(2n)."""
+    """sqrt(2 / (k * k * out)); mean and deviation of n numbers are known to 1 / sqrt(n), 1 / sqrt(2n)."""
     spec = yolov8("wide", (8, 8, 16, 32, 48), (1, 1), Head("dense", 32, 24))
     detector, plain = build(spec, classes=6), build(spec, classes=6)
     torch.manual_seed(11)
@@ -337,7 +343,7 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 ) -> None:
     seen: list[Tensor] = []
     read: list[Path] = []
-    whole = loader.read_image
+    whole = read_image
 
     def reading(path: Path) -> Any:
         read.append(path)

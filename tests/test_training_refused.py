@@ -28,7 +28,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run of one step that started from a checkpoint and is over."""
     place = tmp_path_factory.mktemp("run")
     save(place / "start.pt", build(SPEC, classes=6, seed=1), None)
-    job = small_job(small_data(place / "demo"), place / "run", epochs=1, max_steps=1, start=place / "start.pt")
+    job = small_job(
+        small_data(place / "demo"), place / "run", epochs=1, max_steps=1, start=place / "start.pt"
+    )
     with pytest.MonkeyPatch.context() as patch:
         stub_validation(patch, count(0.9, -0.1))
         train(job)
@@ -45,7 +47,7 @@ def other_start(job: Job, place: Path) -> Job:
 
 
 def with_data(job: Job, name: str, **changes: Any) -> Job:
-    return replace(job, **{name: replace(getattr(job, name), **changes)})  # type: ignore[arg-type]
+    return replace(job, **{name: replace(getattr(job, name), **changes)})
 
 
 # What is changed, alone, and the key by which it is refused.
@@ -172,7 +174,12 @@ def test_the_smallest_numbers_are_accepted(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("row", "recipe", "epochs"),
-    [("yolov9-t", "demo", 16), ("yolov9-e", "demo", 4), ("yolov9-t", "small", 100), ("yolov9-t", "auto", 500)],
+    [
+        ("yolov9-t", "demo", 16),
+        ("yolov9-e", "demo", 4),
+        ("yolov9-t", "small", 100),
+        ("yolov9-t", "auto", 500),
+    ],
 )
 def test_only_the_demo_recipe_counts_its_epochs_by_the_network(row: str, recipe: str, epochs: int) -> None:
     assert recipe_for(ROWS[row], recipe).epochs == epochs
@@ -206,7 +213,5 @@ def test_departures_from_the_published_recipe_are_said(
 
 def test_a_changed_number_of_the_recipe_is_named(ended: Job) -> None:
     row = ROWS["yolov8-n"]
-    job = replace(
-        ended, row=row, recipe=recipe_for(row, image_size=320), batch_size=128, precision="float16"
-    )
+    job = replace(ended, row=row, recipe=recipe_for(row, image_size=320), batch_size=128, precision="float16")
     assert training.departures(job) == "- another image_size"

@@ -52,7 +52,9 @@ class Answer(BaseHTTPRequestHandler):
         site, asked = self.server, self.headers["Range"]
         body = site.bodies[self.path.removeprefix("/")]
         site.asked.append(asked)
-        first = int(asked.removeprefix("bytes=").removesuffix("-")) + site.shift if asked and site.ranges else 0
+        first = (
+            int(asked.removeprefix("bytes=").removesuffix("-")) + site.shift if asked and site.ranges else 0
+        )
         rest = body[first:]
         self.send_response(206 if first else 200)
         if first and site.named:
@@ -169,7 +171,7 @@ def test_a_host_that_cannot_be_reached_is_not_asked_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(files.time, "sleep", pauses.append)
+    monkeypatch.setattr("yolov9bench.files.time.sleep", pauses.append)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DownloadError, match="cannot be reached"):
         fetch("http://127.0.0.1:9/file.bin", path)
@@ -180,12 +182,16 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
     """Or a power cut would leave an empty file in place of the old one."""
     order: list[str] = []
     synced, replaced = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda number: order.append("bytes") or synced(number))
+
+    def syncing(number: int) -> None:
+        order.append("bytes")
+        synced(number)
 
     def replacing(fresh: Path, target: Path) -> Path:
         order.append("name")
         return replaced(fresh, target)
 
+    monkeypatch.setattr(os, "fsync", syncing)
     monkeypatch.setattr(Path, "replace", replacing)
     write_text(tmp_path / "file.txt", "text")
     assert order == ["bytes", "name"]
@@ -194,7 +200,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
 def test_a_member_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("boxes.json", bytes(10**6))
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6 - 1))
+    monkeypatch.setattr("yolov9bench.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**6 - 1))
     with pytest.raises(DownloadError, match="needs 1,000,000 bytes but 999,999 are free"):
         unzip_file(tmp_path / "archive.zip", "boxes.json", tmp_path / "boxes.json")
     assert [each.name for each in tmp_path.iterdir()] == ["archive.zip"]
@@ -263,7 +269,9 @@ def test_the_one_known_size_of_a_checkpoint_counts_and_none_of_several(site: Sit
     lead = Asset("lead.pt", site.url(), "converted", (size - 1,), hash_sources=1)
     (warning,) = checkpoint(lead, tmp_path).warnings
     assert "256,000 bytes instead of 255,999" in warning
-    with pytest.raises(DownloadError, match=r"sure\.pt is not as published: 256,000 bytes instead of 255,999"):
+    with pytest.raises(
+        DownloadError, match=r"sure\.pt is not as published: 256,000 bytes instead of 255,999"
+    ):
         checkpoint(replace(lead, name="sure.pt", hash_sources=2), tmp_path)
     several = Asset("several.pt", site.url(), "converted", (1, 2), hash_sources=2)
     assert checkpoint(several, tmp_path).warnings == ()
