@@ -201,6 +201,7 @@ def add_train(added: argparse.ArgumentParser) -> None:
     added.add_argument("--max-steps", type=int, help="end after so many steps of the optimiser")
     added.add_argument("--device", default="auto")
     added.add_argument("--precision", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
+    added.add_argument("--learning-rate", type=float, help="after warm-up; the recipe's if omitted")
     added.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint to fine-tune")
     added.add_argument("--split", default="val2017", help="for validation")
     added.add_argument(

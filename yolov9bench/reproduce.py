@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -405,17 +406,24 @@ def trained(
     start: str | Path | None = None,
     split: str = "val2017",
     train_split: str = "auto",
+    learning_rate: float | None = None,
 ) -> Path:
     """Train a row on a folder in COCO's format or on "demo", in `out`, and return the best checkpoint.
 
     precision "auto": float16 where the recipe trains in mixed precision and there is a GPU, else float32.
-    train_split: as in Parameters. SettingsError for an unknown name or a value of another type.
+    train_split: as in Parameters. learning_rate: the recipe's if None. SettingsError for an unknown name or a
+    value of another type.
     """
     precisions, max_steps = ("auto", *get_args(Precision)), as_plain(max_steps)
     if precision not in precisions:
         raise unknown("precision", str(precision), precisions)
     if max_steps is not None and (type(max_steps) is not int or max_steps < 1):
         raise SettingsError(f"max_steps is {max_steps!r}: give None or a whole number from 1 up")
+    learning_rate = as_plain(learning_rate)
+    if learning_rate is not None and not (
+        type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
+    ):
+        raise SettingsError(f"learning_rate is {learning_rate!r}: give None or a finite number above 0")
     chosen, place = row_by_id(row), evaluate.resolved_device(device)
     given = {
         "checkpoint": "train",
@@ -433,4 +441,6 @@ def trained(
     wanted = replace(job(plan), out=Path(out), max_steps=max_steps, start=start)
     if precision != "auto":
         wanted = replace(wanted, precision=cast(Precision, precision))
+    if learning_rate is not None:
+        wanted = replace(wanted, recipe=replace(wanted.recipe, learning_rate=float(learning_rate)))
     return training.train(wanted)

@@ -78,7 +78,6 @@ def recipe_for(
     name: str = "auto",
     epochs: int | None = None,
     image_size: int | None = None,
-    learning_rate: float | None = None,
 ) -> Recipe:
     """A recipe by name ("auto": the row's own) with other numbers where given; SettingsError if unknown.
 
@@ -92,7 +91,6 @@ def recipe_for(
         epochs=epochs,
         closing_epochs=min(recipe.closing_epochs, epochs),
         image_size=recipe.image_size if image_size is None else image_size,
-        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
     )
 
 
@@ -170,7 +168,7 @@ def write_run(
 
 def remedy(job: Job) -> str:
     """What to do about a run that stopped; `accepted_changes` accepts it."""
-    how = "with precision float32, a smaller batch_size or a lower learning_rate"
+    how = "with precision float32, a smaller batch_size or a lower learning_rate (flags of the command train)"
     last = job.out / "last.pt"
     if last.exists():
         return f"{last} holds the last good state: train in the same folder {how} to go on from it"
