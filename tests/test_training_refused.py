@@ -13,6 +13,7 @@ import torch
 from small_runs import SPEC, small_data, small_job, stub_validation
 
 from yolov9bench import training
+from yolov9bench.data.shapes import NAMES
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
 from yolov9bench.parameters import Parameters
@@ -21,13 +22,15 @@ from yolov9bench.weights import save
 from yolov9bench.zoo import ROWS
 
 OTHER_HASH = "0" * 64
+CLASSES = dict(enumerate(NAMES))
+SWAPPED = tuple(enumerate((*NAMES[1:], NAMES[0]), start=1))
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run of one step that started from a checkpoint and is over."""
     place = tmp_path_factory.mktemp("run")
-    save(place / "start.pt", build(SPEC, classes=6, seed=1), None)
+    save(place / "start.pt", build(SPEC, classes=6, seed=1), CLASSES)
     job = small_job(small_data(place / "demo"), place / "run", epochs=1, max_steps=1, start=place / "start.pt")
     with pytest.MonkeyPatch.context() as patch:
         stub_validation(patch, count(0.9, -0.1))
@@ -40,7 +43,7 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def other_start(job: Job, place: Path) -> Job:
-    save(place / "other.pt", build(SPEC, classes=6, seed=2), None)
+    save(place / "other.pt", build(SPEC, classes=6, seed=2), CLASSES)
     return replace(job, start=place / "other.pt")
 
 
@@ -64,9 +67,7 @@ REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "batch": ("batch_size", lambda job, _: replace(job, batch_size=3)),
     "classes": (
         "classes",
-        lambda job, _: with_data(
-            job, "train", categories=tuple((number, f"{name}s") for number, name in job.train.categories)
-        ),
+        lambda job, _: with_data(with_data(job, "train", categories=SWAPPED), "validation", categories=SWAPPED),
     ),
     "train boxes": ("train", lambda job, _: with_data(job, "train", annotations_sha256=OTHER_HASH)),
     "train images": ("train", lambda job, _: with_data(job, "train", image_list_sha256=OTHER_HASH)),
@@ -144,7 +145,7 @@ def test_other_weights_under_the_same_name_are_refused(ended: Job, tmp_path: Pat
         (job.out / name).write_bytes(file)
     (tmp_path / "start.pt").write_bytes(ended.start.read_bytes())
     train(job)
-    save(tmp_path / "start.pt", build(SPEC, classes=6, seed=2), None)
+    save(tmp_path / "start.pt", build(SPEC, classes=6, seed=2), CLASSES)
     with pytest.raises(TrainingError, match="another start"):
         train(job)
 
