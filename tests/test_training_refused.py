@@ -165,6 +165,16 @@ def test_numbers_that_make_no_run_are_refused_by_name(name: str, value: int) -> 
         Parameters(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [0, 16, 100])
+def test_an_image_size_that_no_network_takes_is_refused_before_anything_is_written(
+    ended: Job, tmp_path: Path, size: int
+) -> None:
+    job = replace(ended, recipe=replace(ended.recipe, image_size=size), out=tmp_path / "run")
+    with pytest.raises(SettingsError, match=f"image_size {size} is no multiple of 32: take "):
+        train(job)
+    assert not job.out.exists()
+
+
 @pytest.mark.parametrize("name", ["epochs", "limit", "batch_size"])
 def test_the_smallest_numbers_are_accepted(name: str) -> None:
     assert getattr(Parameters(**{name: 1}), name) == 1  # type: ignore[arg-type]
