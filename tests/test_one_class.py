@@ -1,8 +1,7 @@
-"""A real detector of one class: its boxes on real images, against what people have drawn there."""
+"""A real detector of one class: its best box on a real image, against what people have drawn there."""
 
 from pathlib import Path
 
-import pytest
 from torch import tensor
 from torchvision.ops import box_iou
 
@@ -13,17 +12,17 @@ from yolov9bench.predict.batches import Batches
 from yolov9bench.weights import load
 
 SPORTS_BALL = 37
+IMAGE = 566282  # its one ball is 53 pixels wide
 
 
-@pytest.mark.parametrize(("split", "image"), [("val2017", 566282), ("train2017", 360452)])
-def test_one_class_detector_finds_the_ball(shared: Path, split: str, image: int) -> None:
-    dataset = read_coco(shared / "coco", split)
-    dataset = dataset.restricted([each for each in dataset.images if each.id == image])
+def test_one_class_detector_finds_the_ball(shared: Path) -> None:
+    dataset = read_coco(shared / "coco", "val2017")
+    dataset = dataset.restricted([each for each in dataset.images if each.id == IMAGE])
     detector = load(shared / "weights/yolov9t_one_class.pt").detector.deployed()
     rows = evaluate.detected(detector, Batches(dataset, find_protocol("ultralytics")), (SPORTS_BALL,), "cpu")
     (truth,) = (entry["bbox"] for entry in dataset.annotations if entry["category_id"] == SPORTS_BALL)
     best = max(rows, key=lambda row: row["score"])
-    assert (best["image_id"], best["category_id"]) == (image, SPORTS_BALL)
+    assert (best["image_id"], best["category_id"]) == (IMAGE, SPORTS_BALL)
     assert best["score"] > 0.5
     corners = tensor([best["bbox"], truth])
     corners[:, 2:] += corners[:, :2]

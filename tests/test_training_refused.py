@@ -13,6 +13,7 @@ import torch
 from small_runs import SPEC, small_data, small_job, stub_validation
 
 from yolov9bench import training
+from yolov9bench.data.shapes import NAMES
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
 from yolov9bench.parameters import Parameters
@@ -21,16 +22,17 @@ from yolov9bench.weights import save
 from yolov9bench.zoo import ROWS
 
 OTHER_HASH = "0" * 64
+CLASSES = dict(enumerate(NAMES))
+SWAPPED = tuple(enumerate((*NAMES[1:], NAMES[0]), start=1))
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run of one step that started from a checkpoint and is over."""
     place = tmp_path_factory.mktemp("run")
-    save(place / "start.pt", build(SPEC, classes=6, seed=1), None)
-    job = small_job(
-        small_data(place / "demo"), place / "run", epochs=1, max_steps=1, start=place / "start.pt"
-    )
+    save(place / "start.pt", build(SPEC, classes=6, seed=1), CLASSES)
+    start = place / "start.pt"
+    job = small_job(small_data(place / "demo"), place / "run", epochs=1, max_steps=1, start=start)
     with pytest.MonkeyPatch.context() as patch:
         stub_validation(patch, count(0.9, -0.1))
         train(job)
@@ -42,7 +44,7 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def other_start(job: Job, place: Path) -> Job:
-    save(place / "other.pt", build(SPEC, classes=6, seed=2), None)
+    save(place / "other.pt", build(SPEC, classes=6, seed=2), CLASSES)
     return replace(job, start=place / "other.pt")
 
 
@@ -67,7 +69,7 @@ REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "classes": (
         "classes",
         lambda job, _: with_data(
-            job, "train", categories=tuple((number, f"{name}s") for number, name in job.train.categories)
+            with_data(job, "train", categories=SWAPPED), "validation", categories=SWAPPED
         ),
     ),
     "train boxes": ("train", lambda job, _: with_data(job, "train", annotations_sha256=OTHER_HASH)),
@@ -146,7 +148,7 @@ def test_other_weights_under_the_same_name_are_refused(ended: Job, tmp_path: Pat
         (job.out / name).write_bytes(file)
     (tmp_path / "start.pt").write_bytes(ended.start.read_bytes())
     train(job)
-    save(tmp_path / "start.pt", build(SPEC, classes=6, seed=2), None)
+    save(tmp_path / "start.pt", build(SPEC, classes=6, seed=2), CLASSES)
     with pytest.raises(TrainingError, match="another start"):
         train(job)
 
@@ -164,6 +166,16 @@ def test_the_log_of_a_run_is_lines_of_json(ended: Job) -> None:
 def test_numbers_that_make_no_run_are_refused_by_name(name: str, value: int) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is {value}: give "):
         Parameters(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, 16, 100])
+def test_an_image_size_that_no_network_takes_is_refused_before_anything_is_written(
+    ended: Job, tmp_path: Path, size: int
+) -> None:
+    job = replace(ended, recipe=replace(ended.recipe, image_size=size), out=tmp_path / "run")
+    with pytest.raises(SettingsError, match=f"image_size {size} is no multiple of 32: take "):
+        train(job)
+    assert not job.out.exists()
 
 
 @pytest.mark.parametrize("name", ["epochs", "limit", "batch_size"])

@@ -176,7 +176,12 @@ def remedy(job: Job) -> str:
 
 
 def require_usable(job: Job) -> None:
-    """Refuse a validation set that cannot tell checkpoints apart, before the first step; DatasetError."""
+    """Refuse, before the first step, what would fail later or in vain.
+
+    SettingsError: an image size that no network takes. DatasetError: a validation set that cannot tell
+    checkpoints apart.
+    """
+    find_protocol(job.row.protocol, job.recipe.image_size)
     names = dict(enumerate(job.train.names))
     label_categories(job.validation, names, len(names))
     if all(entry["iscrowd"] for entry in job.validation.annotations):
