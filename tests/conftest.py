@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from yolov9bench.images import read_image
 from yolov9bench.nn import build
 from yolov9bench.nn.head import last_bias
 from yolov9bench.weights import save
@@ -76,18 +77,23 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained YOLOv9-t for the two classes of `tiny`, sure enough of itself to give detections.
 
-    Its normalisation has seen noise, without which the signal dies out and every score is the same.
+    Its normalisation has seen noise, without which the signal dies out and every score is the same. The classes
+    are scaled by their logits on the images: scores of exactly 1 would tie, and rounding choose among them.
     """
     detector = build(SPECS["yolov9-t-80"], classes=2)
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # statistics of what it sees, not a running average
+    images = [cv2.resize(read_image(path), (64, 64)) for path in sorted(painted.glob("val/*"))]
+    inputs = torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        detector(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-        for branch in detector.main.head.classes:
+        detector(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)))
+        levels = detector.eval()(inputs).main
+        for branch, level in zip(detector.main.head.classes, levels, strict=True):
+            branch[-1].weight.div_(level.class_logits.std())
             last_bias(branch).fill_(-2.0)
     path = tmp_path_factory.mktemp("weights") / "untrained.pt"
     save(path, detector, {0: "red", 1: "blue"}, row="yolov9-t")
