@@ -80,8 +80,8 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_weights(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained YOLOv9-t for the two classes of `tiny`, sure enough of itself to give detections.
 
-    Its normalisation has seen noise, without which the signal dies out and every score is the same. The classes
-    are scaled by their logits on the images: scores of exactly 1 would tie, and rounding choose among them.
+    Its normalisation has seen noise, without which the signal dies out and every score is the same. The
+    classes are scaled by their logits on the images: scores of exactly 1 would tie, and rounding choose.
     """
     detector = build(SPECS["yolov9-t-80"], classes=2)
     for module in detector.modules():
