@@ -58,6 +58,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "device": ("meta", lambda job: job.device, "meta"),
     "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
     "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
+    "learning_rate": (0.004, lambda job: job.recipe.learning_rate, 0.004),
     "train_split": ("val2", lambda job: (job.train.split, job.validation.split), ("val2", "val2017")),
 }
 
