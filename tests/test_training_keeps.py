@@ -164,7 +164,7 @@ def watched_losses(monkeypatch: pytest.MonkeyPatch, note: Callable[[dict[str, Te
     monkeypatch.setattr(loop, "detection_loss", noting)
 
 
-def test_the_log_has_the_mean_losses_of_an_epoch_and_its_last_rates(
+def test_the_log_has_the_mean_losses_of_an_epoch_and_the_rates_that_were_applied(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three batches an epoch, the last of one image; five iterations of warm-up."""
@@ -183,8 +183,25 @@ def test_the_log_has_the_mean_losses_of_an_epoch_and_its_last_rates(
     }
     job = small_job(data, tmp_path / "run", epochs=4, **numbers, **warm)
     grown: list[list[int]] = []
-    train(job, watch=lambda log: grown.append([entry["epoch"] for entry in log]))
-    assert len(noted) == 12
+    applied: list[tuple[float, float, float]] = []
+
+    def rates_of(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights, norms, biases = optimizer.param_groups
+        assert weights["lr"] == norms["lr"]
+        applied.append((weights["lr"], biases["lr"], weights["betas"][0]))
+
+    hook = register_optimizer_step_pre_hook(rates_of)
+    try:
+        train(job, watch=lambda log: grown.append([entry["epoch"] for entry in log]))
+    finally:
+        hook.remove()
+    assert len(noted) == len(applied) == 12
+    for iteration, (rate, bias_rate, momentum) in enumerate(applied):
+        full = 0.01 * ((1 - iteration // 3 / 4) * 0.9 + 0.1)
+        progress = min(iteration / 5, 1)
+        assert rate == pytest.approx(full * progress, rel=1e-9)
+        assert bias_rate == pytest.approx(0.05 + (full - 0.05) * progress, rel=1e-9)
+        assert momentum == pytest.approx(0.8 + 0.1 * progress, rel=1e-9)
     entries = training.log_of(job)
     assert grown == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
     for number, entry in enumerate(entries):
