@@ -93,7 +93,9 @@ def tiny_weights(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         detector(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)))
         levels = detector.eval()(inputs).main
         for branch, level in zip(detector.main.head.classes, levels, strict=True):
-            branch[-1].weight.div_(level.class_logits.std())
+            *_, last = branch.children()
+            assert isinstance(last, torch.nn.Conv2d)
+            last.weight.div_(level.class_logits.std())
             last_bias(branch).fill_(-2.0)
     path = tmp_path_factory.mktemp("weights") / "untrained.pt"
     save(path, detector, {0: "red", 1: "blue"}, row="yolov9-t")
