@@ -80,11 +80,16 @@ def test_memory_of_inference_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monk
     """Two bytes a weight are predicted, and feature maps of one image of 32 px, a few KiB."""
     runs = []
     monkeypatch.setattr(costs, "deployed", lambda spec, device: build(spec, 80).deployed())
-    monkeypatch.setattr(measure, "peak", lambda run, device: FOUND)
+
+    def peak(run: Callable[[], object], device: str) -> Peak:
+        run()
+        return FOUND
+
+    monkeypatch.setattr(measure, "peak", peak)
     monkeypatch.setattr(measure, "forward", lambda detector, batch, size: lambda: runs.append((batch, size)))
     on_gpu, on_cpu = (costs.inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
     assert (on_gpu["allocated_bytes"], on_gpu["reserved_bytes"]) == (5_000, 7_000)
-    assert runs == [(1, 32)]  # once before the peak begins, as the first run takes more
+    assert runs == [(1, 32)] * 2  # once before the peak begins, as the first run takes more
     assert on_cpu == on_gpu | dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
     tensors = build(SMALL, 80).deployed().state_dict().values()
     weights = sum(-(-2 * tensor.numel() // 512) * 512 for tensor in tensors)

@@ -207,3 +207,20 @@ def test_the_evaluation_gets_every_setting_that_was_asked_for(
     assert (found.settings["judge"], found.settings["skip_corrupt"]) == (judge, skip_corrupt)
     assert (found.settings["batch_size"], found.seed) == (batch_size or 16, 7)
     assert reproduce.finished(Parameters(**given)) == found
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 192), (96, 96)])
+def test_what_was_trained_is_evaluated_at_the_size_of_its_training(
+    ran: Finished, monkeypatch: pytest.MonkeyPatch, asked: int | None, size: int
+) -> None:
+    """The recipe's 192 px unless another size is asked for, and not the 640 px of the protocol."""
+    given = {"size": "t", "checkpoint": "train", "recipe": "demo", "image_size": asked}
+    plan = reproduce.planned(ran.changed(**given))
+    sizes = []
+
+    def run(*arguments: Any) -> None:
+        sizes.append(arguments[5])
+
+    monkeypatch.setattr(evaluate, "run", run)
+    reproduce.evaluated(plan, load(ran.given["checkpoint"]), reproduce.data(plan))
+    assert sizes == [size]

@@ -521,3 +521,15 @@ def test_half_of_an_object_is_found_and_no_more_is_needed() -> None:
     """IoU .6 in an image is a hit: F1 is 1."""
     ((image, value, _),) = worst_images(truth((1, 1, BOX), images=1), found((1, 1, [10, 10, 100, 60], 0.9)))
     assert (image, value) == (1, 1.0)
+
+
+def test_labels_are_places_in_the_list_of_categories() -> None:
+    """COCO's ids have gaps: label 2 of 7, 90, 13 is 13."""
+    rows = detection_rows(1, np.zeros((3, 4)), np.ones(3), np.array([2, 0, 1]), [7, 90, 13])
+    assert [row["category_id"] for row in rows] == [13, 7, 90]
+
+
+def test_one_resample_has_an_interval_of_its_own() -> None:
+    found_all = found((1, 1, BOX, 0.9))
+    interval = bootstrap_interval(truth((1, 1, BOX), images=1, classes=1), found_all, resamples=1)
+    assert interval == pytest.approx((1, 1), abs=EPSILON)

@@ -227,3 +227,13 @@ def test_the_csv_has_the_published_gains() -> None:
 def test_a_measured_figure_of_memory_hides_the_predicted_one() -> None:
     cells = table.cells(ROWS["yolov9-c"], evidence([MEMORY])["yolov9-c"], "")
     assert cells[table.HEADER.index("Mem (GB)")] == "**5.0**"
+
+
+def test_a_row_without_a_published_figure_has_a_dash_or_what_was_measured() -> None:
+    row = ROWS["yolov9-c"]
+    silent = replace(row, published=replace(row.published, box_ap=None, tta_box_ap=None, memory_gb=None))
+    places = [table.HEADER.index(name) for name in ("Mem (GB)", "box AP", "TTA box AP")]
+    nothing = table.cells(silent, evidence([])["yolov9-c"], "")
+    assert [nothing[place] for place in places] == ["—", "—", "—"]
+    measured = table.cells(silent, evidence([AP, MEMORY])["yolov9-c"], "")
+    assert [measured[place] for place in places] == ["**5.0**", "**53.1**", "—"]
