@@ -216,9 +216,9 @@ def test_what_was_trained_is_evaluated_at_the_size_of_its_training(
     """The recipe's 192 px unless another size is asked for, and not the 640 px of the protocol."""
     given = {"size": "t", "checkpoint": "train", "recipe": "demo", "image_size": asked}
     plan = reproduce.planned(ran.changed(**given))
-    sizes = []
+    sizes: list[int | None] = []
 
-    def run(*arguments: Any) -> None:
+    def run(*arguments: Any, **_: Any) -> None:
         sizes.append(arguments[5])
 
     monkeypatch.setattr(evaluate, "run", run)
