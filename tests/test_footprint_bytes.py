@@ -23,16 +23,16 @@ HEAVY = yolov8("heavy", (32, 64, 128, 256, 512), (1, 1), Head("dense", 64, 80))
 RECIPE: Recipe = replace(RECIPES["yolov8-n"], amp=False)
 
 
-def test_a_heavy_network_on_a_small_image_takes_four_copies_of_its_weights() -> None:
-    """In float32: the weights, their average, their gradients and the momentum, 16 bytes a parameter.
+def test_a_heavy_network_on_a_small_image_takes_five_copies_of_its_weights() -> None:
+    """In float32: weights, average, gradients, momentum, SGD's copy of decayed gradients; 20 bytes each.
 
     The feature maps of one image of 64 px are small beside them. Without momentum, or without the average,
-    12 bytes a parameter would be left.
+    16 bytes a parameter would be left.
     """
     weights = sum(parameter.numel() for parameter in Detector(HEAVY, 80).parameters())
     assert weights > 5_000_000
     bytes_ = footprint.predicted(Workload(HEAVY, RECIPE, 64, 1, 1))
-    assert 16 * weights < bytes_ < 16 * weights * 1.05
+    assert 20 * weights < bytes_ < 20 * weights * 1.05
 
 
 def in_blocks(tensors: Iterable[torch.Tensor]) -> int:
@@ -76,8 +76,7 @@ def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytes
 
     def step(work: Workload, state: Any, batch: Any) -> None:
         calls.append(len(calls))
-        if len(calls) > 3:
-            state.optimizer.state["momentum"] = 1
+        state.skipped_in_a_row = len(calls) if len(calls) <= 3 else 0
 
     monkeypatch.setattr(footprint, "train_step", step)
     footprint.warm_up(work, state, (torch.empty(0), torch.empty(0)))

@@ -92,7 +92,7 @@ def predicted(work: Workload) -> int:
     """Bytes that torch's allocator would have handed out at the peak of a training step on one GPU.
 
     The training loop's own functions run on tensors without data. Left out: workspaces, which cuDNN chooses
-    when it runs; the copy of the gradients that SGD makes on a GPU, after the peak; and on several GPUs the
+    when it runs; and on several GPUs the
     buckets in which gradients travel, as large as all the parameters.
     """
     with counted(work.marked) as memory:
