@@ -92,8 +92,7 @@ def predicted(work: Workload) -> int:
     """Bytes that torch's allocator would have handed out at the peak of a training step on one GPU.
 
     The training loop's own functions run on tensors without data. Left out: workspaces, which cuDNN chooses
-    when it runs; and on several GPUs the
-    buckets in which gradients travel, as large as all the parameters.
+    when it runs; and on several GPUs the buckets in which gradients travel, as large as all the parameters.
     """
     with counted(work.marked) as memory:
         state = begun(
