@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from yolov9bench.images import read_image
 from yolov9bench.nn import build
 from yolov9bench.nn.head import last_bias
+from yolov9bench.ops.images import read_image
 from yolov9bench.weights import save
 from yolov9bench.zoo import SPECS
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov9bench.data.augment import Sample
 from yolov9bench.data.polygons import Polygon
-from yolov9bench.images import Pixels
+from yolov9bench.data.transforms import Sample
+from yolov9bench.ops.images import Pixels
 
 Recorded = Mapping[str, NDArray[Any]]
 

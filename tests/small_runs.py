@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import evaluate, training
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.demo import make_demo
-from yolov9bench.training import Job
+from yolov9bench.evaluation import evaluate
+from yolov9bench.train import trainer
+from yolov9bench.train.trainer import Job
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -62,5 +63,5 @@ def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> l
         return {"AP": value, "AP50": 1.0}
 
     monkeypatch.setattr(evaluate, "detected", detected)
-    monkeypatch.setattr(training, "coco_metrics", metrics)
+    monkeypatch.setattr(trainer, "coco_metrics", metrics)
     return seen

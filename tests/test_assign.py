@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.geometry import grid_points
-from yolov9bench.train import assign as module
-from yolov9bench.train.assign import Positives, assign, largest
+from yolov9bench.ops.boxes import grid_points
+from yolov9bench.train import assigner as module
+from yolov9bench.train.assigner import Positives, assign, largest
 from yolov9bench.zoo.recipes import RECIPES, Recipe
 
 RECIPE = RECIPES["yolov9"]

@@ -10,7 +10,7 @@ import pytest
 from numpy.random import default_rng
 from pictures import Recorded, assert_agrees, corners, load, outlines, painted, refine_sample, seen
 
-from yolov9bench.data.augment import (
+from yolov9bench.data.transforms import (
     BLUR_KERNELS,
     Affine,
     RareFilters,
@@ -24,7 +24,7 @@ from yolov9bench.data.augment import (
     draw_rare_filters,
     letterboxed,
 )
-from yolov9bench.images import Pixels
+from yolov9bench.ops.images import Pixels
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
 CASES = ("scale_shift", "down", "rotshear", "mosaic_border", "far")

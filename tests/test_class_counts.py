@@ -9,11 +9,11 @@ import torch
 from synthetic import depthwise, foreign_tensors
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.measure import parameters
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
+from yolov9bench.profiling.measure import parameters
 from yolov9bench.train.loop import begun
-from yolov9bench.training import Job, configured, keep, resume, started
+from yolov9bench.train.trainer import Job, configured, keep, resume, started
 from yolov9bench.weights import load, save
 from yolov9bench.weights.names import Format
 from yolov9bench.zoo import RECIPES, ROWS, Row

@@ -9,7 +9,7 @@ import pytest
 
 import yolov9bench
 from yolov9bench import __main__ as door
-from yolov9bench.parameters import Parameters
+from yolov9bench.config import Parameters
 
 BLOCKED = ("torch", "pandas", "matplotlib", "numpy", "cv2", "hotcoco", "torchvision")
 

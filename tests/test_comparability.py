@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import provenance, reproduce
-from yolov9bench.comparability import column_of, commit_exists, differences, obstacles
+from yolov9bench import reproduce
+from yolov9bench.io import provenance
 from yolov9bench.records import Record, read, select, write
+from yolov9bench.records.comparability import column_of, commit_exists, differences, obstacles
+from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import table
-from yolov9bench.report.selection import checks, evidence
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS, AugmentedProtocol, Protocol, View
 

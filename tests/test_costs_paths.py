@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from yolov9bench import costs, footprint, measure
 from yolov9bench.errors import SettingsError
-from yolov9bench.footprint import Workload
-from yolov9bench.measure import Peak, Timing, fastest, percentile, process_bytes, timed
 from yolov9bench.nn import build
+from yolov9bench.profiling import measure, profile, training_memory
+from yolov9bench.profiling.measure import Peak, Timing, fastest, percentile, process_bytes, timed
+from yolov9bench.profiling.training_memory import Workload
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -65,21 +65,24 @@ def test_memory_of_training_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monke
         asked.append((work.batch_size, device))
         return FOUND
 
-    monkeypatch.setattr(footprint, "measured", measured)
-    monkeypatch.setattr(footprint, "predicted", lambda work: 4_000)
+    monkeypatch.setattr(training_memory, "measured", measured)
+    monkeypatch.setattr(training_memory, "predicted", lambda work: 4_000)
     work = Workload(SMALL, RECIPES["yolov8-n"], 64, 3, 1)
     whole = {"predicted_bytes": 4_000, "allocated_bytes": 5_000}
-    assert costs.training_memory(work, "cuda:0") == whole | {"reserved_bytes": 7_000, "process_bytes": 9_000}
+    assert profile.measure_training_memory(work, "cuda:0") == whole | {
+        "reserved_bytes": 7_000,
+        "process_bytes": 9_000,
+    }
     assert asked == [(3, "cuda:0")]
     nothing = {"allocated_bytes": None, "reserved_bytes": None, "process_bytes": None}
-    assert costs.training_memory(work, "cpu") == whole | nothing
+    assert profile.measure_training_memory(work, "cpu") == whole | nothing
     assert asked == [(3, "cuda:0")]
 
 
 def test_memory_of_inference_is_measured_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two bytes a weight are predicted, and feature maps of one image of 32 px, a few KiB."""
     runs = []
-    monkeypatch.setattr(costs, "deployed", lambda spec, device: build(spec, 80).deployed())
+    monkeypatch.setattr(profile, "deployed", lambda spec, device: build(spec, 80).deployed())
 
     def peak(run: Callable[[], object], device: str) -> Peak:
         run()
@@ -87,7 +90,7 @@ def test_memory_of_inference_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(measure, "peak", peak)
     monkeypatch.setattr(measure, "forward", lambda detector, batch, size: lambda: runs.append((batch, size)))
-    on_gpu, on_cpu = (costs.inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (profile.inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
     assert (on_gpu["allocated_bytes"], on_gpu["reserved_bytes"]) == (5_000, 7_000)
     assert runs == [(1, 32)] * 2  # once before the peak begins, as the first run takes more
     assert on_cpu == on_gpu | dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
@@ -111,7 +114,7 @@ def test_a_run_is_of_the_whole_batch_and_keeps_nothing_for_a_gradient() -> None:
 
 def test_the_batch_that_is_timed_is_the_batch_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches 1, 2 and 4 take as long as one image, 8 four times as long."""
-    monkeypatch.setattr(costs, "deployed", lambda spec, device: f"{spec.name} on {device}")
+    monkeypatch.setattr(profile, "deployed", lambda spec, device: f"{spec.name} on {device}")
     monkeypatch.setattr(measure, "forward", lambda detector, batch, size: (detector, batch, size))
     ran = []
 
@@ -120,13 +123,13 @@ def test_the_batch_that_is_timed_is_the_batch_that_is_named(monkeypatch: pytest.
         return Timing(batch, 3, 4.0 if batch == 8 else 1.0, None, None)
 
     monkeypatch.setattr(measure, "timed", timing)
-    single, best = costs.times(SMALL, "cuda", 96)
+    single, best = profile.times(SMALL, "cuda", 96)
     assert (single.batch, best.batch) == (1, 4)
     assert ran == [("small on cuda", batch, 96, batch, 10.0) for batch in (1, 2, 4, 8)]
 
 
 def test_half_precision_on_a_gpu_alone() -> None:
-    assert [costs.inference_precision(each) for each in ("cuda", "cuda:1", "cpu")] == [
+    assert [profile.inference_precision(each) for each in ("cuda", "cuda:1", "cpu")] == [
         "float16",
         "float16",
         "float32",
@@ -135,7 +138,7 @@ def test_half_precision_on_a_gpu_alone() -> None:
 
 def test_arithmetic_is_of_both_graphs_at_the_size_asked_for() -> None:
     """Four times the pixels are four times the multiply-adds; deploying folds the norms' parameters away."""
-    small, large = costs.arithmetic(SMALL, 64), costs.arithmetic(SMALL, 128)
+    small, large = profile.arithmetic(SMALL, 64), profile.arithmetic(SMALL, 128)
     for graph in ("training", "deployed"):
         assert large["gflops"][graph] == pytest.approx(4 * small["gflops"][graph], rel=1e-9)
     assert small["parameters"] == large["parameters"]
@@ -181,26 +184,26 @@ def test_a_larger_batch_that_gains_too_little_ends_the_search_but_counts() -> No
 
 def test_a_rows_usual_batch_is_16_images_and_its_boxes_follow_the_batch() -> None:
     row = ROWS["yolov8-n"]
-    usual = {size: costs.workloads(row, 640, size)["plain"].boxes for size in (1, 16, 64)}
+    usual = {size: profile.workloads(row, 640, size)["plain"].boxes for size in (1, 16, 64)}
     assert usual[1] < usual[16] < usual[64]
-    defaults = costs.measured.__defaults__
+    defaults = profile.measured.__defaults__
     assert defaults == ("auto", 640, 16)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(-32, False), (0, False), (16, False), (32, True), (48, False)])
 def test_sizes_of_images_are_multiples_of_32_from_32_up(size: int, fits: bool) -> None:
     if fits:
-        assert costs.workloads(ROWS["yolov8-n"], size, 1)["plain"].image_size == size
+        assert profile.workloads(ROWS["yolov8-n"], size, 1)["plain"].image_size == size
     else:
         with pytest.raises(SettingsError, match="give a multiple of 32"):
-            costs.workloads(ROWS["yolov8-n"], size, 1)
+            profile.workloads(ROWS["yolov8-n"], size, 1)
 
 
 def test_milliseconds_and_units_of_what_is_published() -> None:
     """2.5 GB are 2.33 GiB if a GB is 1e9 bytes, and 2.44 GiB if it is 1000 MiB."""
-    assert costs._milliseconds(0.01234) == "12.3 ms"
+    assert profile._milliseconds(0.01234) == "12.3 ms"
     row = ROWS["yolov8-n"]
-    lines = costs._published(replace(row, published=replace(row.published, memory_gb=2.5)))
+    lines = profile._published(replace(row, published=replace(row.published, memory_gb=2.5)))
     text = " ".join(line for _, line in lines)
     assert "2.33 GiB" in text and "(2.44 GiB)" in text and "(2.50 GiB)" in text
 
@@ -230,6 +233,6 @@ def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
     spec = ROWS["yolov9-t"].spec
     assert spec.aux is not None
     weights = sum(each.numel() for each in build(spec, 80).deployed().parameters())
-    predicted = costs.inference_memory(spec, "cpu", 32)["predicted_bytes"]
+    predicted = profile.inference_memory(spec, "cpu", 32)["predicted_bytes"]
     assert predicted is not None
     assert 2 * weights < predicted < 2.2 * weights

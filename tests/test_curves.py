@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from yolov9bench.curves import augmented_pictures, training_curves
-from yolov9bench.data.augment import Sample
+from yolov9bench.data.transforms import Sample
+from yolov9bench.plots.training import augmented_pictures, training_curves
 
 MEMORY = ("bytes_allocated", "bytes_reserved")
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolov9bench.geometry import cxcywh_to_xyxy
 from yolov9bench.nn import Level, Levels
+from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.predict import PROTOCOLS, Detections, Protocol, decode, nms
 from yolov9bench.predict.nms import CLASS_BY_CLASS_FROM
 

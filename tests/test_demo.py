@@ -13,13 +13,13 @@ from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from yolov9bench.data import shapes
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.demo import SPLITS, demo_hash, demo_picture, make_demo, outlines, picture_annotations
-from yolov9bench.data.shapes import NAMES, Dice, Mask, Picture
+from yolov9bench.data.demo import demo_hash, make_demo, shapes
+from yolov9bench.data.demo.scenes import SPLITS, demo_picture, outlines, picture_annotations
+from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Picture
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
-from yolov9bench.images import Pixels, read_image
-from yolov9bench.metrics import coco_metrics
+from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.ops.images import Pixels, read_image
 
 # Of the default set; when it changes, DEMO_VERSION has to.
 DEFAULT_HASH = "c5da06ee56b28f69d6a0f2a0c33fa8b65b3bbebb92ddb02ab8dd7f54fbf69b32"

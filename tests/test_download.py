@@ -15,15 +15,15 @@ import pytest
 from yolov9bench.data import download
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.download import (
-    CocoArchive,
-    CocoSplit,
     checkpoint,
     coco,
     coco_download_bytes,
     coco_present,
 )
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.files import part_path
+from yolov9bench.io.files import part_path
+from yolov9bench.zoo import coco2017
+from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
 
 BOXES = json.dumps(
@@ -60,8 +60,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         address = f"http://127.0.0.1:{server.server_port}"
         images = described(folder / "val2017.zip", address)
         split = CocoSplit(images, images=1, annotations_sha256=hashlib.sha256(BOXES).hexdigest())
-        monkeypatch.setattr(download, "ANNOTATIONS", described(folder / "boxes.zip", address))
-        monkeypatch.setattr(download, "SPLITS", {"val2017": split})
+        monkeypatch.setattr(coco2017, "ANNOTATIONS", described(folder / "boxes.zip", address))
+        monkeypatch.setattr(coco2017, "SPLITS", {"val2017": split})
         yield address
         server.shutdown()
         thread.join()
@@ -158,19 +158,19 @@ def test_a_hash_seen_once_warns_and_a_hash_seen_twice_refuses(site: str, tmp_pat
 
 def test_the_table_names_coco_2017() -> None:
     # As printed at https://cocodataset.org/#download: 5K images in 1 GB, 118K in 18 GB, boxes in 241 MB.
-    val, train = download.SPLITS["val2017"], download.SPLITS["train2017"]
+    val, train = coco2017.SPLITS["val2017"], coco2017.SPLITS["train2017"]
     assert (round(val.images, -3), round(train.images, -3)) == (5_000, 118_000)
     assert round(train.archive.bytes / 2**30) == 18
     assert round(val.archive.bytes / 2**30) == 1
-    assert round(download.ANNOTATIONS.bytes / 2**20) == 241
+    assert round(coco2017.ANNOTATIONS.bytes / 2**20) == 241
 
 
 def test_the_table_agrees_with_the_collected_facts(shared: Path) -> None:
     facts = (shared / "facts" / "downloads.md").read_text(encoding="utf-8")
     lines = {line.split("|")[1].strip().split("/")[-1]: line for line in facts.splitlines() if "|" in line}
-    for archive in (download.ANNOTATIONS, *(split.archive for split in download.SPLITS.values())):
+    for archive in (coco2017.ANNOTATIONS, *(split.archive for split in coco2017.SPLITS.values())):
         stated = (f"{archive.bytes:,}", archive.md5, *archive.sha256)
         assert all(value in lines[archive.name] for value in stated)
         assert archive.url.endswith(f"/{archive.name}")
-    boxes = download.SPLITS["val2017"].annotations_sha256
+    boxes = coco2017.SPLITS["val2017"].annotations_sha256
     assert boxes and boxes in facts.split("instances_val2017.json", 1)[1]

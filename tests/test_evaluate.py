@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from yolov9bench import evaluate, records
+from yolov9bench import records
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.errors import BenchError, DatasetError, SettingsError
-from yolov9bench.metrics import coco_metrics
+from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.predict.batches import Batches
 from yolov9bench.weights import load

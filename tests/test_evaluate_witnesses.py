@@ -14,10 +14,10 @@ import pytest
 import torch
 from synthetic import small_file
 
-from yolov9bench import evaluate, metrics
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
-from yolov9bench.metrics import METRICS
+from yolov9bench.evaluation import coco_metrics, evaluate
+from yolov9bench.evaluation.coco_metrics import METRICS
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.nms import Detections
@@ -147,7 +147,7 @@ def test_a_one_class_detector_finds_the_ball(shared: Path) -> None:
     (image,) = [each for each in coco.images if each.id in {each["image_id"] for each in drawn}]
     dataset = replace(coco.restricted([image]), annotations=drawn, categories=((ball, "ball"),))
     checkpoint = load(shared / "weights/yolov9t_one_class.pt")
-    found = evaluate.run(checkpoint, dataset, "ultralytics-square", judge=True)
+    found = evaluate.evaluate_loaded(checkpoint, dataset, "ultralytics-square", judge=True)
     assert found.record.values["AP50"] == pytest.approx(1, abs=1e-9)
     assert found.rows[0]["category_id"] == ball and found.rows[0]["score"] > 0.5
     assert found.rows[0]["bbox"] == pytest.approx(drawn[0]["bbox"], abs=3)
@@ -164,7 +164,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
         asked.append(len(rows))
         return dict.fromkeys(METRICS, off)
 
-    monkeypatch.setattr(metrics, "_judged", other)
+    monkeypatch.setattr(coco_metrics, "_judged", other)
     unjudged = evaluate.evaluate(small_weights, tiny, "yolov9", "val", image_size=64)
     assert (unjudged.settings["judge"], asked) == (False, [])
     with pytest.raises(MetricsError, match=r"^AP is 1\.0|^AP is 0\.9999"):
@@ -172,7 +172,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
     assert asked == [6]
     loaded, data = load(small_weights), read_coco(tiny, "val")
     with pytest.raises(MetricsError, match=r"^AP is "):
-        evaluate.run(loaded, data, "yolov9", image_size=64, judge=True)
+        evaluate.evaluate_loaded(loaded, data, "yolov9", image_size=64, judge=True)
 
 
 def turned(root: Path) -> None:
@@ -251,7 +251,7 @@ def test_the_record_says_what_ran(
 ) -> None:
     """Every fact against the files, the network that was handed on, and the batches that were read."""
     loaded, data = load(small_weights), read_coco(tiny, "val")
-    found = evaluate.run(
+    found = evaluate.evaluate_loaded(
         loaded, data, "mmyolo", 4, image_size=64, seed=5, detections=tmp_path, skip_corrupt=True
     ).record
     assert pretended.sizes == [4, 2]
@@ -300,7 +300,7 @@ def test_detection_runs_in_full_float32(
     tiny: Path, small_weights: Path, pretended: Pretended, lowered: tuple[Any, Any]
 ) -> None:
     """Both switches are off while the network runs, and on again afterwards."""
-    evaluate.run(load(small_weights), read_coco(tiny, "val"), "yolov9", image_size=64)
+    evaluate.evaluate_loaded(load(small_weights), read_coco(tiny, "val"), "yolov9", image_size=64)
     assert (pretended.matmul, pretended.convolution) == ("ieee", "ieee")
     assert [switch.fp32_precision for switch in lowered] == ["tf32", "tf32"]
 

@@ -19,11 +19,9 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from yolov9bench import figures
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import DatasetError
-from yolov9bench.figures import class_ap, error_shares, precision_recall, predictions_beside_truth
-from yolov9bench.metrics import (
+from yolov9bench.evaluation.coco_metrics import (
     TIDE_ERRORS,
     ClassResult,
     CocoResult,
@@ -32,6 +30,8 @@ from yolov9bench.metrics import (
     tide_shares,
     worst_images,
 )
+from yolov9bench.plots import detections
+from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
 
 ODD = r"odd_name $\nonsense{$"  # read as a formula, it would raise
 NAMES = ["cat", "dog", ODD, "bird"]
@@ -240,7 +240,7 @@ def test_photos_without_boxes_and_no_photos(dataset: CocoDataset) -> None:
     assert [len(axes.patches) for axes in figure.axes] == [0, 0]
     assert figure.axes[0].get_title() == "image 3, objects: 0, crowds: 0"
     assert_legible(figure)
-    for nothing in (predictions_beside_truth(dataset, ROWS, []), figures.worst(dataset, ROWS, [])):
+    for nothing in (predictions_beside_truth(dataset, ROWS, []), detections.worst(dataset, ROWS, [])):
         assert [text.get_text() for text in drawn_texts(nothing)] == ["There is no image to show."]
 
 
@@ -248,7 +248,7 @@ def test_an_unknown_image_is_named(dataset: CocoDataset) -> None:
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
         predictions_beside_truth(dataset, ROWS, [1, 7])
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        figures.worst(dataset, ROWS, [(7, 0.0, "")])
+        detections.worst(dataset, ROWS, [(7, 0.0, "")])
 
 
 def test_rows_may_be_read_once(dataset: CocoDataset) -> None:
@@ -267,7 +267,7 @@ def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
 
 def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None:
     ranked = worst_images(dataset.ground_truth(), ROWS)
-    figure = figures.worst(dataset, ROWS, ranked)
+    figure = detections.worst(dataset, ROWS, ranked)
     assert [(image, round(value, 2)) for image, value, _ in ranked] == [(2, 0.0), (1, 0.4)]
     assert figure.axes[0].get_title() == "image 2: F1 0.00\n0 of 2 found, 1 false alarms"
     assert figure.axes[1].get_title() == "image 1: F1 0.40\n1 of 2 found, 2 false alarms"
@@ -282,14 +282,16 @@ def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None
 
 def test_worst_takes_the_score_it_was_ranked_by(dataset: CocoDataset) -> None:
     ranked = [(1, 0.5, "")]
-    figure = figures.worst(dataset, ROWS, ranked, score=0.1)
+    figure = detections.worst(dataset, ROWS, ranked, score=0.1)
     assert verdicts(figure, figure.axes[0])["found"] == [HERE, BELOW]
 
 
 def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
     near = [12.0, 10.0, 40.0, 40.0]
     dataset = painted(tmp_path, [annotation(1, 1, HERE)])
-    figure = figures.worst(dataset, [detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)], [(1, 0.7, ODD)])
+    figure = detections.worst(
+        dataset, [detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)], [(1, 0.7, ODD)]
+    )
     assert verdicts(figure, figure.axes[0])["false alarm"] == [HERE]
     assert_legible(figure)
 
@@ -383,7 +385,7 @@ def real(shared: Path) -> tuple[CocoDataset, list[dict[str, Any]]]:
 def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, list[dict[str, Any]]]) -> None:
     dataset, rows = real
     ranked = worst_images(dataset.ground_truth(), rows, top=len(dataset.images))[::4]
-    figure = figures.worst(dataset, rows, ranked)
+    figure = detections.worst(dataset, rows, ranked)
     assert len(ranked) == 25
     for (image, _, note), axes in zip(ranked, figure.axes, strict=False):
         seen = {verdict: len(boxes) for verdict, boxes in verdicts(figure, axes).items()}
@@ -404,7 +406,7 @@ def test_real_results_are_legible(real: tuple[CocoDataset, list[dict[str, Any]]]
     assert legend_of(curves)[0] == f"IoU 0.50: AP {result.metrics['AP50']:.3f}"
     for figure in (
         pictures,
-        figures.worst(dataset, rows, worst_images(truth, rows)),
+        detections.worst(dataset, rows, worst_images(truth, rows)),
         curves,
         class_ap(result),
         error_shares(tide_shares(truth, rows), main_confusions(truth, rows)),

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import files
 from yolov9bench.errors import DownloadError
-from yolov9bench.files import (
+from yolov9bench.io import files
+from yolov9bench.io.files import (
     atomic_path,
     fetch,
     part_path,
@@ -31,7 +31,7 @@ from yolov9bench.files import (
     write_json,
     write_text,
 )
-from yolov9bench.progress import Meter
+from yolov9bench.io.progress import Meter
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: more than one chunk
 SHA256 = hashlib.sha256(BODY).hexdigest()

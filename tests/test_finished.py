@@ -13,9 +13,11 @@ import pytest
 import torch
 from synthetic import small_file
 
-from yolov9bench import evaluate, records, reproduce, training
-from yolov9bench.parameters import Parameters
+from yolov9bench import records, reproduce
+from yolov9bench.config import Parameters
+from yolov9bench.evaluation import evaluate
 from yolov9bench.records import Record
+from yolov9bench.train import trainer
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.recipes import DEMO
 
@@ -164,7 +166,7 @@ def trained(ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     out.mkdir(parents=True)
     shutil.copy(ran.given["checkpoint"], out / "best.pt")
     (out / "last.pt").write_bytes(b"of other weights")
-    monkeypatch.setattr(training, "is_finished", lambda job: job.out == out)
+    monkeypatch.setattr(trainer, "is_finished", lambda job: job.out == out)
 
     def evaluated_at(image_size: int) -> Parameters:
         protocol = asdict(evaluate.chosen_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
@@ -191,7 +193,7 @@ def test_a_training_under_way_is_not_finished(
 ) -> None:
     parameters = trained(192)
     assert reproduce.finished(parameters) is not None
-    monkeypatch.setattr(training, "is_finished", lambda job: False)
+    monkeypatch.setattr(trainer, "is_finished", lambda job: False)
     assert reproduce.finished(parameters) is None
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from yolov9bench import footprint
-from yolov9bench.footprint import COCO_BOXES, COCO_IMAGES, Workload
-from yolov9bench.memory import LiveBytes, counted
 from yolov9bench.nn.detector import Detector, build
+from yolov9bench.profiling import training_memory
+from yolov9bench.profiling.memory_tracker import LiveBytes, counted
+from yolov9bench.profiling.training_memory import COCO_BOXES, COCO_IMAGES, Workload
 from yolov9bench.train.loop import begun
 from yolov9bench.zoo import RECIPES
 from yolov9bench.zoo.recipes import Recipe
@@ -31,7 +31,7 @@ def test_a_heavy_network_on_a_small_image_takes_five_copies_of_its_weights() -> 
     """
     weights = sum(parameter.numel() for parameter in Detector(HEAVY, 80).parameters())
     assert weights > 5_000_000
-    bytes_ = footprint.predicted(Workload(HEAVY, RECIPE, 64, 1, 1))
+    bytes_ = training_memory.predicted(Workload(HEAVY, RECIPE, 64, 1, 1))
     assert 20 * weights < bytes_ < 20 * weights * 1.05
 
 
@@ -55,12 +55,12 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
                 seen.append(memory.live)
                 batches.append([(part.dtype, tuple(part.shape)) for part in batch])
 
-            monkeypatch.setattr(footprint, "train_step", step)
-            monkeypatch.setattr(footprint, "warm_up", step)
+            monkeypatch.setattr(training_memory, "train_step", step)
+            monkeypatch.setattr(training_memory, "warm_up", step)
             yield memory
 
-    monkeypatch.setattr(footprint, "counted", watched)
-    footprint.predicted(Workload(SMALL, RECIPE, 64, 8, 10))
+    monkeypatch.setattr(training_memory, "counted", watched)
+    training_memory.predicted(Workload(SMALL, RECIPE, 64, 8, 10))
     detector = Detector(SMALL, 80)
     state = in_blocks([*detector.parameters(), *detector.buffers()])
     targets = 2048  # 80 boxes of six float32 numbers are 1,920 bytes
@@ -78,8 +78,8 @@ def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytes
         calls.append(len(calls))
         state.skipped_in_a_row = len(calls) if len(calls) <= 3 else 0
 
-    monkeypatch.setattr(footprint, "train_step", step)
-    footprint.warm_up(work, state, (torch.empty(0), torch.empty(0)))
+    monkeypatch.setattr(training_memory, "train_step", step)
+    training_memory.warm_up(work, state, (torch.empty(0), torch.empty(0)))
     assert len(calls) == 4
 
 
@@ -121,7 +121,9 @@ def test_the_fullest_mosaic_by_the_sum_of_four_geometric_laws() -> None:
     four = [sum(two[a] * two[count - a] for a in range(count + 1)) for count in range(400)]
     for images in (1, 8, 16):
         shares = [math.fsum(four[: count + 1]) ** images for count in range(400)]
-        assert footprint.fullest(images) == next(count for count, share in enumerate(shares) if share >= 0.5)
+        assert training_memory.fullest(images) == next(
+            count for count, share in enumerate(shares) if share >= 0.5
+        )
 
 
 def test_cocos_counts_of_boxes_and_images() -> None:

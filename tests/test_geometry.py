@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.geometry import (
+from yolov9bench.ops.boxes import (
     boxes_to_distances,
     cxcywh_to_xyxy,
     distances_to_boxes,

@@ -16,9 +16,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from papermill.exceptions import PapermillExecutionError
 
 from yolov9bench import __main__ as door
-from yolov9bench import reproduce, sweep, training
+from yolov9bench import reproduce, sweep
+from yolov9bench.config import Parameters, checked_parameters, parameters_from
 from yolov9bench.errors import SettingsError
-from yolov9bench.parameters import Parameters, checked_parameters, parameters_from
+from yolov9bench.train import trainer
 from yolov9bench.zoo import ROWS
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -101,7 +102,7 @@ class Shell:
 
 HEAD = 'size: str = "t"  # a comment\nlimit: int = None'
 ASKING = (
-    "import logging, sys\nfrom pathlib import Path\nfrom yolov9bench.parameters import parameters_from\n"
+    "import logging, sys\nfrom pathlib import Path\nfrom yolov9bench.config import parameters_from\n"
     "%config InteractiveShell.autocall = 0\n"  # a magic, as the notebooks have
     "parameters_from(globals())"
 )
@@ -188,8 +189,8 @@ def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
     (tiny / "train").mkdir()
     for image in (tiny / "val").iterdir():
         (tiny / "train" / image.name).write_bytes(image.read_bytes())
-    seen: list[training.Job] = []
-    monkeypatch.setattr(training, "train", seen.append)
+    seen: list[trainer.Job] = []
+    monkeypatch.setattr(trainer, "train", seen.append)
     numbers: dict[str, Any] = {
         "epochs": np.int64(2),
         "batch_size": np.int32(3),

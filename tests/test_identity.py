@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import evaluate, provenance, reproduce
-from yolov9bench.comparability import is_unpinned, obstacles
+from yolov9bench import reproduce
+from yolov9bench.config import Parameters
 from yolov9bench.data import download
-from yolov9bench.data.download import SPLITS
 from yolov9bench.errors import CheckpointError, DownloadError
+from yolov9bench.evaluation import evaluate
+from yolov9bench.io import provenance
 from yolov9bench.nn import build
-from yolov9bench.parameters import Parameters
 from yolov9bench.records import Record
+from yolov9bench.records.comparability import is_unpinned, obstacles
+from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import table
-from yolov9bench.report.selection import checks, evidence
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS, SPECS
+from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import PROTOCOLS
 from yolov9bench.zoo.rows import FORMATS, Asset, unlike
 

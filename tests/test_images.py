@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.images import GREY, Pixels, Placement, Rounding, letterbox, read_image, resize_long_side
+from yolov9bench.ops.images import GREY, Pixels, Placement, Rounding, letterbox, read_image, resize_long_side
 
 Array = NDArray[Any]
 

@@ -34,7 +34,7 @@ def run(folder: Path, out: Path, kill_after: float | None = None) -> int | None:
     The process is forked from one that has imported torch, which would take most of the time otherwise.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["yolov9bench.training", "yolov9bench.reproduce"])
+    context.set_forkserver_preload(["yolov9bench.train.trainer", "yolov9bench.reproduce"])
     process = context.Process(target=command, args=(folder, out))
     process.start()
     process.join(kill_after)

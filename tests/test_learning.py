@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from yolov9bench import training
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.evaluate import run
-from yolov9bench.training import Job, train
+from yolov9bench.evaluation.evaluate import evaluate_loaded
+from yolov9bench.train import trainer
+from yolov9bench.train.trainer import Job, train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 
@@ -56,10 +56,10 @@ def clear_pictures(dataset: CocoDataset) -> CocoDataset:
 def test_eight_real_pictures_are_learnt_by_heart(
     shared: Path, tmp_path: Path, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "keep", lambda *_: None)  # an epoch is four steps: no checkpoint after each
+    monkeypatch.setattr(trainer, "keep", lambda *_: None)  # an epoch is four steps: no checkpoint after each
     pictures = clear_pictures(read_coco(shared / "coco", "train2017"))
     assert len(pictures.images) == IMAGES
     assert len(pictures.annotations) >= 2 * IMAGES
     best = train(Job(ROWS[row], BY_HEART, pictures, pictures, tmp_path / "run", batch_size=BATCH))
-    found = run(load(best), pictures, "yolov9", image_size=SIZE).result.metrics
+    found = evaluate_loaded(load(best), pictures, "yolov9", image_size=SIZE).result.metrics
     assert found["AP50"] >= 0.8

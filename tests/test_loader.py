@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.data.augment import Sample
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
+from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError
 from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9, Recipe
 

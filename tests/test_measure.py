@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from yolov9bench import __main__ as door
-from yolov9bench import costs, measure
 from yolov9bench.errors import SettingsError
-from yolov9bench.measure import Timing, fastest, peak, percentile, process_bytes, timed
+from yolov9bench.profiling import measure, profile
+from yolov9bench.profiling.measure import Timing, fastest, peak, percentile, process_bytes, timed
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
 
@@ -178,17 +178,17 @@ def test_measured_memory_shows_the_error_of_the_prediction(answer: tuple[dict[st
     record = json.loads(json.dumps(answer[0]))
     plain = record["values"]["memory"]["training"]["plain"]
     plain |= {"predicted_bytes": 9 * 2**28, "allocated_bytes": 10 * 2**28, "reserved_bytes": 3 * 2**30}
-    text = costs.summary(Record(**{name: value for name, value in record.items() if name != "schema"}))
+    text = profile.summary(Record(**{name: value for name, value in record.items() if name != "schema"}))
     said = "2.25 GiB predicted, 2.50 GiB allocated, 3.00 GiB reserved, error of the prediction -10.0 %"
     assert said in text
 
 
 def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str, Any], str]) -> None:
-    assert costs.workloads(ROWS["ultralytics-yolov8n"], 640, 16) == {}
+    assert profile.workloads(ROWS["ultralytics-yolov8n"], 640, 16) == {}
     record = {name: value for name, value in answer[0].items() if name != "schema"}
     record["values"] = record["values"] | {"memory": record["values"]["memory"] | {"training": None}}
     record["settings"] = record["settings"] | {"training": None, "recipe": None}
-    text = costs.summary(replace(Record(**record), row="ultralytics-yolov8n"))
+    text = profile.summary(replace(Record(**record), row="ultralytics-yolov8n"))
     assert "— (the recipe is not known)" in text
     assert "published Mem" not in text
 
@@ -204,16 +204,16 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
 )
 def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, int], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
-        costs.measured(row, "cpu", **sizes)
+        profile.measured(row, "cpu", **sizes)
 
 
 def test_a_step_of_the_published_batch_leaves_no_gradient_waiting() -> None:
     """16 images on each of 8 GPUs are more than the nominal 64; 4 on each are half of it."""
-    plain = costs.workloads(ROWS["yolov8-n"], 640, 16)["plain"]
+    plain = profile.workloads(ROWS["yolov8-n"], 640, 16)["plain"]
     assert (plain.accumulation, plain.boxes, plain.batch_size) == (1, 59, 16)
-    assert costs.workloads(ROWS["yolov8-n"], 640, 4)["plain"].accumulation == 2
+    assert profile.workloads(ROWS["yolov8-n"], 640, 4)["plain"].accumulation == 2
 
 
 def test_every_row_with_a_recipe_has_both_workloads() -> None:
     for row in ROWS.values():
-        assert set(costs.workloads(row, 640, 16)) == (set() if row.recipe is None else {"plain", "crowded"})
+        assert set(profile.workloads(row, 640, 16)) == (set() if row.recipe is None else {"plain", "crowded"})

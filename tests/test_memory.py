@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from yolov9bench import footprint
-from yolov9bench.footprint import Workload, fullest
-from yolov9bench.memory import LikeCuda, counted
 from yolov9bench.nn.detector import Detector
-from yolov9bench.train.assign import PAIRS_AT_ONCE
+from yolov9bench.profiling import training_memory
+from yolov9bench.profiling.memory_tracker import LikeCuda, counted
+from yolov9bench.profiling.training_memory import Workload, fullest
+from yolov9bench.train.assigner import PAIRS_AT_ONCE
 from yolov9bench.train.loop import begun
 from yolov9bench.zoo import RECIPES, SPECS
 from yolov9bench.zoo.recipes import Recipe
@@ -136,7 +136,7 @@ def test_the_forward_pass_is_that_of_cuda(name: str) -> None:
 def predicted(
     spec: Spec = SMALL, size: int = 64, batch: int = 8, boxes: int = 10, recipe: Recipe = RECIPE
 ) -> int:
-    return footprint.predicted(Workload(spec, recipe, size, batch, boxes))
+    return training_memory.predicted(Workload(spec, recipe, size, batch, boxes))
 
 
 def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -> None:
@@ -144,7 +144,7 @@ def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -
     assert predicted(spec=WIDER) > usual
     assert predicted(size=96) > usual
     assert predicted(batch=16) > usual
-    assert predicted(boxes=footprint.CROWDED) > usual
+    assert predicted(boxes=training_memory.CROWDED) > usual
 
 
 def test_mixed_precision_saves_memory_and_gradients_that_wait_take_some() -> None:
@@ -164,7 +164,7 @@ def middle_of_the_fullest(counts: np.ndarray[Any, Any], images: int) -> float:
 @pytest.mark.parametrize("images", [1, 16, 64])
 def test_the_fullest_image_agrees_with_drawn_batches(images: int) -> None:
     """numpy's geometric law counts from 1."""
-    mean = footprint.COCO_BOXES / footprint.COCO_IMAGES
+    mean = training_memory.COCO_BOXES / training_memory.COCO_IMAGES
     drawn = np.random.default_rng(0).geometric(1 / (1 + mean), size=(4, 4000 * images)) - 1
     assert fullest(images) == pytest.approx(middle_of_the_fullest(drawn.sum(axis=0), images), abs=1)
 
@@ -183,20 +183,20 @@ def test_the_law_of_boxes_fits_real_pictures(shared: Path) -> None:
 def test_a_real_step_runs_on_the_same_workload() -> None:
     """What is measured on a GPU, on the CPU: boxes lie inside the images, and steps are taken."""
     work = Workload(SMALL, replace(RECIPE, amp=False), 64, 2, 5)
-    images, targets = footprint.noise(work)
+    images, targets = training_memory.noise(work)
     assert images.shape == (2, 3, 64, 64) and images.dtype == torch.uint8
     assert targets[:, 0].tolist() == [0.0] * 5 + [1.0] * 5
     assert targets[:, 2:].min() >= 0 and targets[:, 2:].max() <= 64
     assert (targets[:, 4:] - targets[:, 2:4]).min() >= 6.4
     state = begun(Detector(SMALL, 80), work.recipe, 16, work.precision)
-    footprint.warm_up(work, state, (images, targets))
-    footprint.train_step(work, state, (images, targets))
+    training_memory.warm_up(work, state, (images, targets))
+    training_memory.train_step(work, state, (images, targets))
     assert (state.steps, state.pending) == (2, 0)
 
 
 def test_the_crowd_fills_what_the_assigner_takes_at_once() -> None:
     """At 640 px there are 80 * 80 + 40 * 40 + 20 * 20 anchors; an image has a row of padding too."""
-    assert (footprint.CROWDED + 1) * 8400 <= PAIRS_AT_ONCE < (footprint.CROWDED + 2) * 8400
+    assert (training_memory.CROWDED + 1) * 8400 <= PAIRS_AT_ONCE < (training_memory.CROWDED + 2) * 8400
 
 
 def test_every_object_is_assumed_to_claim_all_it_may() -> None:
@@ -210,5 +210,5 @@ def test_every_object_is_assumed_to_claim_all_it_may() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to measure the memory of")
 def test_a_gpu_takes_what_was_predicted_and_workspaces() -> None:
     work = Workload(SMALL, RECIPE, 640, 16, 50)
-    found = footprint.measured(work, "cuda")
-    assert 0.9 * footprint.predicted(work) < found.allocated_bytes <= found.reserved_bytes
+    found = training_memory.measured(work, "cuda")
+    assert 0.9 * training_memory.predicted(work) < found.allocated_bytes <= found.reserved_bytes

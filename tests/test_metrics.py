@@ -13,9 +13,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yolov9bench import metrics
 from yolov9bench.errors import MetricsError
-from yolov9bench.metrics import (
+from yolov9bench.evaluation import coco_metrics as module
+from yolov9bench.evaluation.coco_metrics import (
     METRICS,
     TIDE_ERRORS,
     bootstrap_interval,
@@ -275,7 +275,7 @@ def test_the_judge_refuses_a_metric_that_is_off(metric: str, monkeypatch: pytest
     ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
     honest = coco_metrics(ground_truth, detections)
     off = honest | {metric: honest[metric] + 2e-12}
-    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: off)
+    monkeypatch.setattr(module, "_judged", lambda truth, rows: off)
     assert coco_metrics(ground_truth, detections) == honest
     with pytest.raises(MetricsError, match=f"^{metric} is "):
         coco_metrics(ground_truth, detections, judge=True)
@@ -396,11 +396,11 @@ def test_nan_does_not_pass_the_judge(metric: str, monkeypatch: pytest.MonkeyPatc
     """NaN is no further than anything from anything: whichever of the two gives it, they do not agree."""
     ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
     honest = coco_metrics(ground_truth, detections)
-    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: honest | {metric: float("nan")})
+    monkeypatch.setattr(module, "_judged", lambda truth, rows: honest | {metric: float("nan")})
     with pytest.raises(MetricsError, match=f"^{metric} is .* but nan by pycocotools"):
         coco_metrics(ground_truth, detections, judge=True)
     with pytest.raises(MetricsError, match=f"^{metric} is nan by hotcoco"):
-        metrics._compare(honest | {metric: float("nan")}, honest)
+        module._compare(honest | {metric: float("nan")}, honest)
 
 
 @pytest.mark.parametrize(("off", "agrees"), [(0.9e-12, True), (-0.9e-12, True), (1.2e-12, False)])
@@ -411,7 +411,7 @@ def test_the_judge_allows_what_rounding_may_do(
     ground_truth, detections = truth((1, 1, BOX), (2, 1, BOX)), found((1, 1, BOX, 0.9))
     honest = coco_metrics(ground_truth, detections)
     near = {name: value + off for name, value in honest.items()}
-    monkeypatch.setattr(metrics, "_judged", lambda truth, rows: near)
+    monkeypatch.setattr(module, "_judged", lambda truth, rows: near)
     if agrees:
         assert coco_metrics(ground_truth, detections, judge=True) == honest
     else:

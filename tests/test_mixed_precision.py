@@ -17,7 +17,7 @@ from yolov9bench.nn import build
 from yolov9bench.train import loop
 from yolov9bench.train.loop import State, accumulate, begun, step
 from yolov9bench.train.optim import Rates, make_optimizer
-from yolov9bench.training import Job, train
+from yolov9bench.train.trainer import Job, train
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 

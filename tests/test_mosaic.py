@@ -8,16 +8,6 @@ import pytest
 from numpy.random import default_rng
 from pictures import assert_agrees, corners, load, outlines, painted, refine_sample, seen
 
-from yolov9bench.data.augment import (
-    RareFilters,
-    Sample,
-    apply_affine,
-    apply_flip,
-    apply_hsv,
-    apply_rare_filters,
-    draw_affine,
-    letterboxed,
-)
 from yolov9bench.data.mosaic import (
     CopyPaste,
     MixUp,
@@ -30,6 +20,16 @@ from yolov9bench.data.mosaic import (
     draw_mixup,
     draw_mosaic,
     tile,
+)
+from yolov9bench.data.transforms import (
+    RareFilters,
+    Sample,
+    apply_affine,
+    apply_flip,
+    apply_hsv,
+    apply_rare_filters,
+    draw_affine,
+    letterboxed,
 )
 from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
 

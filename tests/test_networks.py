@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from synthetic import converted_tensors, narrowed, synthetic_tensors
 from torch import Tensor
 
-from yolov9bench.geometry import cxcywh_to_xyxy
 from yolov9bench.nn import Levels, Outputs
 from yolov9bench.nn.backbone import Backbone, Reversible
 from yolov9bench.nn.blocks import AConv, ADown, SpatialPyramidPool
+from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.predict import decode
 from yolov9bench.weights import load
 from yolov9bench.zoo.specs import SPECS

@@ -12,8 +12,8 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from yolov9bench.errors import ReportError, SettingsError
-from yolov9bench.evaluate import evaluate
-from yolov9bench.notebooks import tidy
+from yolov9bench.evaluation.evaluate import evaluate
+from yolov9bench.io.notebooks import tidy
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.ipynb"))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolov9bench.notebooks import tidy
+from yolov9bench.io.notebooks import tidy
 
 
 def tidied(folder: Path, cell: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import training
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import TrainingBatches, training_set
 from yolov9bench.data.polygons import objects_of
 from yolov9bench.errors import DatasetError
+from yolov9bench.train import trainer
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
@@ -129,12 +129,12 @@ def test_no_step_is_taken_on_nothing(tiny: Path, tmp_path: Path, monkeypatch: py
     validation = read_coco(tiny, "val")
     nothing = changed(tiny, *["no area"] * 6)
     steps: list[object] = []
-    monkeypatch.setattr(training, "fit", lambda *given, **named: steps.append(given))
+    monkeypatch.setattr(trainer, "fit", lambda *given, **named: steps.append(given))
     row = ROWS["yolov8-n"]
-    recipe = training.recipe_for(row, "demo", epochs=1, image_size=64)
-    job = training.Job(row, recipe, nothing, validation, tmp_path / "run")
+    recipe = trainer.recipe_for(row, "demo", epochs=1, image_size=64)
+    job = trainer.Job(row, recipe, nothing, validation, tmp_path / "run")
     with pytest.raises(DatasetError, match="learning on 0 of 6 objects"):
-        training.train(job)
+        trainer.train(job)
     assert not steps and not (tmp_path / "run/last.pt").exists()
 
 

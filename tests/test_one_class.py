@@ -5,8 +5,8 @@ from pathlib import Path
 from torch import tensor
 from torchvision.ops import box_iou
 
-from yolov9bench import evaluate
 from yolov9bench.data.coco import read_coco
+from yolov9bench.evaluation import evaluate
 from yolov9bench.predict import find_protocol
 from yolov9bench.predict.batches import Batches
 from yolov9bench.weights import load

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from yolov9bench.config import Parameters, checked_parameters, parameters_from, project_root
 from yolov9bench.errors import SettingsError
-from yolov9bench.parameters import Parameters, checked_parameters, parameters_from, project_root
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/reproduce.ipynb"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from yolov9bench.data.coco import read_coco
-from yolov9bench.images import read_image
+from yolov9bench.ops.images import read_image
 from yolov9bench.predict import batches, find_protocol
 from yolov9bench.predict.batches import Batches
 

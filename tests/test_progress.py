@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from yolov9bench import progress
-from yolov9bench.progress import Meter, track, watched
+from yolov9bench.io import progress
+from yolov9bench.io.progress import Meter, track, watched
 
 
 class Clock:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.images import Placement, letterbox, read_image, resize_long_side
 from yolov9bench.nn import Detector
+from yolov9bench.ops.images import Placement, letterbox, read_image, resize_long_side
 from yolov9bench.predict import PROTOCOLS, Detections, Protocol, find_protocol
 from yolov9bench.predict.batches import Batches, group_shape, groups, network_input
 from yolov9bench.predict.detect import clipped, detect, detections_of, to_original

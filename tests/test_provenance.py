@@ -19,9 +19,9 @@ import pytest
 import torch
 import torchvision
 
-from yolov9bench import provenance
 from yolov9bench.errors import RecordError
-from yolov9bench.provenance import Code, code, command, environment, reduce_paths
+from yolov9bench.io import provenance
+from yolov9bench.io.provenance import Code, code, command, environment, reduce_paths
 
 README = "# Bench\n\n<!-- table -->\n| AP |\n<!-- /table -->\n\nMore text.\n"
 
@@ -253,7 +253,7 @@ def test_the_processor_is_named_as_the_system_names_it(on_cpu: dict[str, Any]) -
 )
 def test_lowered_float32_is_told(statement: str, processor: list[str], cuda: list[str]) -> None:
     """In a process of its own: PyTorch's old and new switches cannot both be used in one."""
-    script = f"import torch\n{statement}\nfrom yolov9bench.provenance import _float32\n"
+    script = f"import torch\n{statement}\nfrom yolov9bench.io.provenance import _float32\n"
     script += "print(*_float32(False).values(), *_float32(True).values())"
     shown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

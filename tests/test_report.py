@@ -23,18 +23,20 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from yolov9bench import __main__ as door
-from yolov9bench import provenance, records, report
-from yolov9bench.data.download import SPLITS
+from yolov9bench import records, report
 from yolov9bench.errors import ReportError
+from yolov9bench.io import provenance
 from yolov9bench.nn.backbone import level_widths
 from yolov9bench.nn.pyramid import pyramid_widths
+from yolov9bench.plots import performance, plotted, structure
+from yolov9bench.plots.skeletons import skeleton
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
-from yolov9bench.report import plots, plotted, rows_page, structure, table
-from yolov9bench.report.selection import checks, evidence
-from yolov9bench.report.skeletons import skeleton
+from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.report import rows_page, table
 from yolov9bench.zoo import ROWS, SPECS
-from yolov9bench.zoo.points import SERIES
+from yolov9bench.zoo.coco2017 import SPLITS
+from yolov9bench.zoo.paper_points import SERIES
 from yolov9bench.zoo.protocols import MMYOLO_TTA
 
 WHOLE = SPLITS["val2017"]
@@ -448,8 +450,8 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
     """Every figure, of no record and of many."""
     found = evidence(everything_measured() if request.param == "measured" else [])
     figures = {
-        "performance": plots.performance(plotted.performance(found)),
-        "memory": plots.memory(plotted.memory(found)),
+        "performance": performance.performance(plotted.performance(found)),
+        "memory": performance.memory(plotted.memory(found)),
         "structures": structure.structures(plotted.structures(found)),
     }
     for figure in figures.values():
@@ -509,14 +511,14 @@ def test_texts_of_the_structures_fit_their_boxes(drawn: dict[str, Figure]) -> No
 
 
 def test_lines_are_told_apart_without_colour_too() -> None:
-    colours, markers = zip(*plots.LOOKS.values(), strict=True)
+    colours, markers = zip(*performance.LOOKS.values(), strict=True)
     assert {to_hex(colour) for colour in colours} <= OKABE_ITO
-    assert len(set(colours)) == len(set(markers)) == len(plots.LOOKS)
+    assert len(set(colours)) == len(set(markers)) == len(performance.LOOKS)
 
 
 def test_a_published_point_is_hollow_and_a_measured_one_full() -> None:
-    figure = plots.performance(plotted.performance(evidence([evaluation()])))
-    colour = plots.LOOKS["YOLOv9 (official)"][0]
+    figure = performance.performance(plotted.performance(evidence([evaluation()])))
+    colour = performance.LOOKS["YOLOv9 (official)"][0]
     fillings = {
         line.get_markerfacecolor(): np.size(line.get_xdata())
         for line in figure.axes[0].lines

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import provenance, records, reproduce
-from yolov9bench.data.download import SPLITS
+from yolov9bench import records, reproduce
+from yolov9bench.config import Parameters
 from yolov9bench.errors import DownloadError, SettingsError
-from yolov9bench.parameters import Parameters
+from yolov9bench.io import provenance
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA
 
 WHOLE = SPLITS["val2017"]

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import provenance, records
-from yolov9bench.data.download import SPLITS
+from yolov9bench import records
+from yolov9bench.io import provenance
 from yolov9bench.records import Record
+from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import table
-from yolov9bench.report.selection import checks, evidence
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
 GIB = 1_073_741_824  # bytes

@@ -9,9 +9,9 @@ import pytest
 import torch
 from synthetic import depthwise
 
-from yolov9bench.measure import gflops, parameters
 from yolov9bench.nn import build
 from yolov9bench.nn.detector import skeleton
+from yolov9bench.profiling.measure import gflops, parameters
 from yolov9bench.zoo.specs import (
     GELAN,
     PARAMETERS,

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from yolov9bench import __main__ as door
-from yolov9bench import reproduce, training
+from yolov9bench import reproduce
+from yolov9bench.config import Parameters
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.parameters import Parameters
+from yolov9bench.train import trainer
 
 
 def add_split(root: Path, name: str) -> None:
@@ -21,7 +22,7 @@ def add_split(root: Path, name: str) -> None:
     shutil.copy(root / "annotations/instances_val.json", root / f"annotations/instances_{name}.json")
 
 
-def job(root: Path, split: str, train_split: str = "auto") -> training.Job:
+def job(root: Path, split: str, train_split: str = "auto") -> trainer.Job:
     parameters = Parameters(
         size="t", checkpoint="train", dataset=str(root), split=split, train_split=train_split, device="cpu"
     )
@@ -133,8 +134,8 @@ def test_train_refuses_it_in_one_sentence(
 
 def test_train_takes_a_split_of_its_own(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add_split(tiny, "mine")
-    seen: list[training.Job] = []
-    monkeypatch.setattr(training, "train", seen.append)
+    seen: list[trainer.Job] = []
+    monkeypatch.setattr(trainer, "train", seen.append)
     words = ["train", "--row", "yolov9-t", "--dataset", str(tiny), "--out", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["yolov9bench", *words, "--split", "val", "--train-split", "mine"])
     assert door.main() == 0

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from yolov9bench import reproduce, sweep
+from yolov9bench.config import Parameters
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.parameters import Parameters
 from yolov9bench.records import select
 from yolov9bench.zoo import ROWS
 

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from small_runs import Killed
 
-from yolov9bench import reproduce, training
-from yolov9bench.files import sha256_of
-from yolov9bench.parameters import Parameters
+from yolov9bench import reproduce
+from yolov9bench.config import Parameters
+from yolov9bench.io.files import sha256_of
+from yolov9bench.train import trainer
 from yolov9bench.weights import load
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -76,13 +77,13 @@ def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
     job = reproduce.job(reproduce.planned(Parameters(checkpoint="train", **given)))
     with monkeypatch.context() as patch:
         trained = load(shared / "weights/yolov8n.pt", training=True).detector
-        patch.setattr(training, "build", lambda *_: trained)
+        patch.setattr(trainer, "build", lambda *_: trained)
         with pytest.raises(Killed):
-            training.train(job, watch=stop)
+            trainer.train(job, watch=stop)
     notebook = papermill.execute_notebook(
         FOLDER / "train.ipynb", tmp_path / "out.ipynb", given, progress_bar=False, kernel_name="python3"
     )
-    assert [entry["epoch"] for entry in training.log_of(job)] == [0, 1]
+    assert [entry["epoch"] for entry in trainer.log_of(job)] == [0, 1]
     (path,) = (tmp_path / "results/records/yolov8-n").glob("*.json")
     record = json.loads(path.read_text())
     assert record["inputs"]["weights_sha256"] == sha256_of(job.out / "best.pt")

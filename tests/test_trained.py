@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from small_runs import small_data
 
-from yolov9bench import evaluate, reproduce, training
-from yolov9bench.parameters import Parameters
-from yolov9bench.training import Job
+from yolov9bench import reproduce
+from yolov9bench.config import Parameters
+from yolov9bench.evaluation import evaluate
+from yolov9bench.train import trainer
+from yolov9bench.train.trainer import Job
 from yolov9bench.zoo import RECIPES, ROWS
 
 
@@ -36,7 +38,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         found.append(job)
         return job.out / "best.pt"
 
-    monkeypatch.setattr(training, "train", noting)
+    monkeypatch.setattr(trainer, "train", noting)
     return found
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from yolov9bench import training
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
-from yolov9bench.train import loop
-from yolov9bench.training import Job, recipe_for, train
+from yolov9bench.train import loop, trainer
+from yolov9bench.train.trainer import Job, recipe_for, train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -180,12 +179,12 @@ def test_training_starts_from_given_weights_of_the_same_network(
 ) -> None:
     best = whole_run / "best.pt"
     again = replace(job, start=best, out=tmp_path / "again", max_steps=1)
-    state, _ = training.started(again)
+    state, _ = trainer.started(again)
     for key, value in load(best, training=True).detector.state_dict().items():
         assert torch.equal(state.detector.state_dict()[key], value)
     wider = replace(job.row, spec=replace(SMALL, head=Head("dense", 16, 32)))
     with pytest.raises(CheckpointError, match=r"is \(16, 16, 3, 3\) in the file, \(32, 16, 3, 3\)"):
-        training.started(replace(again, row=wider))
+        trainer.started(replace(again, row=wider))
 
 
 def test_rows_without_a_known_recipe_name_one_with() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from yolov9bench import evaluate, training
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, SettingsError, TrainingError
-from yolov9bench.train import loop
-from yolov9bench.training import Job, train
+from yolov9bench.evaluation import evaluate
+from yolov9bench.train import loop, trainer
+from yolov9bench.train.trainer import Job, train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -126,7 +126,7 @@ def test_a_stopped_run_accepts_the_remedies_of_its_error(
     run = run_json(job)
     assert "stopped" not in run
     assert run["changes"] == [{"steps": 3, "changed": [remedy]}]
-    assert saved(job)["configuration"] == training.configured(REMEDIES[remedy](job))
+    assert saved(job)["configuration"] == trainer.configured(REMEDIES[remedy](job))
     with pytest.raises(TrainingError, match=f"another {remedy}"):  # the error of old is over
         train(job)
 
@@ -149,9 +149,9 @@ def test_nothing_else_is_accepted_after_a_stop(job: Job, monkeypatch: pytest.Mon
 
 def test_another_batch_size_goes_on_at_the_same_image(job: Job) -> None:
     """By hand: two batches of two are four images, so batch 4 of six batches of one; the mean loss stays."""
-    state, _ = training.started(job)
+    state, _ = trainer.started(job)
     state.epoch, state.batch, state.iteration, state.sums["total"] = 2, 2, 8, 10.0
-    training.rebatch(state, before=2, now=1, images=6)
+    trainer.rebatch(state, before=2, now=1, images=6)
     assert (state.epoch, state.batch, state.iteration) == (2, 4, 16)
     assert state.sums["total"] == 20.0
 
@@ -163,15 +163,15 @@ def test_a_run_cut_between_its_last_step_and_its_validation_is_ended(
     short = replace(job, max_steps=4)
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "validated", lambda job, state: 1 / 0 if state.steps == 4 else None)
+        patch.setattr(trainer, "validated", lambda job, state: 1 / 0 if state.steps == 4 else None)
         with pytest.raises(ZeroDivisionError):
             train(short)
     assert (saved(job)["state"]["steps"], saved(job)["state"]["batch"]) == (4, 1)
     assert not (job.out / "best.pt").exists()
-    assert not training.is_finished(short)
+    assert not trainer.is_finished(short)
     best = train(short)
     assert load(best).row == "yolov8-n"
-    assert training.is_finished(short)
+    assert trainer.is_finished(short)
     assert saved(job)["state"]["steps"] == 4
     assert [json.loads(line)["steps"] for line in (job.out / "log.jsonl").read_text().splitlines()] == [3, 4]
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import files
-from yolov9bench.data import download
-from yolov9bench.data.download import CocoArchive, CocoSplit, checkpoint, coco, coco_present
+from yolov9bench.data.download import checkpoint, coco, coco_present
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.files import fetch, part_path, unzip_file, write_text
+from yolov9bench.io import files
+from yolov9bench.io.files import fetch, part_path, unzip_file, write_text
+from yolov9bench.zoo import coco2017
+from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
 
 BODY = bytes(range(256)) * 1000  # four chunks
@@ -94,8 +95,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         described = [CocoArchive(name, server.url(name), len(bodies[name]), "") for name in names]
-        monkeypatch.setattr(download, "ANNOTATIONS", described[0])
-        monkeypatch.setattr(download, "SPLITS", {"val2017": CocoSplit(described[1], images=1)})
+        monkeypatch.setattr(coco2017, "ANNOTATIONS", described[0])
+        monkeypatch.setattr(coco2017, "SPLITS", {"val2017": CocoSplit(described[1], images=1)})
         yield server
         server.shutdown()
         thread.join()
@@ -171,7 +172,7 @@ def test_a_host_that_cannot_be_reached_is_not_asked_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("yolov9bench.files.time.sleep", pauses.append)
+    monkeypatch.setattr("yolov9bench.io.files.time.sleep", pauses.append)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DownloadError, match="cannot be reached"):
         fetch("http://127.0.0.1:9/file.bin", path)
@@ -200,7 +201,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
 def test_a_member_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("boxes.json", bytes(10**6))
-    monkeypatch.setattr("yolov9bench.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**6 - 1))
+    monkeypatch.setattr("yolov9bench.io.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**6 - 1))
     with pytest.raises(DownloadError, match="needs 1,000,000 bytes but 999,999 are free"):
         unzip_file(tmp_path / "archive.zip", "boxes.json", tmp_path / "boxes.json")
     assert [each.name for each in tmp_path.iterdir()] == ["archive.zip"]
@@ -212,8 +213,8 @@ def test_a_member_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: p
 def test_an_archive_with_too_few_images_is_refused_once_it_is_unpacked(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = replace(download.SPLITS["val2017"], images=2)
-    monkeypatch.setattr(download, "SPLITS", {"val2017": split})
+    split = replace(coco2017.SPLITS["val2017"], images=2)
+    monkeypatch.setattr(coco2017, "SPLITS", {"val2017": split})
     with pytest.raises(DatasetError, match="val2017 holds 1 of 2 images: move it away"):
         coco(tmp_path / "data")
     assert not coco_present(tmp_path / "data")
@@ -236,12 +237,12 @@ def test_each_published_fact_alone_refuses_another_archive(
     sentence: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    split = download.SPLITS["val2017"]
+    split = coco2017.SPLITS["val2017"]
     if name == "boxes.zip":
-        monkeypatch.setattr(download, "ANNOTATIONS", replace(download.ANNOTATIONS, **changes))
+        monkeypatch.setattr(coco2017, "ANNOTATIONS", replace(coco2017.ANNOTATIONS, **changes))
     else:
         changed = replace(split, archive=replace(split.archive, **changes))
-        monkeypatch.setattr(download, "SPLITS", {"val2017": changed})
+        monkeypatch.setattr(coco2017, "SPLITS", {"val2017": changed})
     with pytest.raises(DownloadError, match=rf"{name} is not as published: .*{sentence}"):
         coco(tmp_path / "data")
     assert not (tmp_path / "data" / "coco" / name).exists()

@@ -16,16 +16,17 @@ from test_evaluate import matched_share, reference
 from torch import Tensor, nn
 
 from yolov9bench import __main__ as door
-from yolov9bench import evaluate, records
+from yolov9bench import records
 from yolov9bench.data.coco import CocoImage, read_coco
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.geometry import cxcywh_to_xyxy
-from yolov9bench.images import Pixels, read_image
+from yolov9bench.evaluation import evaluate
 from yolov9bench.nn import Detector, Level
 from yolov9bench.nn.detector import Outputs
+from yolov9bench.ops.boxes import cxcywh_to_xyxy
+from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.predict import PROTOCOLS, Detections
 from yolov9bench.predict.batches import Batch, network_input
-from yolov9bench.predict.tta import ViewBatches, detect_view, detect_views, merged
+from yolov9bench.predict.views import ViewBatches, detect_view, detect_views, merged
 from yolov9bench.weights import load
 from yolov9bench.zoo.protocols import MMYOLO_TTA, AugmentedProtocol, View
 

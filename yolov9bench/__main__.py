@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from yolov9bench.config import Parameters, plain_type
 from yolov9bench.errors import BenchError
-from yolov9bench.parameters import Parameters, plain_type
 from yolov9bench.records import Record
 
 # Commands import what they need when they run, so that `rows` starts without torch.
@@ -29,7 +29,7 @@ def rows(arguments: argparse.Namespace) -> None:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    from yolov9bench.files import write_json
+    from yolov9bench.io.files import write_json
     from yolov9bench.weights import inspect as inspected
 
     found = inspected(arguments.file)
@@ -39,7 +39,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    from yolov9bench.evaluate import evaluate as evaluated
+    from yolov9bench.evaluation.evaluate import evaluate as evaluated
 
     apart = ("json", "results", "command")
     record = evaluated(**{name: value for name, value in vars(arguments).items() if name not in apart})
@@ -68,7 +68,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    from yolov9bench.costs import measured, summary
+    from yolov9bench.profiling.profile import measured, summary
 
     record = measured(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
     keep(record, arguments)
@@ -78,7 +78,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def keep(record: Record, arguments: argparse.Namespace) -> None:
     """Write a record where the arguments say: as a file, into a results folder, or nowhere."""
     from yolov9bench import records
-    from yolov9bench.files import write_json
+    from yolov9bench.io.files import write_json
 
     if arguments.json:
         write_json(arguments.json, asdict(record))
@@ -88,7 +88,7 @@ def keep(record: Record, arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     from yolov9bench import report as reported
-    from yolov9bench.parameters import project_root
+    from yolov9bench.config import project_root
 
     root = project_root()
     results = arguments.results or root / "results"
@@ -97,7 +97,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def tidy(arguments: argparse.Namespace) -> None:
-    from yolov9bench.notebooks import tidy as tidied
+    from yolov9bench.io.notebooks import tidy as tidied
 
     for file in arguments.files:
         tidied(file)

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from yolov9bench import comparability, evaluate, records, training
-from yolov9bench.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
+from yolov9bench import records
+from yolov9bench.config import Parameters, as_plain, checked_parameters
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, UnreachableError, unknown
-from yolov9bench.measure import gflops, parameters
-from yolov9bench.parameters import Parameters, as_plain, checked_parameters
-from yolov9bench.records import Record
+from yolov9bench.evaluation import evaluate
+from yolov9bench.profiling.measure import gflops, parameters
+from yolov9bench.records import Record, comparability
+from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
+from yolov9bench.train import trainer
 from yolov9bench.train.loop import Precision
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import find_augmented, find_protocol
@@ -141,7 +143,7 @@ def subject(plan: Plan) -> Checkpoint:
     CheckpointError if the row's own download, under a hash that is known nowhere, holds another network.
     """
     if plan.trains:
-        return load(training.train(job(plan)))
+        return load(trainer.train(job(plan)))
     if plan.row is None:
         return load(Path(plan.parameters.checkpoint))
     fetched = download.checkpoint(plan.row.download, plan.parameters.data_folder)
@@ -182,7 +184,7 @@ def data(plan: Plan) -> CocoDataset:
     return read_coco(Path(chosen.dataset), chosen.split, chosen.limit)
 
 
-def job(plan: Plan) -> training.Job:
+def job(plan: Plan) -> trainer.Job:
     """The training that the plan asks for; the same plan continues the same run."""
     chosen, row, recipe = plan.parameters, row_of(plan), recipe_of(plan)
     split = training_split(chosen)
@@ -192,10 +194,10 @@ def job(plan: Plan) -> training.Job:
     batch_size = chosen.batch_size or recipe.images_per_gpu
     pictures = read_coco(validation.root, split, chosen.limit)
     require_apart(pictures, validation)
-    wanted = training.Job(row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device)
+    wanted = trainer.Job(row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device)
     if recipe.amp and plan.device.startswith("cuda"):
         wanted = replace(wanted, precision="float16")
-    named = hashlib.sha256(json.dumps(training.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
+    named = hashlib.sha256(json.dumps(trainer.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
     return replace(wanted, out=chosen.results_folder / "runs" / "train" / f"{row.id}-{named}")
 
 
@@ -256,13 +258,13 @@ def recipe_of(plan: Plan) -> Recipe:
     """The recipe of the training that the plan asks for; no data set is read for it."""
     chosen = plan.parameters
     name = DEMO.name if (chosen.dataset, chosen.recipe) == ("demo", "auto") else chosen.recipe
-    return training.recipe_for(row_of(plan), name, chosen.epochs, chosen.image_size)
+    return trainer.recipe_for(row_of(plan), name, chosen.epochs, chosen.image_size)
 
 
 def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evaluate.Evaluation:
     """The evaluation that the plan asks for; detections go to the results folder's runs/detections."""
     chosen = plan.parameters
-    return evaluate.run(
+    return evaluate.evaluate_loaded(
         checkpoint,
         dataset,
         chosen.protocol,
@@ -298,7 +300,7 @@ def finished(given: Parameters) -> Record | None:
     plan = settled(planned(given))
     if plan.trains:
         wanted = job(plan)
-        if not training.is_finished(wanted):
+        if not trainer.is_finished(wanted):
             return None
         checkpoint, pictures = load(wanted.out / "best.pt"), wanted.validation
     else:
@@ -443,4 +445,4 @@ def trained(
         wanted = replace(wanted, precision=cast(Precision, precision))
     if learning_rate is not None:
         wanted = replace(wanted, recipe=replace(wanted.recipe, learning_rate=float(learning_rate)))
-    return training.train(wanted)
+    return trainer.train(wanted)

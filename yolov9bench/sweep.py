@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench import reproduce
+from yolov9bench.config import Parameters, checked_parameters, plain_type, project_root
 from yolov9bench.errors import BenchError, SettingsError
-from yolov9bench.parameters import Parameters, checked_parameters, plain_type, project_root
 from yolov9bench.records import Record
 from yolov9bench.zoo.rows import ROWS, Row
 

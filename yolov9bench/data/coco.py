@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.files import sha256_of
+from yolov9bench.io.files import sha256_of
 
 # What each entry needs to be read and scored; https://cocodataset.org/#format-data
 REQUIRED_KEYS = {

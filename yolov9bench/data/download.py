@@ -7,62 +7,12 @@ from pathlib import Path
 
 from yolov9bench.data.coco import annotation_path
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file, write_json
+from yolov9bench.io.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file, write_json
+from yolov9bench.zoo import coco2017
+from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
 
 logger = logging.getLogger("yolov9bench")
-
-
-@dataclass(frozen=True)
-class CocoArchive:
-    """One zip of the COCO 2017 download, with its size in bytes and the hashes that are known."""
-
-    name: str
-    url: str
-    bytes: int
-    md5: str
-    sha256: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CocoSplit:
-    """One split of COCO 2017: the zip with its images, their number, and the hash of its boxes if known."""
-
-    archive: CocoArchive
-    images: int
-    annotations_sha256: str | None = None
-
-
-# Sizes and hashes as public mirrors of COCO 2017 list them; for train2017.zip they state the md5 alone.
-ANNOTATIONS = CocoArchive(
-    "annotations_trainval2017.zip",
-    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
-    252_907_541,
-    "f4bbac642086de4f52a3fdda2de5fa2c",
-    ("113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",),
-)
-SPLITS = {
-    "val2017": CocoSplit(
-        CocoArchive(
-            "val2017.zip",
-            "http://images.cocodataset.org/zips/val2017.zip",
-            815_585_330,
-            "442b8da7639aecaf257c1dceb8ba8c80",
-            ("4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",),
-        ),
-        images=5_000,
-        annotations_sha256="e8c7f7908f1d7278341fae127d0da654f102f11bd7b21d8aeefa635b8c810b6f",
-    ),
-    "train2017": CocoSplit(
-        CocoArchive(
-            "train2017.zip",
-            "http://images.cocodataset.org/zips/train2017.zip",
-            19_336_861_798,
-            "cced6f7f71b7629ddf16f17bbcfab6b2",
-        ),
-        images=118_287,
-    ),
-}
 
 
 def coco(data_dir: Path, split: str = "val2017") -> Path:
@@ -78,7 +28,7 @@ def coco(data_dir: Path, split: str = "val2017") -> Path:
     _require_all_or_no_images(root, split)
     boxes = annotation_path(root, split)
     if not boxes.exists():
-        unzip_file(_archive(root, ANNOTATIONS), f"annotations/{boxes.name}", boxes)
+        unzip_file(_archive(root, coco2017.ANNOTATIONS), f"annotations/{boxes.name}", boxes)
     _require_published_boxes(boxes, facts.annotations_sha256)
     if not _count_images(root, split):
         unzip(_archive(root, facts.archive), root / split, f"{split}/")
@@ -98,7 +48,7 @@ def coco_download_bytes(data_dir: Path, split: str = "val2017") -> int:
     facts, root = _facts(split), data_dir / "coco"
     wanted = []
     if not annotation_path(root, split).exists():
-        wanted.append(ANNOTATIONS)
+        wanted.append(coco2017.ANNOTATIONS)
     if _count_images(root, split) != facts.images:
         wanted.append(facts.archive)
     return sum(_missing_bytes(root / archive.name, archive.bytes) for archive in wanted)
@@ -172,9 +122,11 @@ def _note(path: Path) -> Path:
 
 
 def _facts(split: str) -> CocoSplit:
-    if split not in SPLITS:
-        raise DatasetError(f"COCO 2017 has no split {split!r} to fetch: choose one of {', '.join(SPLITS)}.")
-    return SPLITS[split]
+    if split not in coco2017.SPLITS:
+        raise DatasetError(
+            f"COCO 2017 has no split {split!r} to fetch: choose one of {', '.join(coco2017.SPLITS)}."
+        )
+    return coco2017.SPLITS[split]
 
 
 def _archive(root: Path, archive: CocoArchive) -> Path:

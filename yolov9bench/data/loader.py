@@ -18,18 +18,6 @@ from numpy.random import Generator, SeedSequence, default_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from yolov9bench.data.augment import (
-    Sample,
-    apply_affine,
-    apply_flip,
-    apply_hsv,
-    apply_rare_filters,
-    draw_affine,
-    draw_flip,
-    draw_hsv,
-    draw_rare_filters,
-    letterboxed,
-)
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.mosaic import (
     apply_copy_paste,
@@ -41,8 +29,20 @@ from yolov9bench.data.mosaic import (
     tile,
 )
 from yolov9bench.data.polygons import Objects, Reason, objects_of
+from yolov9bench.data.transforms import (
+    Sample,
+    apply_affine,
+    apply_flip,
+    apply_hsv,
+    apply_rare_filters,
+    draw_affine,
+    draw_flip,
+    draw_hsv,
+    draw_rare_filters,
+    letterboxed,
+)
 from yolov9bench.errors import DatasetError
-from yolov9bench.images import read_image
+from yolov9bench.ops.images import read_image
 from yolov9bench.zoo.recipes import Recipe
 
 Batch = tuple[Tensor, Tensor]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from yolov9bench.data.augment import Sample, mirrored
 from yolov9bench.data.polygons import Boxes, filled
-from yolov9bench.images import GREY, resize_long_side
+from yolov9bench.data.transforms import Sample, mirrored
+from yolov9bench.ops.images import GREY, resize_long_side
 from yolov9bench.zoo.recipes import Recipe
 
 CENTRE_RANGE = (0.5, 1.5)  # where the four tiles meet on either axis, in sides of a tile; both references

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.images import Pixels
+from yolov9bench.ops.images import Pixels
 
 Boxes = NDArray[np.float32]  # [n, 4], x1 y1 x2 y2, pixels
 Labels = NDArray[np.int64]  # [n]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.images import Pixels, Placement, letterbox, read_image, resize_long_side
+from yolov9bench.ops.images import Pixels, Placement, letterbox, read_image, resize_long_side
 from yolov9bench.zoo.protocols import Protocol
 
 Shape = tuple[int, int]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolov9bench.geometry import distances_to_boxes, grid_points
 from yolov9bench.nn.head import BINS, STRIDES, Levels
+from yolov9bench.ops.boxes import distances_to_boxes, grid_points
 
 
 def decode(levels: Levels) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yolov9bench.images import Placement
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.images import Placement
 from yolov9bench.predict.decode import decode
 from yolov9bench.predict.nms import Detections, nms
 from yolov9bench.zoo.protocols import Protocol

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from yolov9bench import records
 from yolov9bench.errors import ReportError
-from yolov9bench.files import write_text
+from yolov9bench.io.files import write_text
 from yolov9bench.records import Record
+from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import rows_page, table
 from yolov9bench.report.figure_files import faulty_figures, write_figures
-from yolov9bench.report.selection import checks, evidence
 
 __all__ = ["check", "write"]
 

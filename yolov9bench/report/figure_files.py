@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from yolov9bench.files import atomic_path, sha256_of, write_text
-from yolov9bench.report import plotted as data
-from yolov9bench.report.plotted import Plotted
-from yolov9bench.report.selection import Evidence
+from yolov9bench.io.files import atomic_path, sha256_of, write_text
+from yolov9bench.plots import plotted as data
+from yolov9bench.plots.plotted import Plotted
+from yolov9bench.records.evidence import Evidence
 
 PLOTTED = {"performance": data.performance, "memory": data.memory, "structures": data.structures}
 SUFFIXES = (".svg", ".png")
@@ -26,11 +26,11 @@ def write_figures(folder: Path, evidence: Mapping[str, Evidence]) -> None:
     import matplotlib
     from matplotlib import style
 
-    from yolov9bench.report import plots, structure
+    from yolov9bench.plots import performance, structure
 
     drawings = {
-        "performance": plots.performance,
-        "memory": plots.memory,
+        "performance": performance.performance,
+        "memory": performance.memory,
         "structures": structure.structures,
     }
     with style.context("default"), matplotlib.rc_context({"svg.hashsalt": "yolov9bench"}):

@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from yolov9bench.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of
 from yolov9bench.records import Record, path_of
-from yolov9bench.report.selection import Check, Evidence
+from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of
+from yolov9bench.records.evidence import Check, Evidence
 from yolov9bench.zoo.rows import ROWS, Row
 
 ABSENT = "—"

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.geometry import boxes_to_distances, ciou, distances_to_boxes
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.nn.head import BINS, Levels
+from yolov9bench.ops.boxes import boxes_to_distances, ciou, distances_to_boxes
 from yolov9bench.predict.decode import cells, decode, expected_distances
-from yolov9bench.train.assign import Positives, assign
+from yolov9bench.train.assigner import Positives, assign
 from yolov9bench.zoo.recipes import Recipe
 
 FARTHEST = BINS - 1 - 0.01  # cells; the references keep a target distance short of the last bin

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from yolov9bench.errors import CheckpointError
-from yolov9bench.files import atomic_path, sha256_of
+from yolov9bench.io.files import atomic_path, sha256_of
 from yolov9bench.nn.detector import Detector, skeleton
 from yolov9bench.weights.formats import Contents, read_contents
 from yolov9bench.weights.names import Format, is_constant, rename_table

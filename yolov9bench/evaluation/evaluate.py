@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from yolov9bench import provenance
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.files import write_text
-from yolov9bench.metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
+from yolov9bench.evaluation.coco_metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
+from yolov9bench.io import provenance
+from yolov9bench.io.files import write_text
+from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.tta import ViewBatches, batches_of, detections_by_batch
-from yolov9bench.progress import track
+from yolov9bench.predict.views import ViewBatches, batches_of, detections_by_batch
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import (
@@ -78,12 +78,12 @@ def evaluate(
     place = resolved_device(device)
     data = read_coco(Path(dataset), split, limit)
     loaded = load(checkpoint)
-    return run(
+    return evaluate_loaded(
         loaded, data, protocol, batch_size, place, image_size, judge, skip_corrupt, detections, tta=tta
     ).record
 
 
-def run(
+def evaluate_loaded(
     checkpoint: Checkpoint,
     dataset: CocoDataset,
     protocol: str = "auto",

@@ -23,8 +23,8 @@ from pycocotools import mask
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.images import Pixels, read_image
-from yolov9bench.metrics import CocoResult, Rows
+from yolov9bench.evaluation.coco_metrics import CocoResult, Rows
+from yolov9bench.ops.images import Pixels, read_image
 
 # The eight colours of Okabe and Ito, less black; as printed in Wong, Nature Methods 8, 441 (2011).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")

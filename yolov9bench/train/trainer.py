@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from yolov9bench import evaluate, provenance
-from yolov9bench.data.augment import Sample
 from yolov9bench.data.coco import CocoDataset, label_categories
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
+from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError, SettingsError, TrainingError, unknown
-from yolov9bench.files import write_json, write_text
-from yolov9bench.metrics import coco_metrics
+from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.io import provenance
+from yolov9bench.io.files import write_json, write_text
 from yolov9bench.nn.detector import build
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.initialise import initialise_head

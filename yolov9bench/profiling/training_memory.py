@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from yolov9bench.measure import Peak, peak
-from yolov9bench.memory import counted
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.nn.head import STRIDES
+from yolov9bench.profiling.measure import Peak, peak
+from yolov9bench.profiling.memory_tracker import counted
 from yolov9bench.train.loop import Batch, Precision, State, accumulate, begun, step
 from yolov9bench.train.optim import Schedule
 from yolov9bench.zoo.recipes import Recipe

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from yolov9bench.report.selection import Evidence
-from yolov9bench.report.skeletons import skeleton
-from yolov9bench.zoo.points import SERIES
+from yolov9bench.plots.skeletons import skeleton
+from yolov9bench.records.evidence import Evidence
+from yolov9bench.zoo.paper_points import SERIES
 from yolov9bench.zoo.rows import REFINED, ROWS, Row
 from yolov9bench.zoo.specs import SPECS
 

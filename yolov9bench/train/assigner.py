@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from yolov9bench.geometry import boxes_to_distances, ciou
+from yolov9bench.ops.boxes import boxes_to_distances, ciou
 from yolov9bench.zoo.recipes import Recipe
 
 EPSILON = 1e-9  # pixels between a centre and the sides it lies within; also added to a divisor

@@ -8,13 +8,14 @@ from time import perf_counter
 
 import torch
 
-from yolov9bench import footprint, measure, provenance
 from yolov9bench.errors import SettingsError
-from yolov9bench.evaluate import resolved_device
-from yolov9bench.footprint import CLASSES, CROWDED, Workload, fullest
-from yolov9bench.measure import Peak, Timing
-from yolov9bench.memory import BLOCK, counted
+from yolov9bench.evaluation.evaluate import resolved_device
+from yolov9bench.io import provenance
 from yolov9bench.nn.detector import Detector, build, skeleton
+from yolov9bench.profiling import measure, training_memory
+from yolov9bench.profiling.measure import Peak, Timing
+from yolov9bench.profiling.memory_tracker import BLOCK, counted
+from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
 from yolov9bench.zoo.rows import ROWS, Row
@@ -37,7 +38,7 @@ def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: 
     single, best = times(chosen.spec, place, image_size)
     memory = {
         "inference": inference_memory(chosen.spec, place, image_size),
-        "training": {name: training_memory(each, place) for name, each in work.items()} or None,
+        "training": {name: measure_training_memory(each, place) for name, each in work.items()} or None,
     }
     return Record(
         row=chosen.id,
@@ -140,10 +141,10 @@ def inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int 
     return memory_figures(predicted, measure.peak(run, device))
 
 
-def training_memory(work: Workload, device: str) -> dict[str, int | None]:
+def measure_training_memory(work: Workload, device: str) -> dict[str, int | None]:
     """Memory of a training step on one GPU: predicted, and measured where there is one."""
-    found = footprint.measured(work, device) if torch.device(device).type == "cuda" else None
-    return memory_figures(footprint.predicted(work), found)
+    found = training_memory.measured(work, device) if torch.device(device).type == "cuda" else None
+    return memory_figures(training_memory.predicted(work), found)
 
 
 def memory_figures(predicted: int, found: Peak | None) -> dict[str, int | None]:

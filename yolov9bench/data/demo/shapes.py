@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov9bench.images import Pixels
+from yolov9bench.ops.images import Pixels
 
 EMPTY_TURN, CROWD_TURN, TURNS = 2, 1, 16  # of every 16 pictures the second has a crowd, the third no object
 MOST_OBJECTS = 8

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench.errors import ReportError
-from yolov9bench.files import write_text
-from yolov9bench.provenance import reduce_paths
+from yolov9bench.io.files import write_text
+from yolov9bench.io.provenance import reduce_paths
 
 
 def tidy(path: Path) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 
 from yolov9bench.errors import DownloadError, StorageError, UnreachableError
-from yolov9bench.progress import Meter, track
+from yolov9bench.io.progress import Meter, track
 
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
 READ_SECONDS = 30.0  # a server that sends nothing for so long counts as a cut

@@ -38,7 +38,7 @@ class Code:
 
 
 @cache
-def code(root: Path = Path(__file__).parents[1]) -> Code:
+def code(root: Path = Path(__file__).parents[2]) -> Code:
     """The state of the checkout in `root`, read once: what is edited after the first call does not run.
 
     Dirty: a tracked file outside results/ and outside the README's generated block differs from the commit.

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from yolov9bench.data.download import SPLITS
 from yolov9bench.records import Record
+from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import AUGMENTED, MMYOLO_TTA, PROTOCOLS, AugmentedProtocol, Protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file, unlike
 from yolov9bench.zoo.specs import SPECS
@@ -182,7 +182,7 @@ def _value_faults(record: Record, now: datetime) -> list[str]:
 
 
 @cache
-def commit_exists(commit: str, root: Path = Path(__file__).parents[1]) -> bool:
+def commit_exists(commit: str, root: Path = Path(__file__).parents[2]) -> bool:
     """Whether the checkout in `root` has this commit; True where that cannot be told.
 
     That is where there is no checkout, no git, or a shallow clone that lacks it.

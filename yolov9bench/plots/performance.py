@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from yolov9bench.report.labels import Label, place_labels
-from yolov9bench.report.plotted import Plotted
+from yolov9bench.plots.labels import Label, place_labels
+from yolov9bench.plots.plotted import Plotted
 
 # Five of the eight colours of Okabe and Ito, as printed in Wong, Nature Methods 8, 441 (2011), and a marker
 # for each, so that no line is told by its colour alone.

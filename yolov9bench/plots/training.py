@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from yolov9bench.data.augment import Sample
+from yolov9bench.data.transforms import Sample
 
 # Okabe and Ito's palette, as in Wong, Nature Methods 8, 441 (2011).
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"

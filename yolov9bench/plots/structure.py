@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from yolov9bench.report.plotted import Plotted
-from yolov9bench.report.skeletons import STRIDES
+from yolov9bench.plots.plotted import Plotted
+from yolov9bench.plots.skeletons import STRIDES
 
 WIDTH, HEIGHT = 0.82, 0.64  # of a box, where columns and levels are 1 apart
 COLUMNS = 7  # of the widest network; all panels have this scale

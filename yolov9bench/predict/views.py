@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
-from yolov9bench.images import Placement
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.images import Placement
 from yolov9bench.predict.batches import Batch, Batches
 from yolov9bench.predict.detect import detect
 from yolov9bench.predict.nms import Detections, survivors

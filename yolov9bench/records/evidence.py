@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from yolov9bench.comparability import ap_of, column_of, is_clean, is_unpinned, obstacles
 from yolov9bench.records import Record
+from yolov9bench.records.comparability import ap_of, column_of, is_clean, is_unpinned, obstacles
 from yolov9bench.zoo.rows import ROWS, Row
 
 GIBIBYTE = 2**30

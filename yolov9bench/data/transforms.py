@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Boxes, Labels, Polygon, extent_inside
-from yolov9bench.images import GREY, Pixels, Shrinking, letterbox, resize_long_side
+from yolov9bench.ops.images import GREY, Pixels, Shrinking, letterbox, resize_long_side
 from yolov9bench.zoo.recipes import Recipe
 
 # The defaults of albumentations 1.3.1, which the references leave as they are.

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, get_origin
 
 from yolov9bench.errors import RecordError
-from yolov9bench.files import write_text
+from yolov9bench.io.files import write_text
 
 SCHEMA = 1
 KINDS = ("evaluate", "measure", "train")

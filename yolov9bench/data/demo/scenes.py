@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 
 from yolov9bench.data.coco import annotation_path, read_coco
-from yolov9bench.data.shapes import NAMES, Dice, Mask, Picture, draw_picture
+from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Picture, draw_picture
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
-from yolov9bench.images import read_image
-from yolov9bench.progress import track
+from yolov9bench.io.progress import track
+from yolov9bench.ops.images import read_image
 
 DEMO_NAME = "yolov9bench-demo"
 DEMO_VERSION = 1  # raised whenever a pixel or a box of the same seed changes

@@ -1,0 +1,1 @@
+"""Files, downloads, executed notebooks and provenance."""

@@ -1,0 +1,1 @@
+"""Boxes and images as arrays: arithmetic that every other room needs."""

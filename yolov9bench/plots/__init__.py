@@ -1,0 +1,1 @@
+"""Figures of detections, trainings, networks and the published results."""

@@ -1,0 +1,1 @@
+"""What a detector costs: arithmetic, time and memory."""
