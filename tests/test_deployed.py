@@ -8,7 +8,7 @@ import torch
 from synthetic import depthwise, lively, narrowed
 
 from yolov9bench.nn import STRIDES, Detector, Outputs, build
-from yolov9bench.nn.blocks import ConvNorm, RepConv
+from yolov9bench.nn.blocks import ConvBNAct, RepConv
 from yolov9bench.nn.detector import skeleton
 from yolov9bench.zoo.specs import SPECS, Spec
 
@@ -39,7 +39,7 @@ def test_deployed_equals_the_plain_network(spec: Spec) -> None:
             assert float(theirs.std()) > 0.01, "a network whose outputs do not vary shows nothing"
             assert float((ours - theirs).abs().max()) <= 1e-6 * float(theirs.abs().max())
     assert (deployed.aux, deployed.spec.aux, deployed.fused) == (None, None, True)
-    assert not any(isinstance(module, ConvNorm | RepConv) for module in deployed.modules())
+    assert not any(isinstance(module, ConvBNAct | RepConv) for module in deployed.modules())
     assert not deployed.training
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
     assert (detector.spec, detector.fused) == (spec, False)

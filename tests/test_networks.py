@@ -13,8 +13,8 @@ from synthetic import converted_tensors, narrowed, synthetic_tensors
 from torch import Tensor
 
 from yolov9bench.nn import Levels, Outputs
-from yolov9bench.nn.backbone import Backbone, Reversible
-from yolov9bench.nn.blocks import AConv, ADown, SpatialPyramidPool
+from yolov9bench.nn.backbone import Backbone, CBBackbone
+from yolov9bench.nn.blocks import SPPF, AConv, ADown
 from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.predict import decode
 from yolov9bench.weights import load
@@ -226,7 +226,7 @@ def enlarged(x: Tensor, times: int) -> Tensor:
 
 @torch.no_grad()
 def test_pooling_joins_windows_of_5_9_and_13() -> None:
-    pool = SpatialPyramidPool(3, 2, 8).eval()
+    pool = SPPF(3, 2, 8).eval()
     x = torch.rand(1, 3, 15, 17)
     inner = pool.entry(x)
     joined = torch.cat([inner, windows(inner, 5), windows(inner, 9), windows(inner, 13)], dim=1)
@@ -248,7 +248,7 @@ def test_downsampling_averages_before_it_convolves() -> None:
 def test_a_reversible_backbone_adds_what_coarser_levels_send() -> None:
     """At stride 8 come the first pieces of all three levels, at 16 the second of two, at 32 the last one."""
     spec = narrowed(SPECS["yolov9-c"], 8)
-    module = Reversible(spec, levels=(3, 4, 5)).eval()
+    module = CBBackbone(spec, levels=(3, 4, 5)).eval()
     images = torch.rand(1, 3, 64, 96)
     features = Backbone(spec).eval()(images)
     widths = [stage.down for stage in spec.stages[1:]]

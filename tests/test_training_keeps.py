@@ -21,7 +21,7 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.io.files import atomic_path
 from yolov9bench.nn import Detector, build
-from yolov9bench.nn.blocks import ConvNorm
+from yolov9bench.nn.blocks import ConvBNAct
 from yolov9bench.ops.images import read_image
 from yolov9bench.train import loop, trainer
 from yolov9bench.train.initialise import initialise_head
@@ -301,7 +301,7 @@ def head_convolutions(detector: Detector) -> dict[str, nn.Conv2d]:
     return {
         name: module.conv
         for name, module in detector.main.head.named_modules()
-        if isinstance(module, ConvNorm)
+        if isinstance(module, ConvBNAct)
     }
 
 

@@ -8,11 +8,11 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from yolov9bench.nn.blocks import Aggregation, ConvNorm, downsampling
+from yolov9bench.nn.blocks import Aggregation, ConvBNAct, make_downsample
 from yolov9bench.zoo.specs import Spec, Stage
 
 
-class StageModule(nn.Module):
+class DownStage(nn.Module):
     """Halve the resolution, add what another backbone sends to this level, aggregate."""
 
     def __init__(self, down: nn.Module, stage: Stage) -> None:
@@ -21,7 +21,7 @@ class StageModule(nn.Module):
         self.block = Aggregation(stage.down, stage.block)
 
     def forward(self, x: Tensor, additions: Sequence[Tensor] = ()) -> Tensor:
-        return cast(Tensor, self.block(fused(self.down(x), additions)))
+        return cast(Tensor, self.block(cb_fuse(self.down(x), additions)))
 
 
 class Backbone(nn.Module):
@@ -30,9 +30,9 @@ class Backbone(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         widths = level_widths(spec)
-        self.stem = ConvNorm(3, spec.stem, 3, stride=2)
+        self.stem = ConvBNAct(3, spec.stem, 3, stride=2)
         self.stages = nn.ModuleList(
-            StageModule(downsampling("conv" if index == 0 else spec.down, width, stage.down), stage)
+            DownStage(make_downsample("conv" if index == 0 else spec.down, width, stage.down), stage)
             for index, (width, stage) in enumerate(zip(widths, spec.stages, strict=False))
         )
 
@@ -40,13 +40,13 @@ class Backbone(nn.Module):
         self, images: Tensor, additions: Mapping[int, Sequence[Tensor]] | None = None
     ) -> list[Tensor]:
         additions = additions or {}
-        features = [fused(self.stem(images), additions.get(1, ()))]
+        features = [cb_fuse(self.stem(images), additions.get(1, ()))]
         for level, stage in enumerate(self.stages, start=2):
             features.append(stage(features[-1], additions.get(level, ())))
         return features
 
 
-class Reversible(nn.Module):
+class CBBackbone(nn.Module):
     """A second backbone on the same image, to which the first sends its features at each of `levels`.
 
     CBLinear and CBFuse of the YOLOv9 paper: a biased 1x1 convolution per level of the first backbone,
@@ -79,7 +79,7 @@ def level_widths(spec: Spec) -> tuple[int, ...]:
     return (spec.stem, *(stage.block.out for stage in spec.stages))
 
 
-def fused(x: Tensor, additions: Sequence[Tensor]) -> Tensor:
+def cb_fuse(x: Tensor, additions: Sequence[Tensor]) -> Tensor:
     """The sum of a feature and of others enlarged to its size (nearest neighbour)."""
     for addition in additions:
         x = x + interpolate(addition, size=x.shape[-2:], mode="nearest")

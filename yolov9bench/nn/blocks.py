@@ -17,8 +17,8 @@ NORM_EPSILON = 1e-3
 NORM_MOMENTUM = 0.03
 
 
-class FoldedConv(nn.Module):
-    """A biased convolution and its activation: what folding makes of ConvNorm and RepConv."""
+class FusedConv(nn.Module):
+    """A biased convolution and its activation: what folding makes of ConvBNAct and RepConv."""
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class FoldedConv(nn.Module):
         return cast(Tensor, self.activation(self.conv(x)))
 
 
-class ConvNorm(nn.Module):
+class ConvBNAct(nn.Module):
     """Convolution without bias ("same" padding), batch normalisation, SiLU."""
 
     def __init__(
@@ -51,7 +51,7 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
 
-    def folded_weight(self) -> tuple[Tensor, Tensor]:
+    def fused_weight(self) -> tuple[Tensor, Tensor]:
         """Kernel and bias, in float64, of the one convolution that equals this module in eval mode."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
@@ -59,9 +59,9 @@ class ConvNorm(nn.Module):
         bias = norm.bias.double() - norm.running_mean.double() * scale
         return self.conv.weight.double() * scale[:, None, None, None], bias
 
-    def folded(self) -> FoldedConv:
+    def fuse(self) -> FusedConv:
         """The same function as one biased convolution (inference only)."""
-        return FoldedConv(biased_like(self.conv, *self.folded_weight()), self.activation)
+        return FusedConv(make_biased_conv(self.conv, *self.fused_weight()), self.activation)
 
 
 class RepConv(nn.Module):
@@ -69,21 +69,21 @@ class RepConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.three = ConvNorm(channels_in, channels_out, 3, activate=False)
-        self.one = ConvNorm(channels_in, channels_out, 1, activate=False)
+        self.three = ConvBNAct(channels_in, channels_out, 3, activate=False)
+        self.one = ConvBNAct(channels_in, channels_out, 1, activate=False)
         self.activation = nn.SiLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.three(x) + self.one(x)))
 
-    def folded(self) -> FoldedConv:
+    def fuse(self) -> FusedConv:
         """The same function as one biased 3x3 convolution: the 1x1 kernel sits in the centre."""
-        (three, bias_three), (one, bias_one) = self.three.folded_weight(), self.one.folded_weight()
+        (three, bias_three), (one, bias_one) = self.three.fused_weight(), self.one.fused_weight()
         weight = three + pad(one, [1, 1, 1, 1])
-        return FoldedConv(biased_like(self.three.conv, weight, bias_three + bias_one), self.activation)
+        return FusedConv(make_biased_conv(self.three.conv, weight, bias_three + bias_one), self.activation)
 
 
-def biased_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+def make_biased_conv(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """A convolution of the same geometry, dtype and device with this kernel and bias."""
     kernel, stride, padding = (
         cast(tuple[int, int], size) for size in (conv.kernel_size, conv.stride, conv.padding)
@@ -102,8 +102,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, channels: int, rep: bool, shortcut: bool) -> None:
         super().__init__()
-        self.first = RepConv(channels, channels) if rep else ConvNorm(channels, channels, 3)
-        self.second = ConvNorm(channels, channels, 3)
+        self.first = RepConv(channels, channels) if rep else ConvBNAct(channels, channels, 3)
+        self.second = ConvBNAct(channels, channels, 3)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,10 +117,10 @@ class RepCSP(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
         super().__init__()
         hidden = channels_out // 2
-        self.main = ConvNorm(channels_in, hidden)
-        self.side = ConvNorm(channels_in, hidden)
+        self.main = ConvBNAct(channels_in, hidden)
+        self.side = ConvBNAct(channels_in, hidden)
         self.bottlenecks = nn.Sequential(*(Bottleneck(hidden, rep=True, shortcut=True) for _ in range(depth)))
-        self.merge = ConvNorm(2 * hidden, channels_out)
+        self.merge = ConvBNAct(2 * hidden, channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.merge(torch.cat([self.bottlenecks(self.main(x)), self.side(x)], dim=1)))
@@ -131,9 +131,9 @@ class Aggregation(nn.Module):
 
     def __init__(self, channels_in: int, block: Block) -> None:
         super().__init__()
-        self.entry = ConvNorm(channels_in, block.split)
-        self.parts = nn.ModuleList(aggregated_parts(block))
-        self.exit = ConvNorm(block.split + len(self.parts) * block.part, block.out)
+        self.entry = ConvBNAct(channels_in, block.split)
+        self.parts = nn.ModuleList(make_parts(block))
+        self.exit = ConvBNAct(block.split + len(self.parts) * block.part, block.out)
 
     def forward(self, x: Tensor) -> Tensor:
         pieces = list(self.entry(x).chunk(2, dim=1))
@@ -142,26 +142,26 @@ class Aggregation(nn.Module):
         return cast(Tensor, self.exit(torch.cat(pieces, dim=1)))
 
 
-def aggregated_parts(block: Block) -> list[nn.Module]:
+def make_parts(block: Block) -> list[nn.Module]:
     """The chain inside an aggregation block: the first part sees half of the split, the others a part."""
     widths = (block.split // 2, block.part)
     if block.kind == "c2f":
         return [Bottleneck(block.part, rep=False, shortcut=block.shortcut) for _ in range(block.depth)]
     if block.kind == "elan":
-        return [ConvNorm(width, block.part, 3) for width in widths]
+        return [ConvBNAct(width, block.part, 3) for width in widths]
     return [
-        nn.Sequential(RepCSP(width, block.part, block.depth), ConvNorm(block.part, block.part, 3))
+        nn.Sequential(RepCSP(width, block.part, block.depth), ConvBNAct(block.part, block.part, 3))
         for width in widths
     ]
 
 
-class SpatialPyramidPool(nn.Module):
+class SPPF(nn.Module):
     """SPPF and SPPELAN: the input and three chained 5x5 max pools of it, joined by 1x1 convolutions."""
 
     def __init__(self, channels_in: int, hidden: int, channels_out: int) -> None:
         super().__init__()
-        self.entry = ConvNorm(channels_in, hidden)
-        self.exit = ConvNorm(4 * hidden, channels_out)
+        self.entry = ConvBNAct(channels_in, hidden)
+        self.exit = ConvBNAct(4 * hidden, channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         pieces = [self.entry(x)]
@@ -175,7 +175,7 @@ class AConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.wide = ConvNorm(channels_in, channels_out, 3, stride=2)
+        self.wide = ConvBNAct(channels_in, channels_out, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.wide(avg_pool2d(x, kernel_size=2, stride=1)))
@@ -186,8 +186,8 @@ class ADown(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.wide = ConvNorm(channels_in // 2, channels_out // 2, 3, stride=2)
-        self.pooled = ConvNorm(channels_in // 2, channels_out // 2)
+        self.wide = ConvBNAct(channels_in // 2, channels_out // 2, 3, stride=2)
+        self.pooled = ConvBNAct(channels_in // 2, channels_out // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = avg_pool2d(x, kernel_size=2, stride=1).chunk(2, dim=1)
@@ -195,8 +195,8 @@ class ADown(nn.Module):
         return torch.cat([self.wide(first), self.pooled(second)], dim=1)
 
 
-def downsampling(kind: DownKind, channels_in: int, channels_out: int) -> nn.Module:
+def make_downsample(kind: DownKind, channels_in: int, channels_out: int) -> nn.Module:
     """The module that halves the resolution in this family of networks."""
     if kind == "conv":
-        return ConvNorm(channels_in, channels_out, 3, stride=2)
+        return ConvBNAct(channels_in, channels_out, 3, stride=2)
     return {"aconv": AConv, "adown": ADown}[kind](channels_in, channels_out)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from yolov9bench.nn.backbone import Backbone, Reversible, level_widths
-from yolov9bench.nn.blocks import ConvNorm, RepConv
+from yolov9bench.nn.backbone import Backbone, CBBackbone, level_widths
+from yolov9bench.nn.blocks import ConvBNAct, RepConv
 from yolov9bench.nn.head import DetectionHead, Levels
-from yolov9bench.nn.pyramid import Pyramid, pyramid_widths
+from yolov9bench.nn.pyramid import PAFPN, pyramid_widths
 from yolov9bench.zoo.specs import Spec
 
 
@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
 class Branch(nn.Module):
     """From the first backbone's features to a head, by way of a second backbone, a pyramid, or both."""
 
-    def __init__(self, reversible: Reversible | None, pyramid: Pyramid | None, head: DetectionHead) -> None:
+    def __init__(self, reversible: CBBackbone | None, pyramid: PAFPN | None, head: DetectionHead) -> None:
         super().__init__()
         self.reversible = reversible
         self.pyramid = pyramid
@@ -50,8 +50,8 @@ class Detector(nn.Module):
         self.num_classes = classes
         self.fused = False
         self.backbone = Backbone(spec)
-        self.main = main_branch(spec, classes)
-        self.aux = None if spec.aux is None else auxiliary_branch(spec, classes)
+        self.main = make_main_branch(spec, classes)
+        self.aux = None if spec.aux is None else make_aux_branch(spec, classes)
 
     def forward(self, images: Tensor) -> Outputs:
         features = self.backbone(images)
@@ -67,35 +67,35 @@ class Detector(nn.Module):
     def deployed(self) -> Detector:
         """A copy in eval mode: no auxiliary branch, BatchNorm and RepConv folded (in float64)."""
         copied = copy.deepcopy(self).without_aux()
-        fold(copied)
+        fuse_batchnorm(copied)
         return copied.eval().requires_grad_(False)
 
 
-def main_branch(spec: Spec, classes: int) -> Branch:
+def make_main_branch(spec: Spec, classes: int) -> Branch:
     """The branch that detects: yolov9-e's and gelan-e's runs over a second backbone fused at every level."""
-    reversible = Reversible(spec, levels=(1, 2, 3, 4, 5)) if spec.reversible else None
+    reversible = CBBackbone(spec, levels=(1, 2, 3, 4, 5)) if spec.reversible else None
     head = DetectionHead(pyramid_widths(spec, bottom_up=True), spec.head, classes)
-    return Branch(reversible, Pyramid(spec, bottom_up=True), head)
+    return Branch(reversible, PAFPN(spec, bottom_up=True), head)
 
 
-def auxiliary_branch(spec: Spec, classes: int) -> Branch:
+def make_aux_branch(spec: Spec, classes: int) -> Branch:
     """The branch that only helps training: a top-down pyramid, or a backbone fused at strides 8, 16, 32."""
     if spec.aux_head is None:
         raise ValueError(f"{spec.name} has an auxiliary branch but no aux_head: give its widths")
     if spec.aux == "pyramid":
         head = DetectionHead(pyramid_widths(spec, bottom_up=False), spec.aux_head, classes)
-        return Branch(None, Pyramid(spec, bottom_up=False), head)
+        return Branch(None, PAFPN(spec, bottom_up=False), head)
     head = DetectionHead(level_widths(spec)[-3:], spec.aux_head, classes)
-    return Branch(Reversible(spec, levels=(3, 4, 5)), None, head)
+    return Branch(CBBackbone(spec, levels=(3, 4, 5)), None, head)
 
 
-def fold(module: nn.Module) -> None:
-    """Replace every ConvNorm and RepConv below a module by the one convolution it equals in eval mode."""
+def fuse_batchnorm(module: nn.Module) -> None:
+    """Replace every ConvBNAct and RepConv below a module by the one convolution it equals in eval mode."""
     for name, child in module.named_children():
-        if isinstance(child, ConvNorm | RepConv):
-            setattr(module, name, child.folded())
+        if isinstance(child, ConvBNAct | RepConv):
+            setattr(module, name, child.fuse())
         else:
-            fold(child)
+            fuse_batchnorm(child)
     if isinstance(module, Detector):
         module.fused = True
 
@@ -122,5 +122,5 @@ def skeleton(spec: Spec, classes: int, fused: bool = False) -> Detector:
     with torch.device("meta"):
         detector = Detector(spec, classes)
     if fused:
-        fold(detector)
+        fuse_batchnorm(detector)
     return detector

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from yolov9bench.nn.blocks import ConvNorm
+from yolov9bench.nn.blocks import ConvBNAct
 from yolov9bench.zoo.specs import Head
 
-BINS = 16  # reg_max of the distribution focal loss
+REG_MAX = 16  # reg_max of the distribution focal loss
 STRIDES = (8, 16, 32)
 
 
@@ -31,8 +31,8 @@ class DetectionHead(nn.Module):
 
     def __init__(self, channels: Sequence[int], head: Head, classes: int) -> None:
         super().__init__()
-        self.boxes = nn.ModuleList(box_branch(width, head) for width in channels)
-        self.classes = nn.ModuleList(class_branch(width, head, classes) for width in channels)
+        self.boxes = nn.ModuleList(make_box_branch(width, head) for width in channels)
+        self.classes = nn.ModuleList(make_class_branch(width, head, classes) for width in channels)
 
     def forward(self, features: Sequence[Tensor]) -> Levels:
         first, second, third = (
@@ -57,24 +57,24 @@ def last_bias(branch: nn.Module) -> Tensor:
     return last.bias
 
 
-def box_branch(channels: int, head: Head) -> nn.Sequential:
+def make_box_branch(channels: int, head: Head) -> nn.Sequential:
     """3x3, 3x3, 1x1 to 64 box logits; the official head groups the last two by side of the box."""
     groups = 4 if head.form == "grouped" else 1
     return nn.Sequential(
-        ConvNorm(channels, head.box_width, 3),
-        ConvNorm(head.box_width, head.box_width, 3, groups=groups),
-        nn.Conv2d(head.box_width, 4 * BINS, 1, groups=groups),
+        ConvBNAct(channels, head.box_width, 3),
+        ConvBNAct(head.box_width, head.box_width, 3, groups=groups),
+        nn.Conv2d(head.box_width, 4 * REG_MAX, 1, groups=groups),
     )
 
 
-def class_branch(channels: int, head: Head, classes: int) -> nn.Sequential:
+def make_class_branch(channels: int, head: Head, classes: int) -> nn.Sequential:
     """3x3, 3x3, 1x1 to class logits; in the depthwise form each 3x3 is a depthwise and a pointwise one."""
     width = head.class_width
     if head.form != "depthwise":
-        hidden: list[nn.Module] = [ConvNorm(channels, width, 3), ConvNorm(width, width, 3)]
+        hidden: list[nn.Module] = [ConvBNAct(channels, width, 3), ConvBNAct(width, width, 3)]
     else:
         hidden = [
-            nn.Sequential(ConvNorm(entering, entering, 3, groups=entering), ConvNorm(entering, width))
+            nn.Sequential(ConvBNAct(entering, entering, 3, groups=entering), ConvBNAct(entering, width))
             for entering in (channels, width)
         ]
     return nn.Sequential(*hidden, nn.Conv2d(width, classes, 1))

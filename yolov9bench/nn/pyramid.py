@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from yolov9bench.nn.backbone import level_widths
-from yolov9bench.nn.blocks import Aggregation, SpatialPyramidPool, downsampling
+from yolov9bench.nn.blocks import SPPF, Aggregation, make_downsample
 from yolov9bench.zoo.specs import Spec
 
 
@@ -26,14 +26,14 @@ class BottomUp(nn.Module):
         return joined
 
 
-class Pyramid(nn.Module):
+class PAFPN(nn.Module):
     """Features of strides 2 to 32 -> P3, P4, P5 (strides 8, 16, 32) of widths `pyramid_widths`."""
 
     def __init__(self, spec: Spec, bottom_up: bool) -> None:
         super().__init__()
         *_, width3, width4, width5 = level_widths(spec)
         block4, block3 = spec.top_down
-        self.pool = SpatialPyramidPool(width5, spec.pool.hidden, spec.pool.out)
+        self.pool = SPPF(width5, spec.pool.hidden, spec.pool.out)
         self.top_down = nn.ModuleList(
             [Aggregation(spec.pool.out + width4, block4), Aggregation(block4.out + width3, block3)]
         )
@@ -44,7 +44,7 @@ class Pyramid(nn.Module):
                 (block3.out, stage4, block4.out),
                 (stage4.block.out, stage5, spec.pool.out),
             ):
-                down = downsampling(spec.down, entering, stage.down)
+                down = make_downsample(spec.down, entering, stage.down)
                 self.bottom_up.append(BottomUp(down, Aggregation(stage.down + coarser, stage.block)))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolov9bench.nn.head import BINS, STRIDES, Levels
+from yolov9bench.nn.head import REG_MAX, STRIDES, Levels
 from yolov9bench.ops.boxes import distances_to_boxes, grid_points
 
 
@@ -17,7 +17,7 @@ def decode(levels: Levels) -> tuple[Tensor, Tensor]:
     """
     dtype = torch.promote_types(levels[0].box_logits.dtype, torch.float32)
     logits = torch.cat([level.box_logits.flatten(2) for level in levels], dim=2).to(dtype)  # [B, 64, A]
-    distances = expected_distances(logits.reshape(len(logits), 4, BINS, -1).permute(0, 3, 1, 2))
+    distances = expected_distances(logits.reshape(len(logits), 4, REG_MAX, -1).permute(0, 3, 1, 2))
     points, strides = cells(levels, like=logits)
     scores = torch.cat([level.class_logits.flatten(2) for level in levels], dim=2).to(dtype).sigmoid()
     return distances_to_boxes(points, distances) * strides, scores.transpose(1, 2)
@@ -31,5 +31,5 @@ def cells(levels: Levels, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def expected_distances(logits: Tensor) -> Tensor:
     """Bin logits [..., 16] -> expected bin [...]."""
-    bins = torch.arange(BINS, dtype=logits.dtype, device=logits.device)
+    bins = torch.arange(REG_MAX, dtype=logits.dtype, device=logits.device)
     return logits.softmax(dim=-1) @ bins

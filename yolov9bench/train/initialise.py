@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from yolov9bench.nn.blocks import ConvNorm
+from yolov9bench.nn.blocks import ConvBNAct
 from yolov9bench.nn.detector import Detector
 
 
@@ -17,6 +17,6 @@ def initialise_head(detector: Detector, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for module in detector.main.head.modules():
-        if isinstance(module, ConvNorm):
+        if isinstance(module, ConvBNAct):
             weight = module.conv.weight
             nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -8,13 +8,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from yolov9bench.errors import DatasetError
 from yolov9bench.nn.detector import Outputs
-from yolov9bench.nn.head import BINS, Levels
+from yolov9bench.nn.head import REG_MAX, Levels
 from yolov9bench.ops.boxes import boxes_to_distances, ciou, distances_to_boxes
 from yolov9bench.predict.decode import cells, decode, expected_distances
 from yolov9bench.train.assigner import Positives, assign
 from yolov9bench.zoo.recipes import Recipe
 
-FARTHEST = BINS - 1 - 0.01  # cells; the references keep a target distance short of the last bin
+FARTHEST = REG_MAX - 1 - 0.01  # cells; the references keep a target distance short of the last bin
 
 
 def detection_loss(outputs: Outputs, targets: Tensor, recipe: Recipe) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def terms(levels: Levels, positives: Positives) -> Tensor:
 
     points, strides = (part[anchor] for part in cells(levels, like=score))
     truth = truth / strides
-    logits = box_logits[image, :, anchor].reshape(-1, 4, BINS).to(dtype)  # [P, 4, 16]
+    logits = box_logits[image, :, anchor].reshape(-1, 4, REG_MAX).to(dtype)  # [P, 4, 16]
     predicted = distances_to_boxes(points, expected_distances(logits))
     box = ((1 - ciou(predicted, truth)) * score).sum()
     dfl = (distribution_loss(logits, boxes_to_distances(points, truth)) * score).sum()
@@ -95,6 +95,6 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
     The mean over the sides of the cross-entropy with a target split between its two nearest bins
     (arXiv:2006.04388).
     """
-    bins = torch.arange(BINS, dtype=logits.dtype, device=logits.device)
+    bins = torch.arange(REG_MAX, dtype=logits.dtype, device=logits.device)
     shares = (1 - (distances.clamp(0, FARTHEST).unsqueeze(-1) - bins).abs()).clamp(min=0)
     return -(shares * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)

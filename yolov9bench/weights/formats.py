@@ -43,16 +43,16 @@ def read_contents(path: Path) -> Contents:
             f"{path.name} holds a {type(raw).__name__}, not a checkpoint: known are {KNOWN}"
         )
     if raw.get("format") == "yolov9bench":
-        return own_contents(path, raw)
+        return read_own_contents(path, raw)
     if isinstance(raw.get("state_dict"), Mapping):
-        return nested_contents(path, raw)
+        return read_nested_contents(path, raw)
     if "model" in raw or "ema" in raw:
-        return pickled_contents(path, raw)
+        return read_pickled_contents(path, raw)
     tensors = tensors_of(raw)
-    return Contents(recognised(path, tensors), "plain", tensors, None, (), {})
+    return Contents(detect_format(path, tensors), "plain", tensors, None, (), {})
 
 
-def own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
+def read_own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
     """Our own files: tensors and plain metadata."""
     lacking = [key for key in ("version", "spec", "names", "row", "fused", "state_dict") if key not in raw]
     if lacking or raw["version"] != 1:
@@ -60,11 +60,16 @@ def own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         raise CheckpointError(f"{path.name} {what}: it was written by another release of yolov9bench")
     facts = {key: raw[key] for key in ("spec", "row", "fused")}
     return Contents(
-        "yolov9bench", "weights", tensors_of(raw["state_dict"]), named(path, raw["names"]), (), facts
+        "yolov9bench",
+        "weights",
+        tensors_of(raw["state_dict"]),
+        parse_class_names(path, raw["names"]),
+        (),
+        facts,
     )
 
 
-def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
+def read_pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
     """Official and Ultralytics files: a whole pickled module, the averaged one (`ema`) where there is one."""
     chosen = "ema" if isinstance(raw.get("ema"), Inert) else "model"
     module = raw.get(chosen)
@@ -75,7 +80,7 @@ def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         )
     refuse_other_activations(path, module)
     tensors = dict(module_tensors(module))
-    form = recognised(path, tensors)
+    form = detect_format(path, tensors)
     origin = "official" if module.path.startswith("models.") else "ultralytics"
     if form != origin:
         raise CheckpointError(
@@ -87,7 +92,9 @@ def pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         ("stripped" if stripped else "training") if form == "ultralytics" else official_flavour(path, tensors)
     )
     dropped = ("model",) if chosen == "ema" and raw.get("model") is not None else ()
-    return Contents(form, flavour, tensors, named(path, module.attributes.get("names")), dropped, {})
+    return Contents(
+        form, flavour, tensors, parse_class_names(path, module.attributes.get("names")), dropped, {}
+    )
 
 
 def refuse_other_activations(path: Path, module: Inert) -> None:
@@ -102,7 +109,7 @@ def refuse_other_activations(path: Path, module: Inert) -> None:
             refuse_other_activations(path, child)
 
 
-def nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
+def read_nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
     """mmyolo and Lightning files: a `state_dict` beside other entries."""
     tensors = tensors_of(raw["state_dict"])
     lightning = {key for key in tensors if key.startswith(("model.model.", "ema.model."))}
@@ -112,10 +119,10 @@ def nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         dropped = tuple(key for key in tensors if not key.startswith(prefix))
         kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         flavour = "lightning-ema" if averaged else "lightning"
-        return Contents(recognised(path, kept), flavour, kept, None, dropped, {})
+        return Contents(detect_format(path, kept), flavour, kept, None, dropped, {})
     constants = tuple(key for key in tensors if MMYOLO_CONSTANTS.search(key))
     kept = {key: value for key, value in tensors.items() if key not in constants}
-    form = recognised(path, kept)
+    form = detect_format(path, kept)
     others = ("ema_state_dict", "optimizer", "message_hub")
     present = tuple(key for key in others if key in raw)
     flavour = "work-dir" if {"ema_state_dict", "optimizer"} & set(present) else "published"
@@ -123,7 +130,7 @@ def nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
         flavour = "message-hub"
     described = (raw.get("meta") or {}).get("dataset_meta") or {}
     names = described.get("classes") or described.get("CLASSES")
-    return Contents(form, flavour, kept, named(path, names), constants + present, {})
+    return Contents(form, flavour, kept, parse_class_names(path, names), constants + present, {})
 
 
 def tensors_of(entries: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -131,7 +138,7 @@ def tensors_of(entries: Mapping[str, Any]) -> dict[str, Tensor]:
     return {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
 
 
-def named(path: Path, names: object) -> dict[int, str] | None:
+def parse_class_names(path: Path, names: object) -> dict[int, str] | None:
     """Class names by label, from a dict or a sequence; None where the file has none."""
     if isinstance(names, Mapping):
         if not all(str(label).isdigit() for label in names):
@@ -144,7 +151,7 @@ def named(path: Path, names: object) -> dict[int, str] | None:
     return None
 
 
-def recognised(path: Path, tensors: Mapping[str, Tensor]) -> Format:
+def detect_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
     """The format whose keys these are."""
     found: list[Format] = []
     if any(re.match(r"backbone\.stem\.|bbox_head\.head_module\.", key) for key in tensors):
@@ -152,7 +159,7 @@ def recognised(path: Path, tensors: Mapping[str, Tensor]) -> Format:
     if any(re.match(r"\d+\.", key) for key in tensors):
         found.append("multimediatechlab")
     if any(re.match(r"model\.\d+\.", key) for key in tensors):
-        found.append("official" if grouped(tensors) else "ultralytics")
+        found.append("official" if has_grouped_head(tensors) else "ultralytics")
     if len(found) > 1:
         raise CheckpointError(
             f"{path.name} mixes the keys of {' and '.join(found)}: it is one file of neither"
@@ -175,15 +182,15 @@ def last_layer(tensors: Mapping[str, Tensor]) -> int:
     return max(int(match.group(1)) for key in tensors if (match := re.match(r"model\.(\d+)\.", key)))
 
 
-def dual(tensors: Mapping[str, Tensor]) -> bool:
+def has_dual_head(tensors: Mapping[str, Tensor]) -> bool:
     """Whether the head has a third and a fourth branch, those of the main head beside the auxiliary one."""
     head = f"model.{last_layer(tensors)}.cv4."
     return any(key.startswith(head) for key in tensors)
 
 
-def grouped(tensors: Mapping[str, Tensor]) -> bool:
+def has_grouped_head(tensors: Mapping[str, Tensor]) -> bool:
     """Whether the last layer is the official head: two of them, or one whose box branch is grouped."""
-    if dual(tensors):
+    if has_dual_head(tensors):
         return True
     last = last_layer(tensors)
     middle = tensors.get(f"model.{last}.cv2.0.1.conv.weight")
@@ -196,7 +203,7 @@ def official_flavour(path: Path, tensors: Mapping[str, Tensor]) -> str:
     A converted file has gelan's very keys; what tells it is its name, or the one it was saved under, which
     torch keeps as the archive's top folder.
     """
-    if dual(tensors):
+    if has_dual_head(tensors):
         return "dual"
     names = [path.name]
     if zipfile.is_zipfile(path):

@@ -72,7 +72,7 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
     """
     path = Path(path)
     contents = read_contents(path)
-    spec, classes = identified(path, contents)
+    spec, classes = identify_spec(path, contents)
     fused = not any(key.endswith(".running_mean") for key in contents.tensors)
     if contents.format == "yolov9bench":
         fused = bool(contents.facts["fused"])
@@ -82,7 +82,7 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
         )
     detector = skeleton(spec, classes, fused)
     table = rename_table(spec, contents.format, detector.state_dict())
-    dropped = checked(path, contents, detector, table)
+    dropped = require_complete(path, contents, detector, table)
     filled = {own: as_float32(contents.tensors[foreign]) for own, foreign in table.items()}
     detector.load_state_dict(filled, assign=True)
     trainable = sum(parameter.numel() for parameter in detector.parameters())
@@ -144,7 +144,7 @@ def save(
         torch.save(contents, temporary)
 
 
-def identified(path: Path, contents: Contents) -> tuple[Spec, int]:
+def identify_spec(path: Path, contents: Contents) -> tuple[Spec, int]:
     """The Spec whose blocks stand where the file's do, with the file's head widths, and its class count."""
     if contents.format == "yolov9bench":
         try:
@@ -155,7 +155,7 @@ def identified(path: Path, contents: Contents) -> tuple[Spec, int]:
             ) from error
         return spec, class_count(path, contents, spec)
     candidates = CANDIDATES[contents.format]
-    fits = {spec: fit(contents, spec) for spec in candidates}
+    fits = {spec: shape_agreement(contents, spec) for spec in candidates}
     best = max(candidates, key=lambda spec: fits[spec])
     if fits[best] <= 0.5:
         known = ", ".join(spec.name for spec in candidates)
@@ -178,9 +178,9 @@ def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
     return next(same, found)
 
 
-def fit(contents: Contents, spec: Spec) -> float:
+def shape_agreement(contents: Contents, spec: Spec) -> float:
     """Share of a candidate's entry, exit and stem convolutions that the file has, in their shape."""
-    shapes = telling_shapes(spec)
+    shapes = identifying_shapes(spec)
     table = rename_table(spec, contents.format, shapes)
     tensors = contents.tensors
     found = [key for key in shapes if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
@@ -188,7 +188,7 @@ def fit(contents: Contents, spec: Spec) -> float:
 
 
 @cache  # building the ten candidates of a format takes seconds
-def telling_shapes(spec: Spec) -> Mapping[str, torch.Size]:
+def identifying_shapes(spec: Spec) -> Mapping[str, torch.Size]:
     """Shapes of the convolutions that tell a network from others; none depends on the class count."""
     endings = ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
     state = skeleton(spec, 80).state_dict()
@@ -234,8 +234,10 @@ def last_class_shape(contents: Contents, spec: Spec, branch: str) -> tuple[int, 
     return 0, 0
 
 
-def checked(path: Path, contents: Contents, detector: Detector, table: Mapping[str, str]) -> tuple[str, ...]:
-    """Refuse missing and extra keys and wrong shapes; return the DFL constants, which need no place."""
+def require_complete(
+    path: Path, contents: Contents, detector: Detector, table: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Refuse missing and extra keys, wrong shapes and numbers; return the keys of the DFL constants."""
     tensors = contents.tensors
     constants = tuple(key for key in tensors if is_constant(key, contents.format))
     for key in constants:
@@ -243,25 +245,12 @@ def checked(path: Path, contents: Contents, detector: Detector, table: Mapping[s
             raise CheckpointError(
                 f"{path.name}: {key} is not 0..15, so its boxes mean something else; refused"
             )
-    missing = [foreign for foreign in table.values() if foreign not in tensors]
-    extra = sorted(tensors.keys() - set(table.values()) - set(constants))
-    shapes = {table[own]: value.shape for own, value in detector.state_dict().items()}
-    wrong = [
-        f"{table[own]} is {tensors[table[own]].dtype}, not {value.dtype}"
-        for own, value in detector.state_dict().items()
-        if value.is_floating_point() and table[own] in tensors and not tensors[table[own]].is_floating_point()
-    ]
-    wrong += [
-        f"{key} is {tuple(tensors[key].shape)}, not {tuple(shape)}"
-        for key, shape in shapes.items()
-        if key in tensors and tensors[key].shape != shape
-    ]
     faults = [
-        f"{label} {len(keys)} key{'s'[: len(keys) > 1]} ({some(keys)})"
+        f"{label} {len(keys)} key{'s'[: len(keys) > 1]} ({first_three(keys)})"
         for label, keys in (
-            ("lacks", missing),
-            ("has also", extra),
-            ("has the wrong shape or type in", wrong),
+            ("lacks", [foreign for foreign in table.values() if foreign not in tensors]),
+            ("has also", sorted(tensors.keys() - set(table.values()) - set(constants))),
+            ("has the wrong shape or type in", find_wrong_tensors(contents, detector, table)),
         )
         if keys
     ]
@@ -275,12 +264,28 @@ def checked(path: Path, contents: Contents, detector: Detector, table: Mapping[s
     ]
     if broken:
         raise CheckpointError(
-            f"{path.name} has NaN or infinity in {some(broken)}: its training diverged; refused"
+            f"{path.name} has NaN or infinity in {first_three(broken)}: its training diverged; refused"
         )
     return constants
 
 
-def some(keys: list[str]) -> str:
+def find_wrong_tensors(contents: Contents, detector: Detector, table: Mapping[str, str]) -> list[str]:
+    """A few words for each tensor of the file that has another type or shape than the network's."""
+    tensors, wanted = contents.tensors, detector.state_dict()
+    wrong = [
+        f"{table[own]} is {tensors[table[own]].dtype}, not {value.dtype}"
+        for own, value in wanted.items()
+        if value.is_floating_point() and table[own] in tensors and not tensors[table[own]].is_floating_point()
+    ]
+    shapes = {table[own]: value.shape for own, value in wanted.items()}
+    return wrong + [
+        f"{key} is {tuple(tensors[key].shape)}, not {tuple(shape)}"
+        for key, shape in shapes.items()
+        if key in tensors and tensors[key].shape != shape
+    ]
+
+
+def first_three(keys: list[str]) -> str:
     """The first three, and how many more."""
     return ", ".join(keys[:3]) + (f", and {len(keys) - 3} more" if len(keys) > 3 else "")
 

@@ -126,13 +126,13 @@ def rename_table(spec: Spec, form: Format, keys: Iterable[str]) -> dict[str, str
             if ".".join(parts[:length]) in by_prefix
         )
         place = by_prefix[prefix]
-        table[key] = f"{place.foreign}.{translated(parts[prefix.count('.') + 1 :], place.names)}"
+        table[key] = f"{place.foreign}.{translate(parts[prefix.count('.') + 1 :], place.names)}"
     if len(set(table.values())) != len(table):
         raise ValueError(f"the {form} rename table of {spec.name} maps two of our keys to one of theirs")
     return table
 
 
-def translated(parts: list[str], names: Names) -> str:
+def translate(parts: list[str], names: Names) -> str:
     """A key below a block in foreign words; numbers and leaf names stay."""
     words = []
     while parts:

@@ -70,7 +70,7 @@ def read_inert(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: check the path, or leave it out to download one")
     try:
-        named = sorted(set(named_globals(path)))
+        named = sorted(set(find_globals(path)))
     except (
         zipfile.BadZipFile,
         OSError,
@@ -122,7 +122,7 @@ def allowed_by_torch() -> set[str]:
     return set(_weights_only_unpickler._get_allowed_globals())
 
 
-def named_globals(path: Path) -> Iterator[str]:
+def find_globals(path: Path) -> Iterator[str]:
     """Every class or function that a checkpoint names, with Python 2 module names brought up to date."""
     for pickled in pickled_streams(path):
         for opcode, argument, _ in pickletools.genops(pickled):

@@ -34,7 +34,7 @@ def take_weights(detector: Detector, path: Path, names: Sequence[str]) -> None:
     """
     found = load(path, training=True)
     require_fit(detector, found, path.name)
-    labels = source_labels(found.names, names, path.name)
+    labels = match_labels(found.names, names, path.name)
     state = found.detector.state_dict()
     detector.load_state_dict(state | {key: state[key][labels] for key in LAST_CLASS_KEYS if key in state})
 
@@ -45,7 +45,7 @@ def require_fit(detector: Detector, found: Checkpoint, file: str) -> None:
     The class branches, whose width depends on the class count, are compared only where the counts agree.
     """
     wanted, given = detector.num_classes, found.detector.num_classes
-    faults = misfits(found.detector.state_dict(), detector.state_dict())
+    faults = find_misfits(found.detector.state_dict(), detector.state_dict())
     if wanted != given:
         faults = {key: fault for key, fault in faults.items() if not key.startswith(CLASS_BRANCHES)}
     if faults:
@@ -53,7 +53,7 @@ def require_fit(detector: Detector, found: Checkpoint, file: str) -> None:
         more = f" (and {len(faults) - 1} more tensors do not fit)" if len(faults) > 1 else ""
         raise CheckpointError(
             f"{file} holds another network than the {detector.spec.name} to be trained: "
-            f"{other_head(found.spec, detector.spec)}{key} {fault}{more}; "
+            f"{describe_other_head(found.spec, detector.spec)}{key} {fault}{more}; "
             "start from a checkpoint of the same network"
         )
     if wanted != given:
@@ -63,14 +63,14 @@ def require_fit(detector: Detector, found: Checkpoint, file: str) -> None:
         )
 
 
-def other_head(given: Spec, wanted: Spec) -> str:
+def describe_other_head(given: Spec, wanted: Spec) -> str:
     """The beginning of a reason where two Specs have heads of different forms."""
     if given.head.form == wanted.head.form:
         return ""
     return f"its head is {given.head.form}, not {wanted.head.form}, so that "
 
 
-def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, str]:
+def find_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, str]:
     """What is wrong with a file's tensors, by key, in the order of the network."""
     faults = {}
     for key, tensor in wanted.items():
@@ -81,7 +81,7 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
     return faults | {key: "is in the file alone" for key in given if key not in wanted}
 
 
-def source_labels(given: Mapping[int, str] | None, wanted: Sequence[str], file: str) -> list[int]:
+def match_labels(given: Mapping[int, str] | None, wanted: Sequence[str], file: str) -> list[int]:
     """For each label to be trained, the label of the file whose weights it takes; as many on both sides.
 
     Names are compared without regard to case and outer blanks, as in evaluation.

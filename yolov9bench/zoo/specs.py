@@ -101,7 +101,7 @@ def elan(out: int) -> Block:
 
 
 def rep_elan(out: int, depth: int, split: int | None = None) -> Block:
-    """GELAN's block (RepNCSPELAN4): parts half as wide as the split, which is the output's if unsaid."""
+    """GELAN's block (RepNCSPELAN4): parts half as wide as the split, the output's width if omitted."""
     split = split or out
     return Block("rep-elan", out, split=split, part=split // 2, depth=depth)
 
