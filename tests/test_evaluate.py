@@ -31,6 +31,18 @@ def reference(shared: Path, protocol: str) -> tuple[dict[str, float], list[Row]]
     return found["metrics"], [row for row in rows if row["score"] > 0.01]
 
 
+def reference_sample(shared: Path, protocol: str, dataset: CocoDataset) -> tuple[float, list[Row]]:
+    """AP, by pycocotools too, of what a reference detected on some shared images; rows as `reference`."""
+    listed = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
+    file = next(entry["file"] for entry in listed if entry["protocol"] == protocol)
+    images = {image.id for image in dataset.images}
+    rows = [
+        row for row in json.loads((shared / "coco/reference" / file).read_text()) if row["image_id"] in images
+    ]
+    ap = coco_metrics(dataset.ground_truth(), rows, judge=True)["AP"]
+    return ap, [row for row in rows if row["score"] > 0.01]
+
+
 def corners(row: Row) -> list[float]:
     x, y, width, height = row["bbox"]
     return [x, y, x + width, y + height]
@@ -58,6 +70,19 @@ def assert_metrics(found: dict[str, float], wanted: dict[str, float]) -> None:
         assert abs(found[name] - value) <= allowed, f"{name}: {found[name]:.5f}, reference {value:.5f}"
 
 
+@pytest.mark.slow(12)
+@pytest.mark.parametrize("protocol", ["ultralytics-square", "mmyolo"])
+def test_real_weights_on_a_sample_as_the_references(shared: Path, protocol: str, tmp_path: Path) -> None:
+    stored = tmp_path / "detections.json"
+    weights, folder = shared / "weights/yolov8n.pt", shared / "coco"
+    record = evaluate.evaluate(weights, folder, protocol, limit=18, judge=True, detections=stored)
+    ap, theirs = reference_sample(shared, protocol, read_coco(folder, limit=18))
+    assert len(theirs) > 300
+    assert abs(record.values["AP"] - ap) <= 1e-3
+    assert matched_share(json.loads(stored.read_text()), theirs) >= 0.999
+
+
+@pytest.mark.accuracy
 @pytest.mark.slow(25)
 @pytest.mark.parametrize("protocol", ["ultralytics-square", "mmyolo"])
 def test_real_weights_on_real_images_as_the_references(shared: Path, protocol: str, tmp_path: Path) -> None:
@@ -97,6 +122,7 @@ def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path) -> None:
     assert matched_share(rows, theirs) >= 0.999
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(25)
 def test_rectangles_of_these_images_alone(shared: Path, tmp_path: Path) -> None:
     """Grouping just the images at hand, those whose shape is the reference's have its detections."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_evaluate import matched_share, reference
+from test_evaluate import matched_share, reference, reference_sample
 from torch import Tensor, nn
 
 from yolov9bench import __main__ as door
@@ -271,6 +271,18 @@ def test_the_command_line_refuses_in_a_sentence(
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow(25)
+def test_real_weights_on_a_sample_as_mmyolo(shared: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "detections.json"
+    weights, folder = shared / "weights/yolov8n.pt", shared / "coco"
+    record = evaluate.evaluate(weights, folder, "mmyolo", limit=12, detections=stored, tta=True)
+    ap, theirs = reference_sample(shared, "mmyolo+tta", read_coco(folder, limit=12))
+    assert len(theirs) > 200
+    assert abs(record.values["AP"] - ap) <= 1e-3
+    assert matched_share(json.loads(stored.read_text()), theirs) >= 0.999
+
+
+@pytest.mark.accuracy
 @pytest.mark.slow(170)
 def test_real_weights_on_real_images_as_mmyolo(shared: Path, tmp_path: Path) -> None:
     """A few minutes on one core of a CPU."""
