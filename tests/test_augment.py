@@ -1,4 +1,4 @@
-"""Augmentation of one picture: recorded output of the reference, painted blobs, filters by brute force."""
+"""Augmentation of one image: recorded output of the reference, painted blobs, filters by brute force."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import default_rng
-from pictures import Recorded, assert_agrees, corners, load, outlines, painted, refine_sample, seen
+from painted_images import Recorded, assert_agrees, corners, load, outlines, painted, refine_sample, seen
 
 from yolov9bench.data.transforms import (
     BLUR_KERNELS,

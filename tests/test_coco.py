@@ -34,9 +34,9 @@ def tiny() -> dict[str, Any]:
 
 def write(root: Path, content: Any) -> Path:
     for name in ("deep/a.jpg", "b.jpg", "c.jpg"):
-        picture = root / "val" / name
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.touch()
+        image = root / "val" / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
     (root / "annotations").mkdir()
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "annotations" / "instances_val.json").write_text(text)

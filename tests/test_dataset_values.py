@@ -12,7 +12,9 @@ import pytest
 
 from yolov9bench.data.coco import crowd_flag, read_coco
 from yolov9bench.errors import DatasetError, MetricsError
-from yolov9bench.evaluation.coco_metrics import bootstrap_interval, coco_metrics, tide_shares
+from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.diagnostics import tide_shares
 from yolov9bench.evaluation.evaluate import evaluate
 
 NAN = math.nan

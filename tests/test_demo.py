@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import demo_hash, make_demo, shapes
-from yolov9bench.data.demo.scenes import SPLITS, demo_picture, outlines, picture_annotations
-from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Picture
+from yolov9bench.data.demo.scenes import SPLITS, demo_scene, outlines, scene_annotations
+from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Scene
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.ops.images import Pixels, read_image
@@ -54,10 +54,10 @@ def test_pixels_and_annotations_are_the_same_on_every_machine(folder: Path) -> N
 def test_hash_sees_one_pixel_and_one_box(tmp_path: Path) -> None:
     root = make_demo(tmp_path / "demo", train=3, val=3)
     hashes = {demo_hash(root)}
-    picture = root / "val" / "000003.png"
-    pixels = read_image(picture)
+    scene = root / "val" / "000003.png"
+    pixels = read_image(scene)
     pixels[5, 5, 0] ^= 1
-    picture.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    scene.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     hashes.add(demo_hash(root))
     file = root / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
@@ -67,7 +67,7 @@ def test_hash_sees_one_pixel_and_one_box(tmp_path: Path) -> None:
     assert len(hashes) == 3
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: Path) -> None:
     few = make_demo(tmp_path / "demo", train=5, val=4)
     for split, count in (("train", 5), ("val", 4)):
         for name in (f"{number:06d}.png" for number in range(1, count + 1)):
@@ -76,10 +76,10 @@ def test_a_picture_does_not_depend_on_how_many_there_are(folder: Path, tmp_path:
     assert part == whole[: len(part)] and part
 
 
-def test_no_picture_comes_twice_and_seeds_differ(folder: Path) -> None:
-    pictures = [read_image(path).tobytes() for path in sorted(folder.glob("*/*.png"))]
-    assert len(set(pictures)) == len(pictures) == 500
-    other = demo_picture(seed=1, split="val", index=0, image_size=128)
+def test_no_image_comes_twice_and_seeds_differ(folder: Path) -> None:
+    images = [read_image(path).tobytes() for path in sorted(folder.glob("*/*.png"))]
+    assert len(set(images)) == len(images) == 500
+    other = demo_scene(seed=1, split="val", index=0, image_size=128)
     assert not np.array_equal(other.pixels, read_image(folder / "val" / "000001.png"))
 
 
@@ -88,7 +88,7 @@ def test_each_split_has_what_makes_detection_hard(splits: dict[str, CocoDataset]
     dataset = splits[split]
     objects, crowds = by_image(dataset), by_image(dataset, crowds=True)
     counts = Counter(len(entries) for entries in objects.values())
-    assert set(counts) == set(range(9))  # none to eight objects, and pictures with nothing at all
+    assert set(counts) == set(range(9))  # none to eight objects, and images with nothing at all
     assert sum(not objects[number] and not crowds[number] for number in objects) >= len(objects) // 20
     assert sum(len(entries) for entries in crowds.values()) >= len(objects) // 20
     assert dataset.names == NAMES and len(NAMES) == 6
@@ -100,7 +100,7 @@ def test_each_split_has_what_makes_detection_hard(splits: dict[str, CocoDataset]
     assert np.percentile(sides, 25) < 20 and np.percentile(sides, 75) > 30
 
 
-def test_pictures_have_odd_shapes(splits: dict[str, CocoDataset]) -> None:
+def test_images_have_odd_shapes(splits: dict[str, CocoDataset]) -> None:
     images = [image for dataset in splits.values() for image in dataset.images]
     assert {max(image.width, image.height) for image in images} == {128}
     ratios = [image.width / image.height for image in images]
@@ -109,8 +109,8 @@ def test_pictures_have_odd_shapes(splits: dict[str, CocoDataset]) -> None:
     assert len({min(image.width, image.height) for image in images}) > 30
 
 
-def recorded_strokes(monkeypatch: pytest.MonkeyPatch, index: int) -> tuple[Picture, list[Mask]]:
-    """A picture, and for every figure painted the pixels that changed just then."""
+def recorded_strokes(monkeypatch: pytest.MonkeyPatch, index: int) -> tuple[Scene, list[Mask]]:
+    """A scene, and for every figure painted the pixels that changed just then."""
     strokes: list[Mask] = []
     colour = shapes._colour
 
@@ -120,7 +120,7 @@ def recorded_strokes(monkeypatch: pytest.MonkeyPatch, index: int) -> tuple[Pictu
         strokes.append((pixels != before).any(axis=2))
 
     monkeypatch.setattr(shapes, "_colour", recording)
-    return demo_picture(0, "val", index, 128), strokes
+    return demo_scene(0, "val", index, 128), strokes
 
 
 @pytest.mark.parametrize("index", [number for number in range(40) if number % 16 not in (1, 2)])
@@ -128,10 +128,10 @@ def test_boxes_and_polygons_are_what_was_painted_and_is_seen(
     monkeypatch: pytest.MonkeyPatch, index: int
 ) -> None:
     """To a pixel, which by chance may be painted in the very colour that it had."""
-    picture, strokes = recorded_strokes(monkeypatch, index)
-    entries = picture_annotations(picture)
+    scene, strokes = recorded_strokes(monkeypatch, index)
+    entries = scene_annotations(scene)
     assert len(entries) == len(strokes) > 0
-    later = np.zeros(picture.owners.shape, bool)
+    later = np.zeros(scene.owners.shape, bool)
     for entry, stroke in zip(reversed(entries), reversed(strokes), strict=True):
         seen = stroke & ~later
         later |= stroke
@@ -162,11 +162,11 @@ def without_holes(mask: Mask) -> Mask:
 
 @pytest.mark.parametrize("index", range(20))
 def test_polygons_hold_the_very_pixels_but_for_holes(index: int) -> None:
-    picture = demo_picture(0, "train", index, 128)
-    for number, entry in enumerate(picture_annotations(picture)):
+    scene = demo_scene(0, "train", index, 128)
+    for number, entry in enumerate(scene_annotations(scene)):
         if not entry["iscrowd"]:
-            expected = without_holes(picture.owners == number)
-            assert np.array_equal(inside(entry["segmentation"], picture.owners.shape), expected)
+            expected = without_holes(scene.owners == number)
+            assert np.array_equal(inside(entry["segmentation"], scene.owners.shape), expected)
 
 
 def test_outlines_by_hand() -> None:
@@ -190,23 +190,21 @@ def test_crowds_are_read_by_pycocotools(splits: dict[str, CocoDataset]) -> None:
             for entry in entries:
                 runs = entry["segmentation"]
                 packed = coco_mask.frPyObjects(runs, *runs["size"])
-                picture = demo_picture(0, split, entry["image_id"] - 1, 128)
-                assert np.array_equal(coco_mask.decode(packed) == 1, picture.owners == 0)
+                scene = demo_scene(0, split, entry["image_id"] - 1, 128)
+                assert np.array_equal(coco_mask.decode(packed) == 1, scene.owners == 0)
                 assert coco_mask.area(packed) == entry["area"]
                 assert coco_mask.toBbox(packed).tolist() == entry["bbox"]
                 read += 1
-    assert read >= 25  # a picture in twenty has one
+    assert read >= 25  # an image in twenty has one
 
 
 def test_objects_hide_one_another_but_not_too_much() -> None:
     shares = []
     for index in range(100):
-        picture = demo_picture(0, "train", index, 128)
-        seen = [(picture.owners == number).sum() for number in range(len(picture.figures))]
+        scene = demo_scene(0, "train", index, 128)
+        seen = [(scene.owners == number).sum() for number in range(len(scene.figures))]
         shares += [
-            count / figure.area
-            for count, figure in zip(seen, picture.figures, strict=True)
-            if not figure.crowd
+            count / figure.area for count, figure in zip(seen, scene.figures, strict=True) if not figure.crowd
         ]
     assert min(shares) >= 0.6
     assert 0.3 < np.mean(np.array(shares) < 0.99) < 0.7
@@ -273,7 +271,7 @@ def corners(entry: dict[str, Any]) -> list[float]:
 
 
 def grid_of_boxes(places: int, sides: tuple[int, ...], width: int, height: int) -> Boxes:
-    """Squares [n, 4] of some sizes around the points of a grid over a picture, cut off at its border."""
+    """Squares [n, 4] of some sizes around the points of a grid over a scene, cut off at its border."""
     steps = (np.arange(places) + 0.5) / places
     centres = np.stack(np.meshgrid(steps * width, steps * height), axis=-1).reshape(-1, 1, 2)
     half = np.array(sides).reshape(1, -1, 1) / 2
@@ -295,7 +293,7 @@ def overlaps(boxes: Boxes, others: Boxes) -> Boxes:
 def blind_guesses(
     splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]
 ) -> list[dict[str, Any]]:
-    """The same boxes of every class on each picture, scored by how often they meet one in training."""
+    """The same boxes of every class on each scene, scored by how often they meet one in training."""
     hits = np.zeros((len(NAMES), places**2 * len(sides)))
     objects = by_image(splits["train"])
     for image in splits["train"].images:
@@ -334,7 +332,7 @@ def test_a_whole_set_is_kept_and_its_empty_folder_filled(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
-def spoil_a_picture(root: Path) -> None:
+def spoil_an_image(root: Path) -> None:
     (root / "train" / "000002.png").unlink()
 
 
@@ -342,7 +340,7 @@ def spoil_the_boxes(root: Path) -> None:
     (root / "annotations" / "instances_val.json").write_text("[]")
 
 
-@pytest.mark.parametrize("spoil", [spoil_a_picture, spoil_the_boxes])
+@pytest.mark.parametrize("spoil", [spoil_an_image, spoil_the_boxes])
 def test_a_set_with_a_gap_is_refused(tmp_path: Path, spoil: Any) -> None:
     root = make_demo(tmp_path / "demo", train=3, val=3)
     spoil(root)

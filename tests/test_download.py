@@ -21,7 +21,7 @@ from yolov9bench.data.download import (
     coco_present,
 )
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.io.files import part_path
+from yolov9bench.io.download import part_path
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
@@ -52,7 +52,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         archive.writestr("annotations/captions_val2017.json", b"{}")
     with zipfile.ZipFile(folder / "val2017.zip", "w") as archive:
         archive.writestr("val2017/", b"")
-        archive.writestr("val2017/000000000139.jpg", b"picture")
+        archive.writestr("val2017/000000000139.jpg", b"image")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -85,7 +85,7 @@ def test_coco_is_fetched_and_unpacked_once(
     assert coco_present(data)
     assert coco_download_bytes(data) == 0
     assert [image.id for image in read_coco(root).images] == [139]
-    assert (root / "val2017" / "000000000139.jpg").read_bytes() == b"picture"
+    assert (root / "val2017" / "000000000139.jpg").read_bytes() == b"image"
     monkeypatch.setattr(download, "fetch", None)  # the second time fetches nothing
     assert coco(data) == root == data / "coco"
 

@@ -1,4 +1,4 @@
-"""Evaluation end to end: against the references' detections and metrics, and on painted pictures."""
+"""Evaluation end to end: against the references' detections and metrics, and on painted images."""
 
 import errno
 import json
@@ -199,7 +199,7 @@ def test_missing_images_are_counted_and_named(tiny: Path, tiny_weights: Path) ->
 @pytest.mark.parametrize("harm", ["cut", "text"])
 def test_corrupt_image_is_refused_or_counted(tiny: Path, tiny_weights: Path, harm: str) -> None:
     victim = tiny / "val" / "000003.png"
-    victim.write_bytes(victim.read_bytes()[:60] if harm == "cut" else b"no picture")
+    victim.write_bytes(victim.read_bytes()[:60] if harm == "cut" else b"no image")
     with pytest.raises(DatasetError, match=r"000003\.png"):
         evaluate.evaluate(tiny_weights, tiny, "yolov9", "val", image_size=64)
     record = evaluate.evaluate(tiny_weights, tiny, "yolov9", "val", image_size=64, skip_corrupt=True)

@@ -21,15 +21,8 @@ from matplotlib.text import Text
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import DatasetError
-from yolov9bench.evaluation.coco_metrics import (
-    TIDE_ERRORS,
-    ClassResult,
-    CocoResult,
-    coco_result,
-    main_confusions,
-    tide_shares,
-    worst_images,
-)
+from yolov9bench.evaluation.coco_metrics import ClassResult, CocoResult, coco_result
+from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 from yolov9bench.plots import detections
 from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
 
@@ -70,13 +63,13 @@ ROWS = [
 
 
 def painted(root: Path, annotations: list[dict[str, Any]]) -> CocoDataset:
-    """Three pictures of 160 x 120, 120 x 160 and 160 x 120 pixels, all red but for a blue first pixel."""
+    """Three images of 160 x 120, 120 x 160 and 160 x 120 pixels, all red but for a blue first pixel."""
     sizes = {1: (160, 120), 2: (120, 160), 3: (160, 120)}
     (root / "val2017").mkdir()
     for number, (width, height) in sizes.items():
-        picture = np.full((height, width, 3), (0, 0, 200), np.uint8)  # cv2 writes blue, green, red
-        picture[0, 0] = (200, 0, 0)
-        cv2.imwrite(str(root / "val2017" / f"{number}.png"), picture)
+        image = np.full((height, width, 3), (0, 0, 200), np.uint8)  # cv2 writes blue, green, red
+        image[0, 0] = (200, 0, 0)
+        cv2.imwrite(str(root / "val2017" / f"{number}.png"), image)
     content = {
         "images": [
             {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
@@ -122,7 +115,7 @@ def drawn_ticks(axis: Axis) -> list[Text]:
 def drawn_texts(figure: Figure) -> list[Text]:
     """Every text that is drawn, after drawing it as a notebook does."""
     figure.savefig(BytesIO(), format="png", bbox_inches="tight")
-    figure.draw_without_rendering()  # the names of the axes still stand where the cropped picture had them
+    figure.draw_without_rendering()  # the names of the axes still stand where the cropped image had them
     texts = list(figure.texts)
     for legend in figure.legends:
         texts += legend.get_texts()
@@ -397,15 +390,15 @@ def test_real_results_are_legible(real: tuple[CocoDataset, list[dict[str, Any]]]
     dataset, rows = real
     truth = dataset.ground_truth()
     result = coco_result(truth, rows)
-    pictures = predictions_beside_truth(dataset, rows, [226111, 47112, 376322])  # empty, full, with a crowd
+    images = predictions_beside_truth(dataset, rows, [226111, 47112, 376322])  # empty, full, with a crowd
     counts = {
         image: sum(row["image_id"] == image for row in dataset.annotations) for image in (47112, 376322)
     }
-    assert [len(axes.patches) for axes in pictures.axes[::2]] == [0, *counts.values()]
+    assert [len(axes.patches) for axes in images.axes[::2]] == [0, *counts.values()]
     curves = precision_recall(result)
     assert legend_of(curves)[0] == f"IoU 0.50: AP {result.metrics['AP50']:.3f}"
     for figure in (
-        pictures,
+        images,
         detections.worst(dataset, rows, worst_images(truth, rows)),
         curves,
         class_ap(result),

@@ -222,13 +222,13 @@ def test_reading_gives_blue_first(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "grey.png"), np.full((2, 3, 3), 7, np.uint8))
 
 
-def test_reading_turns_a_picture_as_it_was_taken(tmp_path: Path) -> None:
-    """EXIF orientation 6: the camera was turned, the picture is to be turned by 90 degrees clockwise."""
-    picture = Image.new("RGB", (40, 20))
-    picture.paste((255, 255, 255), (0, 0, 20, 20))  # the left half
+def test_reading_turns_an_image_as_it_was_taken(tmp_path: Path) -> None:
+    """EXIF orientation 6: the camera was turned, the image is to be turned by 90 degrees clockwise."""
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 20, 20))  # the left half
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
     found = read_image(tmp_path / "turned.jpg")
     assert found.shape == (40, 20, 3)
     assert found[:18].min() > 200 > 50 > found[22:].max()
@@ -245,12 +245,12 @@ def encoded(ending: str) -> bytes:
     [
         (b"", "is cut short"),
         (encoded(".jpg")[:3000], "is cut short"),
-        (encoded(".png")[:40], "is no picture"),
-        (b"not a picture at all", "is no picture"),
+        (encoded(".png")[:40], "cannot be decoded"),
+        (b"not an image at all", "cannot be decoded"),
     ],
     ids=["empty", "half a jpeg", "half a png", "text"],
 )
-def test_what_is_no_whole_picture_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_what_is_no_whole_image_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"^image bad\.jpg " + expected):
@@ -265,12 +265,12 @@ def test_a_whole_jpeg_may_have_more_behind_it(tmp_path: Path, tail: bytes) -> No
     assert read_image(tmp_path / "whole.jpg").shape == (60, 80, 3)
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"image gone\.jpg cannot be read"):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_real_pictures_are_whole(shared: Path) -> None:
+def test_real_images_are_whole(shared: Path) -> None:
     paths = sorted((shared / "coco/val2017").glob("*.jpg"))
     assert len(paths) == 100
     text = (shared / "coco/annotations/instances_val2017.json").read_text(encoding="utf-8")

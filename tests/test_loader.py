@@ -1,4 +1,4 @@
-"""Training batches: the same on every run, every picture once, and what is painted red stays in a red box."""
+"""Training batches: the same on every run, every image once, and what is painted red stays in a red box."""
 
 import json
 from dataclasses import replace
@@ -44,19 +44,19 @@ def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -
 
 
 @pytest.mark.parametrize("epoch", [0, CLOSING])
-def test_a_sample_hangs_on_seed_epoch_and_picture_alone(dataset: CocoDataset, epoch: int) -> None:
-    pictures = training_set(dataset, SMALL)
-    first = training_sample(pictures, 2, SMALL, 5, epoch)
-    training_sample(pictures, 3, SMALL, 5, epoch)
-    assert equal(first, training_sample(pictures, 2, SMALL, 5, epoch))
+def test_a_sample_hangs_on_seed_epoch_and_image_alone(dataset: CocoDataset, epoch: int) -> None:
+    source = training_set(dataset, SMALL)
+    first = training_sample(source, 2, SMALL, 5, epoch)
+    training_sample(source, 3, SMALL, 5, epoch)
+    assert equal(first, training_sample(source, 2, SMALL, 5, epoch))
     for index, seed, other in ((3, 5, epoch), (2, 6, epoch), (2, 5, epoch + 1)):
-        assert not equal(first, training_sample(pictures, index, SMALL, seed, other))
+        assert not equal(first, training_sample(source, index, SMALL, seed, other))
 
 
 def test_batches_hold_the_samples_in_rgb(dataset: CocoDataset) -> None:
     batches = TrainingBatches(dataset, SMALL, 4, seed=1, epoch=3)
-    pictures = training_set(dataset, SMALL)
-    samples = [training_sample(pictures, index, SMALL, 1, 3) for index in range(6)]
+    source = training_set(dataset, SMALL)
+    samples = [training_sample(source, index, SMALL, 1, 3) for index in range(6)]
     found = []
     for images, targets in batches:
         assert images.dtype == torch.uint8 and targets.dtype == torch.float32
@@ -72,7 +72,7 @@ def test_batches_hold_the_samples_in_rgb(dataset: CocoDataset) -> None:
 
 
 def test_the_order_is_shuffled_anew_in_each_epoch(dataset: CocoDataset) -> None:
-    still = replace(CALM, mosaic=0.0)  # a picture looks the same in every epoch
+    still = replace(CALM, mosaic=0.0)  # an image looks the same in every epoch
     epochs = [list(TrainingBatches(dataset, still, 1, seed=1, epoch=epoch)) for epoch in range(3)]
     seen = [[images.numpy().tobytes() for images, _ in epoch] for epoch in epochs]
     assert len(set(seen[0])) == 6
@@ -87,11 +87,11 @@ def test_every_step_of_the_recipe_takes_part(tiny: Path) -> None:
         x, y, width, height = entry["bbox"]
         entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
     path.write_text(json.dumps(content))
-    pictures = training_set(read_coco(tiny, "val"), YOLOV9)
+    source = training_set(read_coco(tiny, "val"), YOLOV9)
     calm = replace(CALM, mask_refine=True, scale_range=(0.5, 0.5), copy_paste_overlap=2.0)
 
     def samples(**changed: Any) -> list[Sample]:
-        return [training_sample(pictures, index, replace(calm, **changed), 0, 0) for index in range(6)]
+        return [training_sample(source, index, replace(calm, **changed), 0, 0) for index in range(6)]
 
     before = samples()
     assert all(len(sample.labels) <= 4 for sample in before)  # four tiles with an object each
@@ -165,28 +165,28 @@ def test_red_boxes_hold_red_and_blue_ones_blue(dataset: CocoDataset, epoch: int)
     assert checked > 30
 
 
-def test_the_last_epochs_show_single_pictures(dataset: CocoDataset) -> None:
-    pictures = training_set(dataset, PLAIN)
+def test_the_last_epochs_show_single_images(dataset: CocoDataset) -> None:
+    source = training_set(dataset, PLAIN)
 
     def most(epoch: int) -> int:
-        return max(len(training_sample(pictures, index, PLAIN, 0, epoch).labels) for index in range(6))
+        return max(len(training_sample(source, index, PLAIN, 0, epoch).labels) for index in range(6))
 
     assert most(489) > 1
     assert most(490) == 1
-    last = training_sample(pictures, 5, CALM, 0, 499)  # 88 high, 60 wide: padded at the sides
+    last = training_sample(source, 5, CALM, 0, 499)  # 88 high, 60 wide: padded at the sides
     assert last.pixels[32, 2].tolist() == [114, 0, 0]
     # left 24, top 18, side 20, scaled by 64 / 88 and moved by half of 64 - int(60 * 64 / 88)
     x, y, side = 24 * 43 / 60 + 10, 18 * 64 / 88, 20 * 64 / 88
     np.testing.assert_allclose(last.boxes, [[x, y, x + 20 * 43 / 60, y + side]], atol=1e-3)
 
 
-def test_without_mosaic_every_epoch_shows_single_pictures(dataset: CocoDataset) -> None:
+def test_without_mosaic_every_epoch_shows_single_images(dataset: CocoDataset) -> None:
     recipe = replace(PLAIN, mosaic=0.0)
-    pictures = training_set(dataset, recipe)
-    assert all(len(training_sample(pictures, index, recipe, 0, 0).labels) <= 1 for index in range(6))
+    source = training_set(dataset, recipe)
+    assert all(len(training_sample(source, index, recipe, 0, 0).labels) <= 1 for index in range(6))
 
 
-def test_labels_follow_ascending_category_and_bare_pictures_stay(tiny: Path) -> None:
+def test_labels_follow_ascending_category_and_bare_images_stay(tiny: Path) -> None:
     path = tiny / "annotations/instances_val.json"
     content = json.loads(path.read_text())
     content["categories"] = [{"id": 90, "name": "blue"}, {"id": 7, "name": "red"}]
@@ -194,9 +194,9 @@ def test_labels_follow_ascending_category_and_bare_pictures_stay(tiny: Path) -> 
         entry["category_id"] = {1: 7, 2: 90}[entry["category_id"]]
     content["annotations"] = content["annotations"][1:]
     path.write_text(json.dumps(content))
-    pictures = training_set(read_coco(tiny, "val"), SMALL)
-    assert [objects.labels.tolist() for objects in pictures.objects] == [[], [0], [1], [0], [1], [0]]
-    assert len(pictures) == 6
+    source = training_set(read_coco(tiny, "val"), SMALL)
+    assert [objects.labels.tolist() for objects in source.objects] == [[], [0], [1], [0], [1], [0]]
+    assert len(source) == 6
 
 
 @pytest.mark.parametrize("epoch", [0, CLOSING])
@@ -204,7 +204,7 @@ def test_a_batch_without_objects_has_no_rows(tiny: Path, epoch: int) -> None:
     path = tiny / "annotations/instances_val.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
-    single = replace(SMALL, mosaic=0.0)  # so that the one object is on one picture
+    single = replace(SMALL, mosaic=0.0)  # so that the one object is on one image
     batches = list(TrainingBatches(read_coco(tiny, "val"), single, 1, seed=0, epoch=epoch))
     bare = [targets for _, targets in batches if not len(targets)]
     assert len(batches) == 6 and len(bare) == 5
@@ -214,20 +214,20 @@ def test_a_batch_without_objects_has_no_rows(tiny: Path, epoch: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_one_sentence(tiny: Path, dataset: CocoDataset, workers: int) -> None:
-    (tiny / "val/000003.png").write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"^image 000003\.png is no picture: [^\n]*$"):
+def test_a_broken_image_is_one_sentence(tiny: Path, dataset: CocoDataset, workers: int) -> None:
+    (tiny / "val/000003.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"^image 000003\.png cannot be decoded: [^\n]*$"):
         list(TrainingBatches(dataset, SMALL, 6, seed=0, workers=workers))
 
 
-def test_a_picture_of_another_size_than_annotated_is_refused(tiny: Path, dataset: CocoDataset) -> None:
+def test_an_image_of_another_size_than_annotated_is_refused(tiny: Path, dataset: CocoDataset) -> None:
     (tiny / "val/000003.png").write_bytes((tiny / "val/000004.png").read_bytes())
     with pytest.raises(DatasetError, match=r"000003\.png is 72 x 72, but annotated as 78 x 64, so its boxes"):
         list(TrainingBatches(dataset, SMALL, 6, seed=0))
 
 
 @pytest.mark.parametrize("recipe", [YOLOV8_N, RECIPES["yolov8-l-mask-refine"], YOLOV9])
-def test_real_pictures_become_batches(shared: Path, recipe: Recipe) -> None:
+def test_real_images_become_batches(shared: Path, recipe: Recipe) -> None:
     dataset = read_coco(shared / "coco", "train2017", limit=12)
     for epoch in (0, recipe.epochs - 1):
         ((images, targets),) = TrainingBatches(dataset, replace(recipe, image_size=128), 12, 0, epoch)

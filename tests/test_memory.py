@@ -169,8 +169,8 @@ def test_the_fullest_image_agrees_with_drawn_batches(images: int) -> None:
     assert fullest(images) == pytest.approx(middle_of_the_fullest(drawn.sum(axis=0), images), abs=1)
 
 
-def test_the_law_of_boxes_fits_real_pictures(shared: Path) -> None:
-    """300 of COCO's pictures: mosaics drawn from them have a fullest image within a fifth of the law's."""
+def test_the_law_of_boxes_fits_real_images(shared: Path) -> None:
+    """300 of COCO's images: mosaics drawn from them have a fullest image within a fifth of the law's."""
     counts = []
     for split in ("train2017", "val2017"):
         content = json.loads((shared / f"coco/annotations/instances_{split}.json").read_text())

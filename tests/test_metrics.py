@@ -15,17 +15,9 @@ from pycocotools.cocoeval import COCOeval
 
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
-from yolov9bench.evaluation.coco_metrics import (
-    METRICS,
-    TIDE_ERRORS,
-    bootstrap_interval,
-    coco_metrics,
-    coco_result,
-    detection_rows,
-    main_confusions,
-    tide_shares,
-    worst_images,
-)
+from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation.coco_metrics import METRICS, coco_metrics, coco_result, detection_rows
+from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 
 REFERENCES = [
     "ultralytics_yolov8n_square",

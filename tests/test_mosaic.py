@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.random import default_rng
-from pictures import assert_agrees, corners, load, outlines, painted, refine_sample, seen
+from painted_images import assert_agrees, corners, load, outlines, painted, refine_sample, seen
 
 from yolov9bench.data.mosaic import (
     CopyPaste,
@@ -36,7 +36,7 @@ from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
 
 def test_mosaic_agrees_with_the_reference(shared: Path) -> None:
     golden = load(shared, "mosaic")
-    pictures = [
+    images = [
         Sample(
             golden[f"in{number}"],
             golden[f"in{number}_boxes"],
@@ -47,7 +47,7 @@ def test_mosaic_agrees_with_the_reference(shared: Path) -> None:
     ]
     for seed in range(3):
         x, y = golden[f"s{seed}_center"].tolist()
-        sample = apply_mosaic([tile(picture, 160) for picture in pictures], Mosaic((1, 2, 3), (x, y), 160))
+        sample = apply_mosaic([tile(image, 160) for image in images], Mosaic((1, 2, 3), (x, y), 160))
         assert np.array_equal(sample.pixels, golden[f"s{seed}_img"])
         assert_agrees(sample, golden[f"s{seed}_boxes"], golden[f"s{seed}_labels"])
         extents = [[*outline.min(axis=0), *outline.max(axis=0)] for outline in outlines(sample)]
@@ -79,7 +79,7 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
     assert np.array_equal(twice.pixels, whole.pixels) and apply_flip(whole, False) is whole
 
 
-def test_a_drawn_mosaic_takes_any_pictures_and_any_centre() -> None:
+def test_a_drawn_mosaic_takes_any_images_and_any_centre() -> None:
     generator = default_rng(0)
     drawn = [draw_mosaic(generator, 9, replace(YOLOV8_N, image_size=160)) for _ in range(500)]
     centres, others = np.array([one.centre for one in drawn]), np.array([one.others for one in drawn])
@@ -165,7 +165,7 @@ def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_pictures_without_objects_pass_every_step(name: str) -> None:
+def test_images_without_objects_pass_every_step(name: str) -> None:
     recipe, generator = replace(RECIPES[name], image_size=64), default_rng(0)
     pixels = generator.integers(0, 256, (50, 70, 3), dtype=np.uint8)
     bare = Sample(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())

@@ -64,7 +64,7 @@ def outputs(notebook: Any, kind: str) -> list[str]:
 
 
 @pytest.mark.slow(15)
-def test_reproduce_runs_on_painted_pictures(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_reproduce_runs_on_painted_images(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
     notebook = run(
         tmp_path / "out.ipynb",
         checkpoint=str(tiny_weights),
@@ -111,29 +111,29 @@ def test_a_misspelt_value_stops_the_first_cell(
 @pytest.mark.slow(15)
 def test_reproduce_on_real_images_through_papermill(shared: Path, tmp_path: Path) -> None:
     """The notebook's record has the very metrics of an evaluation without it, which test_evaluate checks."""
-    weights, pictures = shared / "weights/yolov8n.pt", shared / "coco"
+    weights, images = shared / "weights/yolov8n.pt", shared / "coco"
     run(
         tmp_path / "out.ipynb",
         family="yolov8",
         size="n",
         source="ultralytics",
         checkpoint=str(weights),
-        dataset=str(pictures),
+        dataset=str(images),
         protocol="ultralytics-square",
         limit=20,
         results_dir=str(tmp_path / "results"),
     )
     (path,) = (tmp_path / "results/records/ultralytics-yolov8n").glob("*.json")
     values = json.loads(path.read_text())["values"]
-    expected = evaluate(weights, pictures, "ultralytics-square", limit=20).values
+    expected = evaluate(weights, images, "ultralytics-square", limit=20).values
     assert expected["AP"] > 0.3
     assert values | {"detections": None} == expected | {"detections": None}
     assert values["detections"]["sha256"] == expected["detections"]["sha256"]
 
 
 @pytest.mark.slow(15)
-@pytest.mark.parametrize(("name", "pictures"), [("table", 0), ("performance", 3)])
-def test_results_without_records_are_the_published_ones(name: str, pictures: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "images"), [("table", 0), ("performance", 3)])
+def test_results_without_records_are_the_published_ones(name: str, images: int, tmp_path: Path) -> None:
     notebook = papermill.execute_notebook(
         FOLDER / f"{name}.ipynb",
         tmp_path / "out.ipynb",
@@ -141,7 +141,7 @@ def test_results_without_records_are_the_published_ones(name: str, pictures: int
         progress_bar=False,
         kernel_name="python3",
     )
-    assert len(outputs(notebook, "image/png")) == pictures
+    assert len(outputs(notebook, "image/png")) == images
     shown = "".join(outputs(notebook, "text/html") + outputs(notebook, "text/markdown"))
     assert "37.2" in shown and "yolov8-n" in shown
     out = tmp_path / "out.ipynb"
@@ -153,10 +153,10 @@ def test_results_without_records_are_the_published_ones(name: str, pictures: int
     assert out.stat().st_size < 1_000_000
 
 
-def test_tidy_takes_paths_out_of_texts_but_leaves_pictures_and_sources(tmp_path: Path) -> None:
-    picture = "iVBOR+/home/me/AAAA=="  # letters of base64 that look like a path
+def test_tidy_takes_paths_out_of_texts_but_leaves_images_and_sources(tmp_path: Path) -> None:
+    image = "iVBOR+/home/me/AAAA=="  # letters of base64 that look like a path
     source = "# from /home/me/own/notes.txt"
-    texts = {"text/plain": "read from /home/me/data/coco", "image/png": picture}
+    texts = {"text/plain": "read from /home/me/data/coco", "image/png": image}
     metadata = {"papermill": {"output_path": "/home/me/out.ipynb"}, "widgets": {"state": {}}}
     shown = [
         {"output_type": "stream", "name": "stdout", "text": ["wrote /home/me/runs/last.pt\n", "40 km/h\n"]},
@@ -176,7 +176,7 @@ def test_tidy_takes_paths_out_of_texts_but_leaves_pictures_and_sources(tmp_path:
     assert tidied["metadata"] == {"papermill": {"output_path": "out.ipynb"}}
     stream, display = tidied["cells"][1]["outputs"]
     assert stream["text"] == ["wrote last.pt\n", "40 km/h\n"]
-    assert display["data"] == {"text/plain": "read from coco", "image/png": picture}
+    assert display["data"] == {"text/plain": "read from coco", "image/png": image}
     given_as = ['results_dir = "results"\n', "limit = 8\n"]
     assert [cell["source"] for cell in tidied["cells"]] == [source, source, given_as]
 

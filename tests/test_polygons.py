@@ -58,8 +58,8 @@ def test_loading_agrees_with_the_reference(recorded: dict[str, Any], way: str) -
         (annotation([5, 5, 0.9, 20]), "narrow"),
         (annotation([5, 5, 20, 0.9]), "low"),
         (annotation([5, 5, 20, 20], area=0), "no area"),
-        (annotation([100, 5, 20, 20]), "right of the picture"),
-        (annotation([5, -20, 20, 20]), "above the picture"),
+        (annotation([100, 5, 20, 20]), "right of the image"),
+        (annotation([5, -20, 20, 20]), "above the image"),
         (annotation([5, 5, 20, 20], iscrowd=1), "crowd"),
     ],
 )

@@ -65,7 +65,7 @@ def test_protocols_are_found_by_name() -> None:
     ("size", "hint"), [(650, "take 640 or 672"), (10, "take 32 or 64"), (0, "take 32 or 64")]
 )
 def test_sides_that_no_network_takes(size: int, hint: str) -> None:
-    with pytest.raises(SettingsError, match=f"image_size {size} is no multiple of 32: {hint}"):
+    with pytest.raises(SettingsError, match=f"image_size {size} is not a multiple of 32: {hint}"):
         find_protocol("yolov9", image_size=size)
 
 
@@ -245,7 +245,7 @@ def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str) -
 
 
 class Painted:
-    """A folder of small pictures, each of one grey of its own."""
+    """A folder of small images, each of one grey of its own."""
 
     def __init__(self, root: Path, sizes: Sequence[tuple[int, int]]) -> None:
         (root / "val").mkdir()
@@ -282,7 +282,7 @@ def test_batches_hold_every_image_once(tmp_path: Path, protocol: str, batch_size
 
 
 def require_placed(pixels: Tensor, placement: Placement, grey: int) -> None:
-    """The picture fills its place and nothing else."""
+    """The image fills its place and nothing else."""
     top, left = placement.top, placement.left
     expected = torch.full_like(pixels, 114)
     expected[:, top : top + placement.resized[0], left : left + placement.resized[1]] = grey
@@ -310,10 +310,10 @@ def test_inputs_are_red_first(tmp_path: Path) -> None:
     assert batch.inputs[0, :, 5, 5].tolist() == [30, 20, 10]
 
 
-def test_a_broken_picture_stops_or_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_stops_or_is_named(tmp_path: Path) -> None:
     dataset = Painted(tmp_path, SIZES).dataset
-    (tmp_path / "val/2.png").write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"2\.png is no picture"):
+    (tmp_path / "val/2.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"2\.png cannot be decoded"):
         list(Batches(dataset, small("yolov9")))
     batches = Batches(dataset, small("yolov9"), batch_size=1, skip_corrupt=True)
     found = [image.id for batch in batches for image in batch.images]
@@ -321,7 +321,7 @@ def test_a_broken_picture_stops_or_is_named(tmp_path: Path) -> None:
     assert batches.skipped == ["2.png"]
 
 
-def test_a_picture_of_another_size_counts_as_it_is(tmp_path: Path) -> None:
+def test_an_image_of_another_size_counts_as_it_is(tmp_path: Path) -> None:
     dataset = Painted(tmp_path, SIZES).dataset
     cv2.imwrite(str(tmp_path / "val/4.png"), np.zeros((32, 64, 3), np.uint8))
     batches = Batches(dataset, small("mmyolo"))

@@ -313,7 +313,7 @@ class TestFiles:
             checked(project)
         assert str(refused.value).startswith(f"{path.name}: ")
 
-    def test_a_painted_over_picture_is_named(self, project: Path) -> None:
+    def test_a_painted_over_image_is_named(self, project: Path) -> None:
         path = project / "results/figures/memory.png"
         path.write_bytes(path.read_bytes()[:-20] + bytes(20))
         with pytest.raises(ReportError, match=r"^memory\.png: "):
@@ -353,7 +353,7 @@ class TestFiles:
             digest, name = line.split("  ")
             assert hashlib.sha256((written / "results/figures" / name).read_bytes()).hexdigest() == digest
 
-    def test_pictures_are_small(self, written: Path) -> None:
+    def test_images_are_small(self, written: Path) -> None:
         drawn = list((written / "results/figures").glob("*.png"))
         assert len(drawn) == 3
         for path in drawn:

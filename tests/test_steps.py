@@ -1,4 +1,4 @@
-"""Steps of the loop on real pictures, against the formulas written out."""
+"""Steps of the loop on real images, against the formulas written out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,15 +39,15 @@ def by_hand(
 
 
 @pytest.mark.parametrize("name", ["yolov8-n", "yolov9-t"])
-def test_steps_on_real_pictures_are_those_of_the_formula(shared: Path, name: str) -> None:
+def test_steps_on_real_images_are_those_of_the_formula(shared: Path, name: str) -> None:
     recipe = replace(RECIPES["yolov8-n" if name == "yolov8-n" else "yolov9"], image_size=SIZE)
-    pictures = read_coco(shared / "coco", "train2017", 2 * IMAGES)
-    detector = build(SPECS[name], classes=len(pictures.categories), seed=0).double().train()
+    dataset = read_coco(shared / "coco", "train2017", 2 * IMAGES)
+    detector = build(SPECS[name], classes=len(dataset.categories), seed=0).double().train()
     state = begun(detector, recipe, IMAGES, "float32")
     # 4 images at a time, 16 times: the decay stated for 128 images, at 64.
     decay = 0.0005
     velocities: dict[str, Tensor] = {}
-    for number, (images, targets) in enumerate(TrainingBatches(pictures, recipe, IMAGES, seed=0)):
+    for number, (images, targets) in enumerate(TrainingBatches(dataset, recipe, IMAGES, seed=0)):
         rates = Rates((0.01, 0.008, 0.05), (0.8, 0.9)[number], accumulation=1)
         total = detection_loss(detector(images.double() / 255), targets, recipe)["total"]
         found = torch.autograd.grad(total, list(detector.parameters()))

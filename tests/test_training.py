@@ -32,10 +32,10 @@ RECIPE = replace(
 
 
 def job_on(folder: Path, out: Path) -> Job:
-    """Twelve iterations of a very small network on six painted pictures."""
-    pictures = read_coco(folder, "val")
+    """Twelve iterations of a very small network on six painted images."""
+    images = read_coco(folder, "val")
     row = replace(ROWS["yolov8-n"], spec=SMALL)
-    return Job(row, RECIPE, pictures, pictures, out, batch_size=2)
+    return Job(row, RECIPE, images, images, out, batch_size=2)
 
 
 @pytest.fixture

@@ -385,9 +385,9 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: Path, tmp_path: Path) -> None:
     job = small_job(data, tmp_path / "run", seed=4, mosaic=1.0)
     images = loader.training_set(job.train, job.recipe)
-    found = trainer.first_pictures(job, 12)
+    found = trainer.first_images(job, 12)
     assert len(found) == 5
-    assert len(trainer.first_pictures(job, 2)) == 2
+    assert len(trainer.first_images(job, 2)) == 2
     for index, sample in enumerate(found):
         expected = loader.training_sample(images, index, job.recipe, seed=4, epoch=0)
         assert (sample.pixels == expected.pixels).all() and (sample.boxes == expected.boxes).all()

@@ -173,7 +173,7 @@ def test_an_image_size_that_no_network_takes_is_refused_before_anything_is_writt
     ended: Job, tmp_path: Path, size: int
 ) -> None:
     job = replace(ended, recipe=replace(ended.recipe, image_size=size), out=tmp_path / "run")
-    with pytest.raises(SettingsError, match=f"image_size {size} is no multiple of 32: take "):
+    with pytest.raises(SettingsError, match=f"image_size {size} is not a multiple of 32: take "):
         train(job)
     assert not job.out.exists()
 

@@ -17,8 +17,10 @@ import pytest
 
 from yolov9bench.data.download import checkpoint, coco, coco_present
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.io import files
-from yolov9bench.io.files import fetch, part_path, unzip_file, write_text
+from yolov9bench.io import download as transfer
+from yolov9bench.io.archive import unzip_file
+from yolov9bench.io.download import fetch, part_path
+from yolov9bench.io.files import write_text
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
@@ -89,7 +91,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             archive.writestr(member, content)
     names = ("boxes.zip", "val2017.zip")
     bodies = {name: (tmp_path / name).read_bytes() for name in names} | {"file.bin": BODY}
-    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Site(bodies) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -172,7 +174,7 @@ def test_a_host_that_cannot_be_reached_is_not_asked_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("yolov9bench.io.files.time.sleep", pauses.append)
+    monkeypatch.setattr("yolov9bench.io.download.time.sleep", pauses.append)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DownloadError, match="cannot be reached"):
         fetch("http://127.0.0.1:9/file.bin", path)

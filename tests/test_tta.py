@@ -38,7 +38,7 @@ SMALL = replace(
 
 
 def batch_of(pixels: Pixels, size: int) -> Batch:
-    """One picture, BGR, in a square of `size` px by mmyolo's rules."""
+    """One image, BGR, in a square of `size` px by mmyolo's rules."""
     found, placement = network_input(pixels, (size, size), replace(PROTOCOLS["mmyolo"], image_size=size))
     inputs = torch.from_numpy(np.ascontiguousarray(found[:, :, ::-1].transpose(2, 0, 1)))[None]
     return Batch(inputs, (CocoImage(1, "1.png", pixels.shape[1], pixels.shape[0]),), (placement,))
@@ -121,7 +121,7 @@ SQUARE = [8.0, 20.0, 24.0, 40.0]
 
 
 def with_square(width: int) -> Pixels:
-    """A black picture, 64 px high, with a white square on its left."""
+    """A black image, 64 px high, with a white square on its left."""
     pixels = np.zeros((64, width, 3), np.uint8)
     pixels[20:40, 8:24] = 255
     return pixels
@@ -209,7 +209,7 @@ def test_nothing_in_any_view() -> None:
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_batches_show_the_same_images_at_every_size(tiny: Path, batch_size: int) -> None:
     """Also when one of them cannot be decoded, and with batches that then hold nothing."""
-    (tiny / "val/000003.png").write_bytes(b"no picture")
+    (tiny / "val/000003.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"000003\.png"):
         list(ViewBatches(read_coco(tiny, "val"), SMALL, batch_size))
     batches = ViewBatches(read_coco(tiny, "val"), SMALL, batch_size, skip_corrupt=True)

@@ -179,7 +179,7 @@ def add_evaluate(added: argparse.ArgumentParser) -> None:
     added.add_argument("--batch-size", type=int, default=16)
     added.add_argument("--limit", type=int, help="only the first image ids")
     added.add_argument("--device", default="auto")
-    added.add_argument("--image-size", type=int, help="pixels; the protocol's if unsaid")
+    added.add_argument("--image-size", type=int, help="pixels; the protocol's if omitted")
     added.add_argument("--tta", action="store_true", help="merge mmyolo's six views of each image")
     added.add_argument("--judge", action="store_true", help="pycocotools must agree to 1e-12")
     added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
@@ -193,9 +193,9 @@ def add_train(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="last.pt, best.pt, log, settings"
     )
-    added.add_argument("--epochs", type=int, help="the recipe's if unsaid")
-    added.add_argument("--image-size", type=int, help="pixels; the recipe's if unsaid")
-    added.add_argument("--batch-size", type=int, help="images of one iteration; the recipe's if unsaid")
+    added.add_argument("--epochs", type=int, help="the recipe's if omitted")
+    added.add_argument("--image-size", type=int, help="pixels; the recipe's if omitted")
+    added.add_argument("--batch-size", type=int, help="images of one iteration; the recipe's if omitted")
     added.add_argument("--recipe", default="auto", help="auto: the row's own; small: for little data")
     added.add_argument("--seed", type=int, default=0)
     added.add_argument("--max-steps", type=int, help="end after so many steps of the optimiser")

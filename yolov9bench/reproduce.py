@@ -9,7 +9,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from yolov9bench import records
 from yolov9bench.config import Parameters, as_plain, checked_parameters
@@ -22,7 +22,7 @@ from yolov9bench.profiling.measure import gflops, parameters
 from yolov9bench.records import Record, comparability
 from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
 from yolov9bench.train import trainer
-from yolov9bench.train.loop import Precision
+from yolov9bench.train.loop import PRECISIONS, Precision
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import find_augmented, find_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
@@ -192,9 +192,9 @@ def job(plan: Plan) -> trainer.Job:
     if chosen.dataset in ("auto", "coco"):
         download.coco(chosen.data_folder, split)
     batch_size = chosen.batch_size or recipe.images_per_gpu
-    pictures = read_coco(validation.root, split, chosen.limit)
-    require_apart(pictures, validation)
-    wanted = trainer.Job(row, recipe, pictures, validation, Path(), batch_size, chosen.seed, plan.device)
+    images = read_coco(validation.root, split, chosen.limit)
+    require_apart(images, validation)
+    wanted = trainer.Job(row, recipe, images, validation, Path(), batch_size, chosen.seed, plan.device)
     if recipe.amp and plan.device.startswith("cuda"):
         wanted = replace(wanted, precision="float16")
     named = hashlib.sha256(json.dumps(trainer.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
@@ -302,13 +302,13 @@ def finished(given: Parameters) -> Record | None:
         wanted = job(plan)
         if not trainer.is_finished(wanted):
             return None
-        checkpoint, pictures = load(wanted.out / "best.pt"), wanted.validation
+        checkpoint, images = load(wanted.out / "best.pt"), wanted.validation
     else:
-        checkpoint, pictures = subject(plan), data(plan)
+        checkpoint, images = subject(plan), data(plan)
     inputs = {
         "weights_sha256": checkpoint.sha256,
-        "annotations_sha256": pictures.annotations_sha256,
-        "image_list_sha256": pictures.image_list_sha256,
+        "annotations_sha256": images.annotations_sha256,
+        "image_list_sha256": images.image_list_sha256,
     }
     protocol = evaluate.chosen_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
     settings = {
@@ -416,7 +416,7 @@ def trained(
     train_split: as in Parameters. learning_rate: the recipe's if None. SettingsError for an unknown name or a
     value of another type.
     """
-    precisions, max_steps = ("auto", *get_args(Precision)), as_plain(max_steps)
+    precisions, max_steps = ("auto", *PRECISIONS), as_plain(max_steps)
     if precision not in precisions:
         raise unknown("precision", str(precision), precisions)
     if max_steps is not None and (type(max_steps) is not int or max_steps < 1):

@@ -1,1 +1,1 @@
-"""Pictures and boxes: reading COCO-format folders, fetching what is missing, augmenting and batching."""
+"""Images and boxes: reading COCO-format folders, fetching what is missing, augmenting and batching."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from yolov9bench.data.coco import annotation_path
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.io.files import Fetched, fetch, part_path, sha256_of, unzip, unzip_file, write_json
+from yolov9bench.io.archive import unzip, unzip_file
+from yolov9bench.io.download import Fetched, fetch, part_path
+from yolov9bench.io.files import sha256_of, write_json
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
@@ -64,7 +66,7 @@ class Origin:
 
 
 def checkpoint(asset: Asset, data_dir: Path) -> Fetched:
-    """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `files.fetch`.
+    """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `io.download.fetch`.
 
     Of a file with another hash than is known, or where none is, the first transfer leaves a note beside it,
     which `origin` reads. DownloadError if the file of a later run has another hash than the note.

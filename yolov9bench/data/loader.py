@@ -1,4 +1,4 @@
-"""Training batches: pictures of a COCO-format data set, augmented by a Recipe, the same on every run."""
+"""Training batches: images of a COCO-format data set, augmented by a Recipe, the same on every run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ logger = logging.getLogger("yolov9bench")
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The pictures of a data set and the objects to learn on them, number by number."""
+    """The images of a data set and the objects to learn on them, number by number."""
 
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width, as annotated
@@ -62,7 +62,7 @@ class TrainingSet:
         return len(self.paths)
 
     def load(self, index: int) -> Sample:
-        """One picture as it is on disk; DatasetError for one that cannot be decoded, or of another size."""
+        """One image as it is on disk; DatasetError for one that cannot be decoded, or of another size."""
         objects, path = self.objects[index], self.paths[index]
         sample = Sample(read_image(path), objects.boxes, objects.labels, objects.polygons)
         if sample.shape != self.sizes[index]:
@@ -77,7 +77,7 @@ class TrainingSet:
 def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
     """What a recipe learns on a data set; labels are 0, 1, ... by ascending category id.
 
-    Pictures without objects stay: they teach what is none. Says how many objects are learned on, and why
+    Images without objects stay: they teach what is none. Says how many objects are learned on, and why
     others are left out; DatasetError if all are.
     """
     label_of = {number: label for label, (number, _) in enumerate(dataset.categories)}
@@ -112,7 +112,7 @@ def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
 
 
 def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
-    """Picture `index` as it is seen in an epoch, counted from 0; chance hangs on these numbers alone."""
+    """Image `index` as it is seen in an epoch, counted from 0; chance hangs on these numbers alone."""
     generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
     if epoch >= recipe.epochs - recipe.closing_epochs or generator.random() >= recipe.mosaic:
         sample = letterboxed(
@@ -141,10 +141,10 @@ def _mosaic_sample(dataset: TrainingSet, index: int, recipe: Recipe, generator: 
 class TrainingBatches:
     """The batches of one epoch at a time: images uint8 [B, 3, S, S] in RGB, and targets float32 [n, 6].
 
-    A target is (image in the batch, label, x1, y1, x2, y2) in pixels. Every picture comes once an epoch, in
+    A target is (image in the batch, label, x1, y1, x2, y2) in pixels. Every image comes once an epoch, in
     an order that hangs on (seed, epoch); the last batch may be smaller; `start` leaves out that many batches
     at the beginning, to resume. Neither `workers` nor `start` changes any batch. With `workers` that many
-    processes prepare batches ahead; they are spawned once and stay for later epochs. A picture that cannot be
+    processes prepare batches ahead; they are spawned once and stay for later epochs. An image that cannot be
     decoded raises DatasetError.
     """
 
@@ -186,11 +186,11 @@ class TrainingBatches:
             yield batch
 
 
-Key = tuple[int, int]  # epoch and picture: told with every request, so that workers remember nothing
+Key = tuple[int, int]  # epoch and image: told with every request, so that workers remember nothing
 
 
 class _Order(Sampler[list[Key]]):
-    """Which pictures make up the batches of the current epoch."""
+    """Which images make up the batches of the current epoch."""
 
     def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed

@@ -1,4 +1,4 @@
-"""Augmentation that mixes pictures or objects: mosaic, copy-paste and mixup, drawn and applied apart."""
+"""Augmentation that mixes images or objects: mosaic, copy-paste and mixup, drawn and applied apart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CENTRE_RANGE = (0.5, 1.5)  # where the four tiles meet on either axis, in sides 
 
 
 def tile(sample: Sample, size: int) -> Sample:
-    """A picture as part of a mosaic: the long side scaled to `size` pixels, bilinearly also downwards.
+    """An image as part of a mosaic: the long side scaled to `size` pixels, bilinearly also downwards.
 
     Boxes are scaled by the ratio of the long side, polygons as the truncated sides are, as in mmyolo 0.6.0.
     """
@@ -34,7 +34,7 @@ def tile(sample: Sample, size: int) -> Sample:
 class Mosaic:
     """Four tiles of at most `size` pixels a side that meet at `centre` (x, y) of a canvas twice as large.
 
-    `others` are the numbers of the pictures beside the first. `places` says where the first and the others
+    `others` are the numbers of the images beside the first. `places` says where the first and the others
     go: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
     """
 
@@ -45,7 +45,7 @@ class Mosaic:
 
 
 def draw_mosaic(generator: Generator, count: int, recipe: Recipe) -> Mosaic:
-    """A centre, and three of `count` pictures, which may repeat one another and the first."""
+    """A centre, and three of `count` images, which may repeat one another and the first."""
     x, y = generator.uniform(*CENTRE_RANGE, 2) * recipe.image_size
     second, third, fourth = generator.integers(count, size=3)
     mosaic = Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), recipe.image_size)
@@ -79,7 +79,7 @@ def apply_mosaic(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
 
 @dataclass(frozen=True)
 class CopyPaste:
-    """The objects to paste again, mirrored left to right with the whole picture."""
+    """The objects to paste again, mirrored left to right with the whole image."""
 
     chosen: tuple[int, ...]
 
@@ -120,14 +120,14 @@ def apply_copy_paste(sample: Sample, copy_paste: CopyPaste) -> Sample:
 
 @dataclass(frozen=True)
 class MixUp:
-    """The number of the picture to blend in, and the share of the first one in the blend."""
+    """The number of the image to blend in, and the share of the first one in the blend."""
 
     other: int
     share: float
 
 
 def draw_mixup(generator: Generator, count: int, recipe: Recipe) -> MixUp | None:
-    """Now and then one of `count` pictures, blended about half and half."""
+    """Now and then one of `count` images, blended about half and half."""
     if generator.random() >= recipe.mixup:
         return None
     share = float(generator.beta(recipe.mixup_beta, recipe.mixup_beta))
@@ -135,7 +135,7 @@ def draw_mixup(generator: Generator, count: int, recipe: Recipe) -> MixUp | None
 
 
 def apply_mixup(sample: Sample, other: Sample, mixup: MixUp) -> Sample:
-    """Blend two pictures of one shape, fractions cut off, and keep the objects of both with full weight."""
+    """Blend two images of one shape, fractions cut off, and keep the objects of both with full weight."""
     blend = sample.pixels * mixup.share + other.pixels * (1 - mixup.share)
     return replace(
         sample,

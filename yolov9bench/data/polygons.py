@@ -1,4 +1,4 @@
-"""Objects of a training picture from COCO's annotations, and the geometry of their polygons."""
+"""Objects of a training image from COCO's annotations, and the geometry of their polygons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESAMPLED_POINTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What is to be found on a picture: boxes [n, 4], labels [n] and for each object its polygon or None.
+    """What is to be found on an image: boxes [n, 4], labels [n] and for each object its polygon or None.
 
     `left_out` has the reason for each annotation that is not among them.
     """
@@ -43,11 +43,11 @@ def objects_of(
     height: int,
     mask_refine: bool,
 ) -> Objects:
-    """The objects to train on among COCO's annotations of one picture of `width` x `height` pixels.
+    """The objects to train on among COCO's annotations of one image of `width` x `height` pixels.
 
-    Left out are crowds, boxes narrower or lower than a pixel, without area, or outside the picture. With
+    Left out are crowds, boxes narrower or lower than a pixel, without area, or outside the image. With
     `mask_refine` boxes are the extents of the polygons, and an object without polygon is left out too, as
-    mmyolo 0.6.0 does; but a picture on which no object has one keeps the annotated boxes, so that a data set
+    mmyolo 0.6.0 does; but an image on which no object has one keeps the annotated boxes, so that a data set
     of boxes alone can be trained on, as WongKinYiu/yolov9 does. Annotated boxes are not clipped.
     DatasetError: a polygon or a box that is not finite in float32.
     """

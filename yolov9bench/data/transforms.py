@@ -1,7 +1,7 @@
-"""Augmentation of one picture: each step is `draw_...(generator, ...)` -> parameters and `apply_...` them.
+"""Augmentation of one image: each step is `draw_...(generator, ...)` -> parameters and `apply_...` them.
 
 What is drawn is apart from what is done, so that a step can be repeated, inspected and tested without chance.
-The steps that mix several pictures are in `mosaic`.
+The steps that mix several images are in `mosaic`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLAHE_TILES = (8, 8)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture to train on: pixels [H, W, 3] in BGR, boxes [n, 4], labels [n], polygons or None for each."""
+    """An image to train on: pixels [H, W, 3] in BGR, boxes [n, 4], labels [n], polygons or None for each."""
 
     pixels: Pixels
     boxes: Boxes
@@ -39,7 +39,7 @@ class Sample:
 
 
 def letterboxed(sample: Sample, size: int, pad_bgr: tuple[int, int, int], shrinking: Shrinking) -> Sample:
-    """The whole picture in a square of `size` pixels, centred on a colour; for the closing epochs."""
+    """The whole image in a square of `size` pixels, centred on a colour; for the closing epochs."""
     resized = resize_long_side(sample.pixels, size, "truncate", shrinking)
     inner, placement = letterbox(resized, (size, size), scale_up=True, original=sample.shape)
     (height, width), left, top = placement.resized, placement.left, placement.top
@@ -70,7 +70,7 @@ class Affine:
 
 
 def draw_affine(generator: Generator, shape: tuple[int, int], recipe: Recipe, closing: bool) -> Affine:
-    """A scale, and where the centre of a picture (height, width) comes to lie in the square frame."""
+    """A scale, and where the centre of an image (height, width) comes to lie in the square frame."""
     size = recipe.image_size
     scale = generator.uniform(*recipe.scale_range)
     x, y = generator.uniform(0.5 - recipe.translate, 0.5 + recipe.translate, 2) * size
@@ -126,7 +126,7 @@ def _worth_keeping(before: Boxes, after: Boxes, affine: Affine, least_share: flo
 
 @dataclass(frozen=True)
 class RareFilters:
-    """Filters that few pictures pass through, in this order; None or False leaves one out."""
+    """Filters that few images pass through, in this order; None or False leaves one out."""
 
     blur: int | None  # side of the kernel, pixels
     median: int | None  # side of the kernel, pixels
@@ -190,7 +190,7 @@ def apply_flip(sample: Sample, flip: bool) -> Sample:
 
 
 def mirrored(sample: Sample) -> Sample:
-    """The picture and its objects left to right; the pixels are a view of the old ones."""
+    """The image and its objects left to right; the pixels are a view of the old ones."""
     width = np.float32(sample.shape[1])
     x1, y1, x2, y2 = sample.boxes.T
     polygons = tuple(

@@ -1,8 +1,8 @@
-"""Detections to COCO numbers: hotcoco computes them, pycocotools can judge them; curves and diagnoses too."""
+"""Detections to the twelve COCO metrics: hotcoco computes them, pycocotools can judge them; curves too."""
 
 import io
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 JUDGE_TOLERANCE = 1e-12
 
 Array = npt.NDArray[np.float64]
@@ -89,8 +88,8 @@ def coco_result(ground_truth: Truth, detections: Rows, judge: bool = False) -> C
     With `judge`, pycocotools computes the metrics too. MetricsError: a detection that does not fit the ground
     truth or is not finite, or, with `judge`, a metric on which the two differ by more than 1e-12.
     """
-    truth, rows = _plain_truth(ground_truth), _plain_rows(ground_truth, detections)
-    evaluator = _evaluated(truth, rows)
+    truth, rows = plain_truth(ground_truth), plain_rows(ground_truth, detections)
+    evaluator = run_evaluator(truth, rows)
     results = evaluator.get_results()
     metrics = {name: results[name] for name in METRICS}
     if judge:
@@ -113,86 +112,7 @@ def coco_result(ground_truth: Truth, detections: Rows, judge: bool = False) -> C
     )
 
 
-def tide_shares(ground_truth: Truth, detections: Rows) -> dict[str, float]:
-    """How much AP50 would rise if one kind of error alone were mended, as fractions (hotcoco's TIDE).
-
-    Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
-    object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The
-    effects overlap, so they do not add up to 1 - AP50. Definitions: TIDE, arXiv:2008.08115.
-    """
-    evaluator = _evaluated(_plain_truth(ground_truth), _plain_rows(ground_truth, detections))
-    rises = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]
-    return {name: rises[name] for name in TIDE_ERRORS}
-
-
-def main_confusions(
-    ground_truth: Truth, detections: Rows, score: float = 0.25, iou: float = 0.5, top: int = 10
-) -> list[tuple[str, str, int]]:
-    """The most frequent mix-ups as (true class, predicted class, count), by hotcoco's confusion matrix.
-
-    Detections of at least `score` take, best score first, the free object of highest IoU, at least `iou`, of
-    any class; crowds are not offered. What finds no partner is no mix-up and is left out. Ties go by name.
-    """
-    evaluator = _evaluated(_plain_truth(ground_truth), _plain_rows(ground_truth, detections))
-    table = evaluator.confusion_matrix(iou_thr=iou, min_score=score)
-    names = table["cat_names"]
-    matrix = table["matrix"][:-1, :-1]  # without the background, its last row and column
-    pairs = [
-        (names[true], names[predicted], int(matrix[true, predicted]))
-        for true, predicted in np.argwhere(matrix)
-        if true != predicted
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:top]
-
-
-def worst_images(
-    ground_truth: Truth, detections: Rows, top: int = 9, score: float = 0.25
-) -> list[tuple[int, float, str]]:
-    """The images of lowest F1 as (image id, F1, note), by hotcoco's image diagnostics.
-
-    F1 = 2 found / (2 found + missed + false alarms) of the detections of at least `score`, matched within a
-    class at IoU .5, crowds ignored. Among equals more objects come first, then the lower id. Images with
-    neither objects nor detections are left out.
-    """
-    rows = [row for row in _plain_rows(ground_truth, detections) if row["score"] >= score]
-    images = _evaluated(_plain_truth(ground_truth), rows).image_diagnostics(iou_thr=0.5)["img_summary"]
-    ranked = sorted(images.items(), key=lambda item: (item[1]["f1"], -item[1]["tp"] - item[1]["fn"], item[0]))
-    return [
-        (image, seen["f1"], f"{seen['tp']} of {seen['tp'] + seen['fn']} found, {seen['fp']} false alarms")
-        for image, seen in ranked[:top]
-    ]
-
-
-def bootstrap_interval(
-    ground_truth: Truth, detections: Rows, resamples: int = 200, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """The percentile interval of AP over data sets of as many images, drawn from these with replacement.
-
-    An image drawn twice counts twice (Efron and Tibshirani 1993, chapter 13); hotcoco 1.3's own `compare`
-    counts it once, which can make its intervals a quarter too narrow. On few images a resample loses rare,
-    hard classes, so that the interval lies high. The ends are fractions, and both -1 where AP is undefined.
-    """
-    truth, rows = _plain_truth(ground_truth), _plain_rows(ground_truth, detections)
-    objects, found = _by_image(truth["annotations"]), _by_image(rows)
-    images = [image["id"] for image in truth["images"]]
-    generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        drawn = generator.choice(images, size=len(images)).tolist()
-        copies = {
-            "images": [{"id": number} for number in range(len(drawn))],
-            "annotations": _drawn(objects, drawn),
-        }
-        evaluator = _evaluated(_plain_truth(truth | copies), _drawn(found, drawn))
-        values.append(evaluator.get_results()["AP"])
-    defined = [value for value in values if value >= 0]
-    if not defined:
-        return -1.0, -1.0
-    low, high = np.percentile(defined, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return float(low), float(high)
-
-
-def _plain_truth(ground_truth: Truth) -> Plain:
+def plain_truth(ground_truth: Truth) -> Plain:
     """What the evaluators read of a ground truth, as a copy, for pycocotools would change the caller's own.
 
     Annotations are numbered anew from 1: no metric depends on their ids, but pycocotools takes 0 for "no
@@ -239,7 +159,7 @@ def _are_finite(annotations: Sequence[Plain]) -> bool:
     return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
 
 
-def _plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:
+def plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:
     images = {image["id"] for image in ground_truth["images"]}
     categories = {category["id"] for category in ground_truth["categories"]}
     rows = []
@@ -263,7 +183,7 @@ def _plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:
     return rows
 
 
-def _evaluated(truth: Plain, rows: list[Plain]) -> hotcoco.COCOeval:
+def run_evaluator(truth: Plain, rows: list[Plain]) -> hotcoco.COCOeval:
     dataset = hotcoco.COCO(truth)
     evaluator = hotcoco.COCOeval(dataset, dataset.load_res(rows), "bbox")
     evaluator.evaluate()
@@ -315,17 +235,3 @@ def _curve(precision: Array) -> Array:
     """[IoU, recall, class] to [recall]: the mean over the thresholds and the classes that have objects."""
     present = precision[0, 0] >= 0
     return precision[:, :, present].mean(axis=(0, 2)) if present.any() else np.full(precision.shape[1], -1.0)
-
-
-def _by_image(rows: list[Plain]) -> dict[int, list[Plain]]:
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["image_id"]].append(row)
-    return groups
-
-
-def _drawn(groups: dict[int, list[Plain]], images: list[int]) -> list[Plain]:
-    """The rows of the drawn images, each draw an image of its own that is numbered from 0."""
-    return [
-        row | {"image_id": number} for number, image in enumerate(images) for row in groups.get(image, [])
-    ]

@@ -19,7 +19,8 @@ from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.evaluation.coco_metrics import CocoResult, bootstrap_interval, coco_result, detection_rows
+from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result, detection_rows
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
 from yolov9bench.io.progress import track

@@ -14,7 +14,7 @@ from yolov9bench.io.provenance import reduce_paths
 def tidy(path: Path) -> None:
     """Rewrite an executed notebook in place: absolute paths become file names, in metadata and in all text.
 
-    So do those among the parameters that papermill filled in; pictures and all other sources stay as they
+    So do those among the parameters that papermill filled in; images and all other sources stay as they
     are. ReportError: the file is no notebook.
     """
     try:
@@ -34,7 +34,7 @@ def tidy(path: Path) -> None:
 
 
 def _tidied(output: dict[str, Any]) -> dict[str, Any]:
-    """One output with its texts reduced; a picture's letters would be taken for paths."""
+    """One output with its texts reduced; an image's letters would be taken for paths."""
     data = {
         kind: reduce_paths(content) if kind.startswith("text/") else content
         for kind, content in output.get("data", {}).items()

@@ -33,7 +33,7 @@ class Placement:
 
 
 def read_image(path: Path) -> Pixels:
-    """Decode a picture, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file."""
+    """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file."""
     try:
         encoded = path.read_bytes()
     except OSError as error:
@@ -45,7 +45,7 @@ def read_image(path: Path) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise DatasetError(
-            f"image {path.name} is no picture: fetch it again, or pass skip_corrupt to leave it out"
+            f"image {path.name} cannot be decoded: fetch it again, or pass skip_corrupt to leave it out"
         )
     return np.asarray(pixels, np.uint8)
 
@@ -57,8 +57,8 @@ def cut_short(encoded: bytes) -> bool:
     if not encoded.startswith(b"\xff\xd8") or b"\xff\xd9" in encoded[-64:]:
         return False
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            picture.load()
+        with Image.open(io.BytesIO(encoded)) as opened:
+            opened.load()
     except (OSError, SyntaxError):
         return True
     return False

@@ -1,4 +1,4 @@
-"""Pictures and plots for the result notebooks: each function returns a Figure and shows or saves nothing.
+"""Images and plots for the result notebooks: each function returns a Figure and shows or saves nothing.
 
 A notebook shows them after `%matplotlib inline`; `%config InlineBackend.figure_formats = ["jpeg"]` keeps one
 with photos small.

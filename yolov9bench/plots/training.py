@@ -1,4 +1,4 @@
-"""Plots of a training run: its log, and a sheet of the pictures that it sees."""
+"""Plots of a training run: its log, and a sheet of the images that it sees."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def name_axes(axes: Axes, title: str, quantity: str) -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-def augmented_pictures(samples: Sequence[Sample], columns: int = 4) -> Figure:
-    """A sheet of training pictures with the boxes that are learnt on them."""
+def augmented_images(samples: Sequence[Sample], columns: int = 4) -> Figure:
+    """A sheet of training images with the boxes that are learnt on them."""
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(8, 2 * rows), layout="constrained")
     for axes, sample in zip(figure.subplots(rows, columns, squeeze=False).flat, samples, strict=False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor
 
 from yolov9bench.zoo.protocols import Protocol
@@ -55,5 +54,7 @@ def survivors(candidates: Detections, settings: Protocol) -> Tensor:
 
 def suppressed(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     """Indices of the boxes that overlap no better one by more than `iou`, best first."""
-    kept: Tensor = torchvision.ops.nms(boxes, scores, iou)
+    from torchvision.ops import nms as torchvision_nms  # here, as it takes two seconds to import
+
+    kept: Tensor = torchvision_nms(boxes, scores, iou)
     return kept

@@ -73,9 +73,9 @@ def _write_png(path: Path, drawn: io.BytesIO, mark: str) -> None:
 
     information = PngInfo()
     information.add_text("Description", mark)
-    picture = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS)
+    palette = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS)
     with atomic_path(path) as fresh:
-        picture.save(fresh, optimize=True, pnginfo=information)
+        palette.save(fresh, optimize=True, pnginfo=information)
 
 
 def _sums(folder: Path) -> str:

@@ -125,12 +125,12 @@ def fit(
     that diverged, and for a GPU that is too small; what was kept stays.
     """
     kept = monotonic()
-    while not is_done(state, schedule, max_steps):
+    while not is_done(vars(state), schedule.epochs, max_steps):
         state.detector.train()
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
         began, device = perf_counter(), reset_peak_memory(state)
         for images, targets in batches(state.epoch, state.batch):
-            if reached(state, max_steps):
+            if has_reached(state.steps, max_steps):
                 break
             rates = schedule.at(state.iteration)
             losses = accumulate(state, images, targets, schedule.recipe, precision)
@@ -256,14 +256,18 @@ def running_statistics(detector: Detector) -> list[Tensor]:
     return [buffer for buffer in detector.buffers() if buffer.is_floating_point()]
 
 
-def is_done(state: State, schedule: Schedule, max_steps: int | None) -> bool:
-    """Whether there is no epoch left to train or to end; a run may be cut between its last step and that."""
-    return state.epoch >= schedule.epochs or (state.batch == 0 and reached(state, max_steps))
+def is_done(counters: Mapping[str, Any], epochs: int, max_steps: int | None) -> bool:
+    """Whether a run with these counters of its State has no epoch left to train or to end.
+
+    A run may be cut between its last step and the end of that epoch: it is not done then.
+    """
+    at_the_end = counters["epoch"] >= epochs or has_reached(counters["steps"], max_steps)
+    return counters["batch"] == 0 and at_the_end
 
 
-def reached(state: State, max_steps: int | None) -> bool:
-    """Whether the run has taken all the steps it may."""
-    return max_steps is not None and state.steps >= max_steps
+def has_reached(steps: int, max_steps: int | None) -> bool:
+    """Whether a run of so many steps has taken all that it may."""
+    return max_steps is not None and steps >= max_steps
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

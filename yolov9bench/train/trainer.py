@@ -72,13 +72,12 @@ class Job:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}: give 1 or more")
+        if self.seed < 0:
+            raise SettingsError(f"seed is {self.seed}: give 0 or more")
 
 
 def recipe_for(
-    row: Row,
-    name: str = "auto",
-    epochs: int | None = None,
-    image_size: int | None = None,
+    row: Row, name: str = "auto", epochs: int | None = None, image_size: int | None = None
 ) -> Recipe:
     """A recipe by name ("auto": the row's own) with other numbers where given; SettingsError if unknown.
 
@@ -115,15 +114,15 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     require_usable(job)
     remove_strays(job.out)
     state, schedule = started(job)
-    last = job.out / "last.pt"
-    if last.exists():
+    resumes = (job.out / "last.pt").exists()
+    if resumes:
         resume(job, state, configuration)
-    else:
-        write_run(job, configuration)
-    if is_done(state, schedule, job.max_steps):
+    if is_done(vars(state), job.recipe.epochs, job.max_steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
+    if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
+        write_run(job, configuration)
 
     def of_epoch(epoch: int, start: int) -> Iterable[Batch]:
         batches.set_epoch(epoch, start)
@@ -198,12 +197,7 @@ def is_finished(job: Job) -> bool:
     if not (best.exists() and last.exists()):
         return False
     counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
-    return counters["batch"] == 0 and is_over(job, counters["epoch"], counters["steps"])
-
-
-def is_over(job: Job, epoch: int, steps: int) -> bool:
-    """Whether a run at the end of an epoch has nothing left to train."""
-    return epoch >= job.recipe.epochs or (job.max_steps is not None and steps >= job.max_steps)
+    return is_done(counters, job.recipe.epochs, job.max_steps)
 
 
 def configured(job: Job) -> dict[str, Any]:
@@ -259,7 +253,7 @@ def validated(job: Job, state: State) -> float | None:
     """AP of the averaged detector after the epochs that the recipe validates; the best one is written."""
     recipe, epoch = job.recipe, state.epoch
     due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
-    if not due and not is_over(job, epoch, state.steps):
+    if not due and not is_done(vars(state), recipe.epochs, job.max_steps):
         return None
     protocol = find_protocol(job.row.protocol, recipe.image_size)
     names = dict(enumerate(job.train.names))
@@ -289,12 +283,12 @@ def keep(
         watch(state.log)
 
 
-def first_pictures(job: Job, count: int) -> list[Sample]:
-    """The first pictures as the first epoch sees them."""
-    pictures = training_set(job.train, job.recipe)
+def first_images(job: Job, count: int) -> list[Sample]:
+    """The first images as the first epoch sees them."""
+    images = training_set(job.train, job.recipe)
     return [
-        training_sample(pictures, index, job.recipe, job.seed, epoch=0)
-        for index in range(min(count, len(pictures)))
+        training_sample(images, index, job.recipe, job.seed, epoch=0)
+        for index in range(min(count, len(images)))
     ]
 
 

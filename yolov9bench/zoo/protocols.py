@@ -46,7 +46,7 @@ class Protocol:
         if self.image_size < self.stride or self.image_size % self.stride:
             below = max(self.image_size // self.stride, 1) * self.stride
             raise SettingsError(
-                f"image_size {self.image_size} is no multiple of {self.stride}: "
+                f"image_size {self.image_size} is not a multiple of {self.stride}: "
                 f"take {below} or {below + self.stride}"
             )
 

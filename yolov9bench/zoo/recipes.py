@@ -69,7 +69,7 @@ class Recipe:
 
     # Augmentation; mosaic, mixup and flip are probabilities per image.
     mosaic: float
-    mosaic_shuffled: bool  # the four places fall to the pictures at random; else the first lies top left
+    mosaic_shuffled: bool  # the four places fall to the images at random; else the first lies top left
     scale_range: tuple[float, float]  # factor of the affine warp, also in the closing epochs
     translate: float  # greatest shift, as a fraction of image_size; also in the closing epochs
     mixup: float
@@ -77,7 +77,7 @@ class Recipe:
     copy_paste: float  # share of the mosaic's admissible objects that are pasted, mirrored
     copy_paste_overlap: float  # admissible: the mirrored box covers less than this share of every other box
     min_area_ratio: float  # boxes must keep more than this share of their area in the affine warp
-    min_area_ratio_of_boxes: float  # the same where nothing in the warped picture has a polygon
+    min_area_ratio_of_boxes: float  # the same where nothing in the warped image has a polygon
     min_box_side: float  # pixels; boxes must be wider and higher than this after the affine warp
     max_aspect: float  # boxes must be less oblong than this after the affine warp
     rare_filter: float  # probability of each of blur, median blur, grey and local histogram equalisation
@@ -87,7 +87,7 @@ class Recipe:
     closing_mask_refine: bool
     closing_min_area_ratio: float
     closing_pad_bgr: tuple[int, int, int]  # colour of the letterbox, 0..255
-    closing_shrinking: Literal["area", "linear"]  # interpolation where the letterbox makes pictures smaller
+    closing_shrinking: Literal["area", "linear"]  # interpolation where the letterbox makes images smaller
 
 
 YOLOV8_N = Recipe(
@@ -201,9 +201,9 @@ YOLOV9 = replace(
 )
 GELAN = replace(YOLOV9, name="gelan", gpus=4, images_per_gpu=32)
 
-# Of no published row: for some hundred to some thousand pictures on one device, in thousands of steps rather
+# Of no published row: for some hundred to some thousand images on one device, in thousands of steps rather
 # than hundreds of thousands. So everything that takes time to settle (warm-up, averaging) is short, no step
-# waits for more pictures, AdamW learns from the first steps on, and pictures are changed less.
+# waits for more images, AdamW learns from the first steps on, and images are changed less.
 SMALL = replace(
     YOLOV9,
     name="small",
@@ -224,7 +224,7 @@ SMALL = replace(
     closing_epochs=10,
 )
 
-# For the embedded demo set on a small machine, in minutes: many small steps on pictures enlarged from 128 px,
+# For the embedded demo set on a small machine, in minutes: many small steps on images enlarged from 128 px,
 # on which the smallest objects are a single cell of the finest level.
 DEMO = replace(
     SMALL,

@@ -1,4 +1,4 @@
-"""The demo set: pictures of six shapes in COCO's format, written here, for trying out and for learning anew.
+"""The demo set: images of six shapes in COCO's format, written here, for trying out and for learning anew.
 
 Pixels and annotations depend on the seed alone (`shapes` says why) and are the same on every machine. PNG
 keeps the pixels, but its bytes may differ with the library that packs them: `demo_hash` reads the pixels.
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from yolov9bench.data.coco import annotation_path, read_coco
-from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Picture, draw_picture
+from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Scene, draw_scene
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.io.progress import track
 from yolov9bench.ops.images import read_image
@@ -24,7 +24,7 @@ from yolov9bench.ops.images import read_image
 DEMO_NAME = "yolov9bench-demo"
 DEMO_VERSION = 1  # raised whenever a pixel or a box of the same seed changes
 SPLITS = ("train", "val")
-FEWEST_PICTURES = 3
+FEWEST_IMAGES = 3
 SMALLEST_SIZE = 96  # pixels; the largest objects still fit into the shorter side
 
 Edge = tuple[int, int, int]  # x, y, direction: an edge of a pixel, with the mask on its right
@@ -34,7 +34,7 @@ STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # of the directions: right, down, le
 def make_demo(folder: Path, seed: int = 0, train: int = 400, val: int = 100, image_size: int = 128) -> Path:
     """Write the demo set into a folder, whole or not at all, and return the folder; keep it if it is there.
 
-    `train` and `val` count the pictures, `image_size` is their longer side in pixels. A picture depends on
+    `train` and `val` count the images, `image_size` is their longer side in pixels. An image depends on
     seed, size, split and its number, not on how many there are. SettingsError: a number that is too small.
     DatasetError: a folder that holds something else. StorageError: a full or forbidden disk.
     """
@@ -61,7 +61,7 @@ def make_demo(folder: Path, seed: int = 0, train: int = 400, val: int = 100, ima
 
 
 def demo_hash(folder: Path) -> str:
-    """The sha256 over both annotation files and the size and decoded pixels of every picture."""
+    """The sha256 over both annotation files and the size and decoded pixels of every scene."""
     digest = hashlib.sha256()
     for split in SPLITS:
         dataset = read_coco(folder, split)
@@ -73,20 +73,20 @@ def demo_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def demo_picture(seed: int, split: str, index: int, image_size: int) -> Picture:
-    """One picture of a split by its index from 0."""
-    return draw_picture(image_size, index, Dice(seed, SPLITS.index(split), index))
+def demo_scene(seed: int, split: str, index: int, image_size: int) -> Scene:
+    """One image of a split by its index from 0."""
+    return draw_scene(image_size, index, Dice(seed, SPLITS.index(split), index))
 
 
-def picture_annotations(picture: Picture) -> list[dict[str, Any]]:
-    """COCO's annotations of a picture, without ids, of what is in sight: whole pixels, as painted.
+def scene_annotations(scene: Scene) -> list[dict[str, Any]]:
+    """COCO's annotations of a scene, without ids, of what is in sight: whole pixels, as painted.
 
     An object has a polygon for each of its parts, along the pixels' edges; as always in COCO, polygons do not
     leave out holes, while `area` counts the painted pixels. A crowd has a run-length mask.
     """
     entries = []
-    for number, figure in enumerate(picture.figures):
-        mask = picture.owners == number
+    for number, figure in enumerate(scene.figures):
+        mask = scene.owners == number
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1
         entries.append(
@@ -165,13 +165,13 @@ def _write_split(root: Path, split: str, count: int, info: dict[str, Any]) -> No
     (root / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    for index in track(range(count), count, f"painting {split} of the demo set", "pictures"):
-        picture = demo_picture(info["seed"], split, index, info["image_size"])
-        height, width = picture.owners.shape
+    for index in track(range(count), count, f"painting {split} of the demo set", "images"):
+        scene = demo_scene(info["seed"], split, index, info["image_size"])
+        height, width = scene.owners.shape
         name = f"{index + 1:06d}.png"
-        (root / split / name).write_bytes(cv2.imencode(".png", picture.pixels)[1].tobytes())
+        (root / split / name).write_bytes(cv2.imencode(".png", scene.pixels)[1].tobytes())
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
-        for entry in picture_annotations(picture):
+        for entry in scene_annotations(scene):
             found.append({"id": len(found) + 1, "image_id": index + 1, **entry})
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(NAMES)]
     content = {"info": info, "images": images, "annotations": found, "categories": categories}
@@ -188,15 +188,15 @@ def _require_numbers(seed: int, counts: dict[str, int], image_size: int) -> None
             f"The demo set's image_size is {image_size}: give {SMALLEST_SIZE} pixels or more."
         )
     for split, count in counts.items():
-        if count < FEWEST_PICTURES:
+        if count < FEWEST_IMAGES:
             raise SettingsError(
-                f"The demo set's {split} is {count}: give {FEWEST_PICTURES} pictures or more, "
-                "so that objects, a crowd and an empty picture are among them."
+                f"The demo set's {split} is {count}: give {FEWEST_IMAGES} images or more, "
+                "so that objects, a crowd and an empty image are among them."
             )
 
 
 def _require_same(folder: Path, info: dict[str, Any], counts: dict[str, int]) -> None:
-    """DatasetError unless the folder holds this very set with all its pictures."""
+    """DatasetError unless the folder holds this very set with all its images."""
     try:
         same = all(
             json.loads(annotation_path(folder, split).read_bytes())["info"] == info

@@ -1,4 +1,4 @@
-"""Pictures of six shapes on textured grounds, painted alike on every machine.
+"""Images of six shapes on textured grounds, painted alike on every machine.
 
 What makes them alike: the draws are PCG64's raw numbers, a stream that NumPy promises not to change (NEP 19),
 and painting calculates with whole numbers alone, so that no library or processor rounds anything.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from yolov9bench.ops.images import Pixels
 
-EMPTY_TURN, CROWD_TURN, TURNS = 2, 1, 16  # of every 16 pictures the second has a crowd, the third no object
+EMPTY_TURN, CROWD_TURN, TURNS = 2, 1, 16  # of every 16 images the second has a crowd, the third no object
 MOST_OBJECTS = 8
 TRIES = 20  # to find a place for an object
 RADII = 9, 56  # half pixels: objects of about 8 to 64 pixels
@@ -54,7 +54,7 @@ class Figure:
 
 
 @dataclass
-class Picture:
+class Scene:
     """Pixels uint8 [H, W, 3], the figures in the order of painting, and which one is seen where [H, W]."""
 
     pixels: Pixels
@@ -98,52 +98,52 @@ SHAPES: dict[str, Callable[[Ints, Ints, int], Mask]] = {
 NAMES = tuple(SHAPES)
 
 
-def draw_picture(size: int, index: int, dice: Dice) -> Picture:
+def draw_scene(size: int, index: int, dice: Dice) -> Scene:
     """A ground with up to 8 objects, or a crowd beside them, or nothing; `size` pixels on the longer side."""
     short = size * dice.number(7, 16) // 16 - dice.number(0, 3)
     height, width = (size, short) if dice.number(0, 1) else (short, size)
     colour = dice.numbers(0, 255, 3)
     ground = _texture(dice, height, width, colour, colour + dice.numbers(-90, 90, 3))
-    picture = Picture(ground, np.full((height, width), GROUND))
+    scene = Scene(ground, np.full((height, width), GROUND))
     if index % TURNS == EMPTY_TURN:
-        return picture
+        return scene
     if index % TURNS == CROWD_TURN:
-        _add_crowd(dice, picture)
+        _add_crowd(dice, scene)
     for _ in range(dice.number(1, MOST_OBJECTS)):
-        _add_object(dice, picture)
-    return picture
+        _add_object(dice, scene)
+    return scene
 
 
-def _add_object(dice: Dice, picture: Picture) -> None:
+def _add_object(dice: Dice, scene: Scene) -> None:
     """Paint an object where enough of it and of the earlier ones stays in sight, if such a place is found."""
-    height, width = picture.owners.shape
+    height, width = scene.owners.shape
     label = dice.number(0, len(NAMES) - 1)
     for _ in range(TRIES):
         radius = dice.number(*RADII)
         pose = _pose(dice, radius, dice.number(0, 2 * width), dice.number(0, 2 * height))
         mask, area = _painted(label, pose, height, width)
-        owners = np.where(mask, len(picture.figures), picture.owners)
-        figures = [*picture.figures, Figure(label, False, area)]
+        owners = np.where(mask, len(scene.figures), scene.owners)
+        figures = [*scene.figures, Figure(label, False, area)]
         if all(_in_sight(owners == number, figure.area) for number, figure in enumerate(figures)):
-            picture.owners, picture.figures = owners, figures
-            _colour(dice, picture.pixels, mask)
+            scene.owners, scene.figures = owners, figures
+            _colour(dice, scene.pixels, mask)
             return
 
 
-def _add_crowd(dice: Dice, picture: Picture) -> None:
+def _add_crowd(dice: Dice, scene: Scene) -> None:
     """Paint many small objects of one shape so close together that they count as one region."""
-    height, width = picture.owners.shape
+    height, width = scene.owners.shape
     label = dice.number(0, len(NAMES) - 1)
-    # Half pixels: the region is half as wide and high as the picture.
+    # Half pixels: the region is half as wide and high as the scene.
     left, top = dice.number(0, width), dice.number(0, height)
     for _ in range(dice.number(*CROWD_SIZES)):
         radius = dice.number(*CROWD_RADII)
         pose = _pose(dice, radius, left + dice.number(0, width), top + dice.number(0, height))
         mask, _ = _painted(label, pose, height, width)
         if mask.any():
-            picture.owners[mask] = 0
-            _colour(dice, picture.pixels, mask)
-    picture.figures.append(Figure(label, True, int((picture.owners == 0).sum())))
+            scene.owners[mask] = 0
+            _colour(dice, scene.pixels, mask)
+    scene.figures.append(Figure(label, True, int((scene.owners == 0).sum())))
 
 
 def _in_sight(mask: Mask, area: int) -> bool:
@@ -160,7 +160,7 @@ def _pose(dice: Dice, radius: int, x: int, y: int) -> Pose:
 
 
 def _painted(label: int, pose: Pose, height: int, width: int) -> tuple[Mask, int]:
-    """Where in a picture [H, W] a shape covers the pixels' centres; its area counts those beyond, too."""
+    """Where in an image [H, W] a shape covers the pixels' centres; its area counts those beyond, too."""
     reach = pose.radius // 2 + 2
     left, top = pose.x // 2 - reach, pose.y // 2 - reach
     columns, rows = np.arange(left, left + 2 * reach + 1), np.arange(top, top + 2 * reach + 1)

@@ -1,4 +1,4 @@
-"""Pictures with objects, for tests of augmentation: those of the goldens, and painted blobs."""
+"""Images with objects, for tests of augmentation: those of the goldens, and painted blobs."""
 
 from collections.abc import Mapping
 from pathlib import Path
