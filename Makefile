@@ -46,10 +46,11 @@ smoke: $(STAMP)
 	$(RUN) papermill notebooks/reproduce.ipynb results/runs/smoke.ipynb -p checkpoint train $(SMOKE)
 	$(RUN) papermill notebooks/train.ipynb results/runs/smoke-train.ipynb $(SMOKE)
 
-# A worker a core, at most 8 for the sake of memory (each takes up to 4 GB). Each computes with one thread: more would
+# A worker a core, at most 8 for the sake of memory (each takes up to 4 GB); a file goes to one worker, since its
+# tests share what its fixtures made, and the files with the longest tests go first. Each computes with one thread: more would
 # take the cores from one another. glibc gives the memory of every large tensor back to the system and fetches it anew
 # for the next one, which took a sixth of the time; it keeps it under these thresholds. Other systems ignore them.
-WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
+WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test accuracy: export OMP_NUM_THREADS := 1
 test accuracy: export MALLOC_MMAP_THRESHOLD_ := 2000000000

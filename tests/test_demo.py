@@ -19,6 +19,7 @@ from yolov9bench.data.demo.scenes import SPLITS, demo_scene, outlines, scene_ann
 from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Scene
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.predictions import from_rows
 from yolov9bench.ops.images import Pixels, read_image
 
 # Of the default set; when it changes, DEMO_VERSION has to.
@@ -318,7 +319,7 @@ def test_guesses_that_ignore_the_pixels_score_next_to_nothing(
 ) -> None:
     guesses = blind_guesses(splits, places, sides)
     assert guesses
-    assert 0 <= coco_metrics(splits["val"].ground_truth(), guesses)["AP"] < 0.02
+    assert 0 <= coco_metrics(splits["val"].ground_truth(), from_rows(guesses))["AP"] < 0.02
 
 
 def test_a_whole_set_is_kept_and_its_empty_folder_filled(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.errors import BenchError, DatasetError, SettingsError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.predictions import from_rows
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.predict.batches import Batches
 from yolov9bench.weights import load
@@ -39,7 +40,7 @@ def reference_sample(shared: Path, protocol: str, dataset: CocoDataset) -> tuple
     rows = [
         row for row in json.loads((shared / "coco/reference" / file).read_text()) if row["image_id"] in images
     ]
-    ap = coco_metrics(dataset.ground_truth(), rows, judge=True)["AP"]
+    ap = coco_metrics(dataset.ground_truth(), from_rows(rows), judge=True)["AP"]
     return ap, [row for row in rows if row["score"] > 0.01]
 
 
@@ -117,9 +118,9 @@ def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path) -> None:
     batches = Batches(dataset, PROTOCOLS["ultralytics"])
     batches.chunks = reference_shapes(dataset, list(dict.fromkeys(row["image_id"] for row in theirs)))
     categories = label_categories(dataset, checkpoint.names, 80)
-    rows = evaluate.detected(checkpoint.detector.deployed(), batches, categories, "cpu")
-    assert_metrics(coco_metrics(dataset.ground_truth(), rows), metrics)
-    assert matched_share(rows, theirs) >= 0.999
+    found = evaluate.run_inference(checkpoint.detector.deployed(), batches, categories, "cpu")
+    assert_metrics(coco_metrics(dataset.ground_truth(), found), metrics)
+    assert matched_share(found.to_rows(), theirs) >= 0.999
 
 
 @pytest.mark.accuracy
@@ -177,7 +178,7 @@ def test_record_is_what_ran(tiny: Path, tiny_weights: Path, tmp_path: Path) -> N
     assert record.settings["protocol"]["name"] == "mmyolo"
     assert record.inputs["images"] == 3
     stored = tmp_path / record.values["detections"]["file"]
-    again = coco_metrics(read_coco(tiny, "val", 3).ground_truth(), json.loads(stored.read_text()))
+    again = coco_metrics(read_coco(tiny, "val", 3).ground_truth(), from_rows(json.loads(stored.read_text())))
     assert {name: record.values[name] for name in again} == again
     assert records.read(records.write(record, tmp_path)) == record
 

@@ -18,6 +18,7 @@ from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
 from yolov9bench.evaluation import coco_metrics, evaluate
 from yolov9bench.evaluation.coco_metrics import METRICS
+from yolov9bench.evaluation.predictions import Predictions, join
 from yolov9bench.predict import PROTOCOLS
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.nms import Detections
@@ -149,8 +150,9 @@ def test_a_one_class_detector_finds_the_ball(shared: Path) -> None:
     checkpoint = load(shared / "weights/yolov9t_one_class.pt")
     found = evaluate.evaluate_loaded(checkpoint, dataset, "ultralytics-square", judge=True)
     assert found.record.values["AP50"] == pytest.approx(1, abs=1e-9)
-    assert found.rows[0]["category_id"] == ball and found.rows[0]["score"] > 0.5
-    assert found.rows[0]["bbox"] == pytest.approx(drawn[0]["bbox"], abs=3)
+    best = found.predictions.to_rows()[0]
+    assert best["category_id"] == ball and best["score"] > 0.5
+    assert best["bbox"] == pytest.approx(drawn[0]["bbox"], abs=3)
 
 
 @pytest.mark.parametrize("off", [float("nan"), 0.25])
@@ -160,7 +162,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
     """A record that says `judge: true` of numbers no judge has seen would be a lie."""
     asked = []
 
-    def other(truth: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    def other(truth: dict[str, Any], rows: Predictions) -> dict[str, float]:
         asked.append(len(rows))
         return dict.fromkeys(METRICS, off)
 
@@ -196,7 +198,7 @@ def test_detections_come_by_image_id_whatever_order_rectangles_take(
     assert protocol.rectangular
     batches = Batches(dataset, protocol, batch_size=2)
     assert [image.id for images, _ in batches.chunks for image in images] == [6, 5, 4, 3, 2, 1]
-    rows = evaluate.detected(load(small_weights).detector, batches, (1, 2), "cpu")
+    rows = evaluate.run_inference(load(small_weights).detector, batches, (1, 2), "cpu").to_rows()
     assert [row["image_id"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["bbox"] for row in rows] == [
         each["bbox"] for each in sorted(dataset.annotations, key=lambda each: int(each["image_id"]))
@@ -207,7 +209,7 @@ def test_labels_become_the_categories_they_are_mapped_to(
     tiny: Path, small_weights: Path, pretended: Pretended
 ) -> None:
     batches = Batches(read_coco(tiny, "val"), replace(PROTOCOLS["mmyolo"], image_size=64))
-    rows = evaluate.detected(load(small_weights).detector, batches, (9, 4), "cpu")
+    rows = evaluate.run_inference(load(small_weights).detector, batches, (9, 4), "cpu").to_rows()
     assert [row["category_id"] for row in rows] == [4, 9, 4, 9, 4, 9]  # image n has the class 1 + n % 2
 
 
@@ -243,7 +245,7 @@ def test_the_interval_is_drawn_for_500_images_and_fewer(
     monkeypatch.setattr(evaluate, "bootstrap_interval", lambda truth, rows: (0.25, 0.5))
     listed = tuple(CocoImage(number, "", 8, 8) for number in range(images))
     dataset = CocoDataset(Path(), "val", listed, [], ((1, "one"),), "", "")
-    assert evaluate.interval(dataset, []) == expected
+    assert evaluate.interval(dataset, join([])) == expected
 
 
 def test_the_record_says_what_ran(

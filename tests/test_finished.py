@@ -223,6 +223,6 @@ def test_what_was_trained_is_evaluated_at_the_size_of_its_training(
     def run(*arguments: Any, **_: Any) -> None:
         sizes.append(arguments[5])
 
-    monkeypatch.setattr(evaluate, "run", run)
+    monkeypatch.setattr(evaluate, "evaluate_loaded", run)
     reproduce.evaluated(plan, load(ran.given["checkpoint"]), reproduce.data(plan))
     assert sizes == [size]

@@ -16,8 +16,15 @@ from pycocotools.cocoeval import COCOeval
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
-from yolov9bench.evaluation.coco_metrics import METRICS, coco_metrics, coco_result, detection_rows
+from yolov9bench.evaluation.coco_metrics import METRICS, coco_metrics, coco_result
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
+from yolov9bench.evaluation.predictions import (
+    Predictions,
+    from_rows,
+    join,
+    predictions_of_image,
+    round_exactly,
+)
 
 REFERENCES = [
     "ultralytics_yolov8n_square",
@@ -50,9 +57,15 @@ def truth(*objects: Sequence[Any], images: int = 3, classes: int = 3) -> dict[st
     }
 
 
-def found(*rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Detections of (image, class, box, score)."""
-    return [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in rows]
+def found(*rows: Sequence[Any]) -> Predictions:
+    """Predictions of (image, class, box [x, y, width, height], score)."""
+    keys = ("image_id", "category_id", "bbox", "score")
+    return from_rows(dict(zip(keys, row, strict=True)) for row in rows)
+
+
+def detection_rows(*given: Any) -> list[dict[str, Any]]:
+    """One image's detections as the rows of a result file."""
+    return predictions_of_image(*given).to_rows()
 
 
 def judged(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
@@ -85,9 +98,8 @@ def reference(request: pytest.FixtureRequest, shared: Path) -> tuple[str, list[d
 
 
 @pytest.fixture(scope="module")
-def square(shared: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text())
-    return rows
+def square(shared: Path) -> Predictions:
+    return from_rows(json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text()))
 
 
 def test_a_row_is_rounded_like_the_golden_one() -> None:
@@ -116,7 +128,7 @@ def test_reference_files_give_the_reference_metrics(
     name, detections = reference
     results = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
     published = next(result["metrics"] for result in results if result["file"] == name)
-    computed = coco_metrics(val2017, detections)
+    computed = coco_metrics(val2017, from_rows(detections))
     assert {metric: computed[metric] for metric in published} == pytest.approx(published, abs=5e-4)
 
 
@@ -125,7 +137,7 @@ def test_reference_files_give_what_pycocotools_gives(
 ) -> None:
     _, detections = reference
     evaluator = judged(val2017, detections)
-    result = coco_result(val2017, detections, judge=True)
+    result = coco_result(val2017, from_rows(detections), judge=True)
     assert list(result.metrics) == list(METRICS)
     assert list(result.metrics.values()) == pytest.approx(evaluator.stats.tolist(), abs=1e-12)
 
@@ -199,7 +211,7 @@ def test_an_empty_image_can_only_lose() -> None:
 
 
 def test_no_detections_at_all() -> None:
-    values = coco_metrics(truth((1, 1, BOX)), [], judge=True)
+    values = coco_metrics(truth((1, 1, BOX)), found(), judge=True)
     assert {name for name, value in values.items() if value == 0} == set(METRICS) - {
         "APs",
         "APm",
@@ -220,7 +232,7 @@ def test_ids_of_annotations_and_detections_play_no_part() -> None:
     ground_truth = truth((1, 1, BOX), (2, 1, BOX))
     for annotation in ground_truth["annotations"]:
         annotation["id"] = 0  # pycocotools itself would read a match with id 0 as none
-    detections = [row | {"id": 5} for row in found((1, 1, BOX, 0.9), (2, 1, BOX, 0.8))]
+    detections = from_rows([row | {"id": 5} for row in found((1, 1, BOX, 0.9), (2, 1, BOX, 0.8)).to_rows()])
     assert coco_metrics(ground_truth, detections, judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
 
 
@@ -234,10 +246,10 @@ def test_classes_keep_their_names_whatever_their_order() -> None:
 
 def test_what_is_handed_in_stays_as_it_was_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
-    before = deepcopy((ground_truth, detections))
+    before = deepcopy((ground_truth, detections.to_rows()))
     coco_metrics(ground_truth, detections, judge=True)
     tide_shares(ground_truth, detections)
-    assert (ground_truth, detections) == before
+    assert (ground_truth, detections.to_rows()) == before
     assert capfd.readouterr() == ("", "")
 
 
@@ -259,7 +271,7 @@ def test_an_annotation_without_an_area_is_named() -> None:
     ground_truth = truth((1, 1, BOX))
     del ground_truth["annotations"][0]["area"]
     with pytest.raises(MetricsError, match="Annotation 1 lacks 'area'"):
-        coco_metrics(ground_truth, [])
+        coco_metrics(ground_truth, found())
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -370,9 +382,7 @@ def test_the_interval_is_the_binomial_one() -> None:
     assert high - low > 35 / 101  # 8 images; drawing each image at most once would give 6 or 7
 
 
-def test_the_interval_holds_ap_and_follows_its_seed(
-    val2017: dict[str, Any], square: list[dict[str, Any]]
-) -> None:
+def test_the_interval_holds_ap_and_follows_its_seed(val2017: dict[str, Any], square: Predictions) -> None:
     interval = bootstrap_interval(val2017, square, resamples=20)
     assert interval[0] < coco_metrics(val2017, square)["AP"] < interval[1]
     assert bootstrap_interval(val2017, square, resamples=20) == interval
@@ -380,7 +390,7 @@ def test_the_interval_holds_ap_and_follows_its_seed(
 
 
 def test_the_interval_of_an_undefined_ap() -> None:
-    assert bootstrap_interval(truth(), [], resamples=3) == (-1.0, -1.0)
+    assert bootstrap_interval(truth(), found(), resamples=3) == (-1.0, -1.0)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -429,7 +439,7 @@ def test_the_interval_keeps_resamples_of_ap_0_and_drops_undefined_ones() -> None
 
 
 def test_the_interval_of_nothing_found_is_nought() -> None:
-    assert bootstrap_interval(truth((1, 1, BOX), images=1), [], resamples=3) == (0.0, 0.0)
+    assert bootstrap_interval(truth((1, 1, BOX), images=1), found(), resamples=3) == (0.0, 0.0)
 
 
 def test_an_image_of_least_score_and_of_little_overlap() -> None:
@@ -443,7 +453,7 @@ def test_an_image_of_least_score_and_of_little_overlap() -> None:
 def test_ties_among_the_worst_images_and_confusions() -> None:
     """Images of equal F1: more objects first, then the lower id. Mix-ups of equal count: by name."""
     ground_truth = truth((1, 1, BOX), (2, 1, BOX), (3, 1, BOX), (3, 1, FAR))
-    assert [image for image, _, _ in worst_images(ground_truth, [])] == [3, 1, 2]
+    assert [image for image, _, _ in worst_images(ground_truth, found())] == [3, 1, 2]
     objects = truth((1, 3, BOX), (2, 1, BOX), (3, 2, BOX), (3, 2, FAR))
     mixed = found((1, 2, BOX, 0.9), (2, 3, BOX, 0.9), (3, 3, BOX, 0.9), (3, 1, FAR, 0.9))
     assert main_confusions(objects, mixed) == [
@@ -472,7 +482,7 @@ def test_scores_keep_five_decimals(score: float, rounded: float) -> None:
 
 def test_the_judge_takes_no_detections_at_all() -> None:
     """Of each class, with objects and without."""
-    values = coco_metrics(truth((1, 1, BOX), images=1, classes=1), [], judge=True)
+    values = coco_metrics(truth((1, 1, BOX), images=1, classes=1), found(), judge=True)
     assert (values["AP"], values["AR100"], values["APs"]) == (0.0, 0.0, -1.0)
 
 
@@ -525,3 +535,37 @@ def test_one_resample_has_an_interval_of_its_own() -> None:
     found_all = found((1, 1, BOX, 0.9))
     interval = bootstrap_interval(truth((1, 1, BOX), images=1, classes=1), found_all, resamples=1)
     assert interval == pytest.approx((1, 1), abs=EPSILON)
+
+
+def test_arrays_are_rounded_as_python_rounds() -> None:
+    """Random float32 numbers, and those that lie beside or on half of the last decimal."""
+    generator = np.random.default_rng(0)
+    for decimals, top in ((3, 700.0), (5, 1.0)):
+        drawn = generator.uniform(0, top, 20_000).astype(np.float32)
+        places = generator.integers(0, int(top * 10**decimals), 20_000) + 0.5
+        halves = (places / 10**decimals).astype(np.float32)
+        exact = np.arange(0, 64, dtype=np.float32) / np.float32(16)  # .0625 is a tie in three decimals
+        for values in (drawn, halves, np.nextafter(halves, np.float32(0)), exact):
+            expected = [round(value, decimals) for value in values.tolist()]
+            assert round_exactly(values, decimals).tolist() == expected
+            assert round_exactly(np.array(expected), decimals).tolist() == expected
+
+
+def test_predictions_come_by_image_and_survive_their_file() -> None:
+    """Rows written and read again are the same arrays, to the bit; images are put in order, not scores."""
+    generator = np.random.default_rng(1)
+    parts = []
+    for image in (9, 2, 5):
+        corners = generator.uniform(0, 300, (40, 2, 2)).astype(np.float32)
+        boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+        parts.append(
+            predictions_of_image(image, boxes, generator.random(40), generator.integers(0, 3, 40), (4, 7, 90))
+        )
+    together = join(parts)
+    assert together.image_ids.tolist() == [2] * 40 + [5] * 40 + [9] * 40
+    assert together.scores.tolist() == [*parts[1].scores, *parts[2].scores, *parts[0].scores]
+    again = from_rows(json.loads(json.dumps(together.to_rows())))
+    for name in ("image_ids", "boxes_xyxy", "scores", "category_ids"):
+        assert np.array_equal(getattr(again, name), getattr(together, name)), name
+    assert again.to_rows() == together.to_rows()
+    assert len(join([])) == len(found()) == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import records
 from yolov9bench.errors import RecordError
 from yolov9bench.records import Record, canonical, hash8, path_of, read, select, write
 
@@ -88,7 +87,7 @@ def test_a_changed_file_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_two_records_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "hash8", lambda record: "01234567")
+    monkeypatch.setattr("yolov9bench.records.record.hash8", lambda record: "01234567")
     path = write(RECORD, tmp_path)
     with pytest.raises(RecordError, match="another record"):
         write(replace(RECORD, seed=1), tmp_path)

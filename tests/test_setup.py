@@ -152,7 +152,7 @@ def test_make_test_runs_workers_of_one_thread_and_passes_arguments_on(tmp_path: 
     python.chmod(0o755)
     (tmp_path / "installed").touch()
     said = make("test", "ARGS=-k nms -x", f"VENV={tmp_path}").stdout.splitlines()[-1]
-    workers = "--numprocesses logical --maxprocesses 8 --dist worksteal"
+    workers = "--numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder"
     assert said == f"1 thread: -m pytest {workers} -k nms -x"
 
 

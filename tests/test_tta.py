@@ -226,7 +226,8 @@ def test_detections_do_not_depend_on_batch_size(tiny: Path, tiny_weights: Path) 
     """With a YOLOv9 detector: the protocol is mmyolo's, the network any."""
     detector, dataset = load(tiny_weights).detector.deployed(), read_coco(tiny, "val")
     one, five = (
-        evaluate.detected(detector, ViewBatches(dataset, SMALL, size), (1, 2), "cpu") for size in (1, 5)
+        evaluate.run_inference(detector, ViewBatches(dataset, SMALL, size), (1, 2), "cpu").to_rows()
+        for size in (1, 5)
     )
     assert {row["image_id"] for row in one} == {1, 2, 3, 4, 5, 6}
     assert matched_share(one, five) == matched_share(five, one) == 1.0

@@ -1,14 +1,20 @@
 """How far AP on these images may be from AP on all such images: a percentile bootstrap."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
-from yolov9bench.evaluation.coco_metrics import Plain, Rows, Truth, plain_rows, plain_truth, run_evaluator
+from yolov9bench.evaluation.coco_metrics import Plain, Truth, plain_truth, require_fit, run_evaluator
+from yolov9bench.evaluation.predictions import Predictions
 
 
 def bootstrap_interval(
-    ground_truth: Truth, detections: Rows, resamples: int = 200, confidence: float = 0.95, seed: int = 0
+    ground_truth: Truth,
+    predictions: Predictions,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The percentile interval of AP over data sets of as many images, drawn from these with replacement.
 
@@ -16,8 +22,9 @@ def bootstrap_interval(
     counts it once, which can make its intervals a quarter too narrow. On few images a resample loses rare,
     hard classes, so that the interval lies high. The ends are fractions, and both -1 where AP is undefined.
     """
-    truth, rows = plain_truth(ground_truth), plain_rows(ground_truth, detections)
-    objects, found = _by_image(truth["annotations"]), _by_image(rows)
+    truth = plain_truth(ground_truth)
+    require_fit(truth, predictions)
+    objects = _by_image(truth["annotations"])
     images = [image["id"] for image in truth["images"]]
     generator = np.random.default_rng(seed)
     values = []
@@ -25,9 +32,9 @@ def bootstrap_interval(
         drawn = generator.choice(images, size=len(images)).tolist()
         copies = {
             "images": [{"id": number} for number in range(len(drawn))],
-            "annotations": _drawn(objects, drawn),
+            "annotations": _draw_objects(objects, drawn),
         }
-        evaluator = run_evaluator(plain_truth(truth | copies), _drawn(found, drawn))
+        evaluator = run_evaluator(plain_truth(truth | copies), _draw_predictions(predictions, drawn))
         values.append(evaluator.get_results()["AP"])
     defined = [value for value in values if value >= 0]
     if not defined:
@@ -36,15 +43,24 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _by_image(rows: list[Plain]) -> dict[int, list[Plain]]:
+def _by_image(annotations: list[Plain]) -> dict[int, list[Plain]]:
     groups = defaultdict(list)
-    for row in rows:
-        groups[row["image_id"]].append(row)
+    for annotation in annotations:
+        groups[annotation["image_id"]].append(annotation)
     return groups
 
 
-def _drawn(groups: dict[int, list[Plain]], images: list[int]) -> list[Plain]:
-    """The rows of the drawn images, each draw an image of its own that is numbered from 0."""
+def _draw_objects(groups: dict[int, list[Plain]], images: list[int]) -> list[Plain]:
+    """The annotations of the drawn images, each draw an image of its own that is numbered from 0."""
     return [
         row | {"image_id": number} for number, image in enumerate(images) for row in groups.get(image, [])
     ]
+
+
+def _draw_predictions(predictions: Predictions, images: list[int]) -> Predictions:
+    """The predictions on the drawn images, numbered likewise; those of one image lie side by side."""
+    starts = np.searchsorted(predictions.image_ids, images, "left")
+    counts = np.searchsorted(predictions.image_ids, images, "right") - starts
+    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn = predictions.select(np.repeat(starts, counts) + offsets)
+    return replace(drawn, image_ids=np.repeat(np.arange(len(images)), counts))

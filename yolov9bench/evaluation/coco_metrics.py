@@ -1,9 +1,8 @@
 """Detections to the twelve COCO metrics: hotcoco computes them, pycocotools can judge them; curves too."""
 
 import io
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,13 +14,13 @@ import numpy.typing as npt
 
 from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
+from yolov9bench.evaluation.predictions import Predictions
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 JUDGE_TOLERANCE = 1e-12
 
 Array = npt.NDArray[np.float64]
 Truth = Mapping[str, Any]  # a COCO annotation file: images, categories, annotations
-Rows = Iterable[Mapping[str, Any]]  # a COCO result file: image_id, category_id, bbox [x, y, w, h], score
 Plain = dict[str, Any]
 
 
@@ -50,50 +49,24 @@ class CocoResult:
     class_precision: dict[str, Array]
 
 
-def detection_rows(
-    image_id: int,
-    boxes_xyxy: npt.NDArray[Any],
-    scores: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    categories: Sequence[int],
-) -> list[Plain]:
-    """One image's detections as the rows of a COCO result file.
-
-    Shapes: boxes [n, 4] in pixels of the original image, scores [n], labels [n] that index `categories`, the
-    data set's category ids. Sizes are computed in float32; boxes are rounded to 3 decimals, scores to 5.
-    """
-    boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
-    # tolist widens float32 to double, and Python's round is exact where numpy's multiplies by 1000 first.
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
-    confidences = np.asarray(scores, dtype=np.float32).tolist()
-    return [
-        {
-            "image_id": int(image_id),
-            "category_id": int(categories[label]),
-            "bbox": [round(number, 3) for number in box],
-            "score": round(confidence, 5),
-        }
-        for box, confidence, label in zip(xywh, confidences, labels.tolist(), strict=True)
-    ]
-
-
-def coco_metrics(ground_truth: Truth, detections: Rows, judge: bool = False) -> dict[str, float]:
+def coco_metrics(ground_truth: Truth, predictions: Predictions, judge: bool = False) -> dict[str, float]:
     """The twelve COCO box metrics by name, as fractions, -1 where undefined; see `coco_result`."""
-    return coco_result(ground_truth, detections, judge).metrics
+    return coco_result(ground_truth, predictions, judge).metrics
 
 
-def coco_result(ground_truth: Truth, detections: Rows, judge: bool = False) -> CocoResult:
+def coco_result(ground_truth: Truth, predictions: Predictions, judge: bool = False) -> CocoResult:
     """Evaluate detections against their ground truth; crowds are ignored as COCO does.
 
     With `judge`, pycocotools computes the metrics too. MetricsError: a detection that does not fit the ground
     truth or is not finite, or, with `judge`, a metric on which the two differ by more than 1e-12.
     """
-    truth, rows = plain_truth(ground_truth), plain_rows(ground_truth, detections)
-    evaluator = run_evaluator(truth, rows)
+    truth = plain_truth(ground_truth)
+    require_fit(truth, predictions)
+    evaluator = run_evaluator(truth, predictions)
     results = evaluator.get_results()
     metrics = {name: results[name] for name in METRICS}
     if judge:
-        _compare(metrics, _judged(truth, rows))
+        _compare(metrics, _judged(truth, predictions))
     accumulated: dict[str, Any] = evaluator.eval or {}
     # [IoU 10, recall 101, class], over all areas and up to 100 detections per image.
     precision = accumulated["precision"][:, :, :, 0, -1]
@@ -159,47 +132,50 @@ def _are_finite(annotations: Sequence[Plain]) -> bool:
     return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
 
 
-def plain_rows(ground_truth: Truth, detections: Rows) -> list[Plain]:
-    images = {image["id"] for image in ground_truth["images"]}
-    categories = {category["id"] for category in ground_truth["categories"]}
-    rows = []
-    for row in detections:
-        image, category = row["image_id"], row["category_id"]
-        if image not in images:
-            raise MetricsError(
-                f"Detections of image {image} have no ground truth: evaluate against their own."
-            )
-        if category not in categories:
-            raise MetricsError(
-                f"Category {category} of image {image} is unknown: use the detector's own classes."
-            )
-        if not all(map(math.isfinite, [*row["bbox"], row["score"]])):
-            raise MetricsError(
-                f"A detection in image {image} is not finite: check the weights and the precision."
-            )
-        rows.append(
-            {"image_id": image, "category_id": category, "bbox": list(row["bbox"]), "score": row["score"]}
-        )
-    return rows
+def require_fit(truth: Plain, predictions: Predictions) -> None:
+    """MetricsError for predictions on other images, of other categories, or that are not finite."""
+    numbers = np.column_stack([predictions.boxes_xyxy, predictions.scores])
+    known = {key: [entry["id"] for entry in truth[key]] for key in ("images", "categories")}
+    for fits, complaint in (
+        (
+            np.isin(predictions.image_ids, known["images"]),
+            "Detections of image {image} have no ground truth: evaluate against their own.",
+        ),
+        (
+            np.isin(predictions.category_ids, known["categories"]),
+            "Category {category} of image {image} is unknown: use the detector's own classes.",
+        ),
+        (
+            np.isfinite(numbers).all(axis=1),
+            "A detection in image {image} is not finite: check the weights and the precision.",
+        ),
+    ):
+        if not fits.all():
+            first = int(np.argmin(fits))
+            image, category = predictions.image_ids[first], predictions.category_ids[first]
+            raise MetricsError(complaint.format(image=image, category=category))
 
 
-def run_evaluator(truth: Plain, rows: list[Plain]) -> hotcoco.COCOeval:
+def run_evaluator(truth: Plain, predictions: Predictions) -> hotcoco.COCOeval:
+    """hotcoco's evaluator, run and summed up, for what `plain_truth` made and `require_fit` let pass."""
     dataset = hotcoco.COCO(truth)
-    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(rows), "bbox")
+    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(predictions.to_coco_array()), "bbox")
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summary_lines()  # what `summarize` does, less its printing
     return evaluator
 
 
-def _judged(truth: Plain, rows: list[Plain]) -> dict[str, float]:
+def _judged(truth: Plain, predictions: Predictions) -> dict[str, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with redirect_stdout(io.StringIO()):
         dataset = _indexed(COCO(), truth)
-        # loadRes looks at the first row, so it cannot load none.
-        found = dataset.loadRes(rows) if rows else _indexed(COCO(), truth | {"annotations": []})
+        if len(predictions):
+            found = dataset.loadRes(predictions.to_coco_array())
+        else:  # loadRes looks at the first one
+            found = _indexed(COCO(), truth | {"annotations": []})
         evaluator = COCOeval(dataset, found, "bbox")
         evaluator.evaluate()
         evaluator.accumulate()

@@ -1,33 +1,35 @@
 """What went wrong: kinds of error, classes that are confused, images that go worst."""
 
+import hotcoco
 import numpy as np
 
-from yolov9bench.evaluation.coco_metrics import Rows, Truth, plain_rows, plain_truth, run_evaluator
+from yolov9bench.evaluation.coco_metrics import Truth, plain_truth, require_fit, run_evaluator
+from yolov9bench.evaluation.predictions import Predictions
 
 TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 
 
-def tide_shares(ground_truth: Truth, detections: Rows) -> dict[str, float]:
+def tide_shares(ground_truth: Truth, predictions: Predictions) -> dict[str, float]:
     """How much AP50 would rise if one kind of error alone were mended, as fractions (hotcoco's TIDE).
 
     Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
     object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The
     effects overlap, so they do not add up to 1 - AP50. Definitions: TIDE, arXiv:2008.08115.
     """
-    evaluator = run_evaluator(plain_truth(ground_truth), plain_rows(ground_truth, detections))
+    evaluator = make_evaluator(ground_truth, predictions)
     rises = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]
     return {name: rises[name] for name in TIDE_ERRORS}
 
 
 def main_confusions(
-    ground_truth: Truth, detections: Rows, score: float = 0.25, iou: float = 0.5, top: int = 10
+    ground_truth: Truth, predictions: Predictions, score: float = 0.25, iou: float = 0.5, top: int = 10
 ) -> list[tuple[str, str, int]]:
     """The most frequent mix-ups as (true class, predicted class, count), by hotcoco's confusion matrix.
 
     Detections of at least `score` take, best score first, the free object of highest IoU, at least `iou`, of
     any class; crowds are not offered. What finds no partner is no mix-up and is left out. Ties go by name.
     """
-    evaluator = run_evaluator(plain_truth(ground_truth), plain_rows(ground_truth, detections))
+    evaluator = make_evaluator(ground_truth, predictions)
     table = evaluator.confusion_matrix(iou_thr=iou, min_score=score)
     names = table["cat_names"]
     matrix = table["matrix"][:-1, :-1]  # without the background, its last row and column
@@ -40,7 +42,7 @@ def main_confusions(
 
 
 def worst_images(
-    ground_truth: Truth, detections: Rows, top: int = 9, score: float = 0.25
+    ground_truth: Truth, predictions: Predictions, top: int = 9, score: float = 0.25
 ) -> list[tuple[int, float, str]]:
     """The images of lowest F1 as (image id, F1, note), by hotcoco's image diagnostics.
 
@@ -48,10 +50,17 @@ def worst_images(
     class at IoU .5, crowds ignored. Among equals more objects come first, then the lower id. Images with
     neither objects nor detections are left out.
     """
-    rows = [row for row in plain_rows(ground_truth, detections) if row["score"] >= score]
-    images = run_evaluator(plain_truth(ground_truth), rows).image_diagnostics(iou_thr=0.5)["img_summary"]
+    evaluator = make_evaluator(ground_truth, predictions.select(predictions.scores >= score))
+    images = evaluator.image_diagnostics(iou_thr=0.5)["img_summary"]
     ranked = sorted(images.items(), key=lambda item: (item[1]["f1"], -item[1]["tp"] - item[1]["fn"], item[0]))
     return [
         (image, seen["f1"], f"{seen['tp']} of {seen['tp'] + seen['fn']} found, {seen['fp']} false alarms")
         for image, seen in ranked[:top]
     ]
+
+
+def make_evaluator(ground_truth: Truth, predictions: Predictions) -> hotcoco.COCOeval:
+    """hotcoco's evaluator, run; MetricsError for what does not fit."""
+    truth = plain_truth(ground_truth)
+    require_fit(truth, predictions)
+    return run_evaluator(truth, predictions)

@@ -20,7 +20,8 @@ from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
-from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result, detection_rows
+from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
+from yolov9bench.evaluation.predictions import Predictions, join, predictions_of_image
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
 from yolov9bench.io.progress import track
@@ -46,11 +47,11 @@ logger = logging.getLogger("yolov9bench")
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One evaluation with everything behind its record: data, detections (COCO result rows), curves."""
+    """One evaluation with everything behind its record: data, predictions, curves."""
 
     record: Record
     dataset: CocoDataset
-    rows: list[dict[str, Any]]
+    predictions: Predictions
     result: CocoResult
 
 
@@ -113,14 +114,17 @@ def evaluate_loaded(
     batches = batches_of(dataset, settings, batch_size, skip_corrupt)
     with full_float32():
         environment = provenance.environment(device)
-        rows = detected(detector, batches, categories, device)
+        predictions = run_inference(detector, batches, categories, device)
     dataset = without_skipped(dataset, batches.skipped)
-    result = coco_result(dataset.ground_truth(), rows, judge)
+    result = coco_result(dataset.ground_truth(), predictions, judge)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
         values=result.metrics
-        | {"AP_interval": interval(dataset, rows), "detections": stored(rows, detections)},
+        | {
+            "AP_interval": interval(dataset, predictions),
+            "detections": store_predictions(predictions, detections),
+        },
         settings={
             "protocol": asdict(settings),
             "batch_size": batch_size,
@@ -136,7 +140,7 @@ def evaluate_loaded(
         seconds=round(perf_counter() - began, 3),
         command=provenance.command(),
     )
-    return Evaluation(record, dataset, rows, result)
+    return Evaluation(record, dataset, predictions, result)
 
 
 @contextmanager
@@ -154,18 +158,18 @@ def full_float32() -> Iterator[None]:
             backend.fp32_precision = precision
 
 
-def detected(
+def run_inference(
     detector: Detector, batches: Batches | ViewBatches, categories: tuple[int, ...], device: str
-) -> list[dict[str, Any]]:
-    """COCO result rows of a whole data set, by ascending image id whatever order the protocol took."""
+) -> Predictions:
+    """The predictions on a whole data set, by ascending image id whatever order the protocol took."""
     images = len(batches.dataset.images)
     logger.info("evaluating %d images under protocol %s on %s", images, batches.protocol.name, device)
-    by_image: dict[int, list[dict[str, Any]]] = {}
+    parts: list[Predictions] = []
     by_batch = detections_by_batch(detector, batches, device)
     for shown, found in track(by_batch, len(batches), f"evaluating {images} images", "batches"):
         for image, each in zip(shown, found, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
-            by_image[image.id] = detection_rows(image.id, boxes, scores, labels, categories)
+            parts.append(predictions_of_image(image.id, boxes, scores, labels, categories))
     if batches.skipped:
         logger.warning("left out %d images that cannot be decoded: %s", len(batches.skipped), batches.skipped)
     if batches.other_size:
@@ -174,17 +178,17 @@ def detected(
             len(batches.other_size),
             batches.other_size[0],
         )
-    return [row for number in sorted(by_image) for row in by_image[number]]
+    return join(parts)
 
 
-def stored(rows: list[dict[str, Any]], target: Path | None) -> dict[str, Any]:
-    """Write the rows as JSON, if anywhere, and say what a record needs to find and check them."""
-    text = json.dumps(rows, separators=(",", ":"))
+def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
+    """Write a COCO result file, if anywhere, and say what a record needs to find and check it."""
+    text = json.dumps(predictions.to_rows(), separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
     if target is not None:
         target = target if target.suffix else target / f"detections-{digest[:8]}.json"
         write_text(target, text)
-    return {"file": target.name if target else None, "sha256": digest, "count": len(rows)}
+    return {"file": target.name if target else None, "sha256": digest, "count": len(predictions)}
 
 
 def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
@@ -199,11 +203,11 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
     return dataset.restricted(kept)
 
 
-def interval(dataset: CocoDataset, rows: list[dict[str, Any]]) -> list[float] | None:
+def interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
     """The 95 % bootstrap interval of AP on a small set of images; None on a large one."""
     if len(dataset.images) > MOST_IMAGES_FOR_AN_INTERVAL:
         return None
-    return list(bootstrap_interval(dataset.ground_truth(), rows))
+    return list(bootstrap_interval(dataset.ground_truth(), predictions))
 
 
 def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches | ViewBatches) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from pycocotools import mask
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.evaluation.coco_metrics import CocoResult, Rows
+from yolov9bench.evaluation.coco_metrics import CocoResult
+from yolov9bench.evaluation.predictions import Predictions
 from yolov9bench.ops.images import Pixels, read_image
 
 # The eight colours of Okabe and Ito, less black; as printed in Wong, Nature Methods 8, 441 (2011).
@@ -46,7 +47,7 @@ ERROR_NAMES = {
 }
 WIDTH = 8.0  # inches
 HEADING, SMALL, TINY = 10, 8, 6.5  # points
-MATCH_IOU = 0.5  # that of metrics.worst_images
+MATCH_IOU = 0.5  # that of diagnostics.worst_images
 
 Row = Mapping[str, Any]
 
@@ -65,16 +66,16 @@ Panel = tuple[CocoImage, str, list[Mark]]  # a photo, its title and what is draw
 
 
 def predictions_beside_truth(
-    dataset: CocoDataset, rows: Rows, image_ids: Iterable[int], score: float = 0.25
+    dataset: CocoDataset, predictions: Predictions, image_ids: Iterable[int], score: float = 0.25
 ) -> Figure:
     """Each image twice: its annotations on the left, its detections of at least `score` on the right.
 
-    `rows` are those of a COCO result file. A class has one colour on all photos, and the seven most frequent
+    A class has one colour on all photos, and the seven most frequent
     differ; crowds are dashed. A label that finds no free place is left out, but never its box. DatasetError:
     an image that is not in use.
     """
     images = _chosen(dataset, image_ids)
-    truth, found = _by_image(dataset.annotations), _by_image(rows, score)
+    truth, found = _by_image(dataset.annotations), _by_image(_rows_on(predictions, images, score))
     shown = Counter(row["category_id"] for image in images for row in truth[image.id] + found[image.id])
     colours = dict(zip([category for category, _ in shown.most_common()], cycle(PALETTE), strict=False))
     panels = []
@@ -88,16 +89,20 @@ def predictions_beside_truth(
 
 
 def worst(
-    dataset: CocoDataset, rows: Rows, worst: Sequence[tuple[int, float, str]], score: float = 0.25
+    dataset: CocoDataset,
+    predictions: Predictions,
+    worst: Sequence[tuple[int, float, str]],
+    score: float = 0.25,
 ) -> Figure:
-    """What was found, missed and invented in the images that `metrics.worst_images` ranks at this `score`.
+    """What was found, missed and invented in the images that `worst_images` ranks at this `score`.
 
     `worst` holds (image id, F1, note). Detections are matched as there: within a class at IoU .5, best score
     first, and crowds ignored. DatasetError: an image that is not in use.
     """
-    truth, found = _by_image(dataset.annotations), _by_image(rows, score)
+    images = _chosen(dataset, map(itemgetter(0), worst))
+    truth, found = _by_image(dataset.annotations), _by_image(_rows_on(predictions, images, score))
     panels = []
-    for image, (_, value, note) in zip(_chosen(dataset, map(itemgetter(0), worst)), worst, strict=True):
+    for image, (_, value, note) in zip(images, worst, strict=True):
         marks = _verdict_marks(dataset, truth[image.id], found[image.id])
         panels.append((image, f"image {image.id}: F1 {value:.2f}\n{note}", marks))
     return _photos(dataset, panels, columns=3, key=VERDICTS)
@@ -173,12 +178,17 @@ def _chosen(dataset: CocoDataset, image_ids: Iterable[int]) -> list[CocoImage]:
     return [images[number] for number in chosen]
 
 
-def _by_image(rows: Rows, score: float = 0.0) -> Mapping[int, list[Row]]:
-    """Annotations, or the detections of at least `score`, by image id, the largest box first."""
+def _rows_on(predictions: Predictions, images: Sequence[CocoImage], score: float) -> list[Row]:
+    """The predictions of at least `score` on these images, in the form of annotations."""
+    shown = np.isin(predictions.image_ids, [image.id for image in images])
+    return list(predictions.select(shown & (predictions.scores >= score)).to_rows())
+
+
+def _by_image(rows: Iterable[Row]) -> Mapping[int, list[Row]]:
+    """Annotations, or predictions in their form, by image id, the largest box first."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda row: -row["bbox"][2] * row["bbox"][3]):
-        if row.get("score", 1.0) >= score:
-            groups[row["image_id"]].append(row)
+        groups[row["image_id"]].append(row)
     return groups
 
 

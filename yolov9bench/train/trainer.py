@@ -260,8 +260,8 @@ def validated(job: Job, state: State) -> float | None:
     categories = label_categories(job.validation, names, len(names))
     batches = Batches(job.validation, protocol, job.batch_size)
     with evaluate.full_float32():
-        rows = evaluate.detected(state.ema.detector.deployed(), batches, categories, job.device)
-    ap = coco_metrics(job.validation.ground_truth(), rows)["AP"]
+        predictions = evaluate.run_inference(state.ema.detector.deployed(), batches, categories, job.device)
+    ap = coco_metrics(job.validation.ground_truth(), predictions)["AP"]
     if ap >= state.best:
         state.best = ap
         save(job.out / "best.pt", state.ema.detector, names, job.row.id)
