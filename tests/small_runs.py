@@ -62,6 +62,6 @@ def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> l
             raise value
         return {"AP": value, "AP50": 1.0}
 
-    monkeypatch.setattr(evaluate, "detected", detected)
+    monkeypatch.setattr(evaluate, "run_inference", detected)
     monkeypatch.setattr(trainer, "coco_metrics", metrics)
     return seen

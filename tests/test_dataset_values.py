@@ -12,8 +12,11 @@ import pytest
 
 from yolov9bench.data.coco import crowd_flag, read_coco
 from yolov9bench.errors import DatasetError, MetricsError
-from yolov9bench.evaluation.coco_metrics import bootstrap_interval, coco_metrics, tide_shares
+from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.diagnostics import tide_shares
 from yolov9bench.evaluation.evaluate import evaluate
+from yolov9bench.predict.predictions import predictions_from_rows
 
 NAN = math.nan
 
@@ -149,7 +152,7 @@ TRUTH: dict[str, Any] = {
         {"id": 12, "image_id": 1, "category_id": 1, "bbox": [200, 10, 50, 50], "area": 2500, "iscrowd": 0},
     ],
 }
-ROWS = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "score": 0.9}]
+FOUND = predictions_from_rows([{"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "score": 0.9}])
 SCORES: list[Callable[..., Any]] = [coco_metrics, tide_shares, bootstrap_interval]
 
 
@@ -173,7 +176,7 @@ def test_a_ground_truth_that_is_not_finite_is_not_scored(
     truth = deepcopy(TRUTH)
     truth["annotations"][1][key] = value
     with pytest.raises(MetricsError, match=r"Annotation 12 has bbox .* make all five finite numbers"):
-        score(truth, ROWS)
+        score(truth, FOUND)
 
 
 @pytest.mark.parametrize("value", [None, 2, "no", NAN])
@@ -181,8 +184,8 @@ def test_a_ground_truth_with_another_iscrowd_is_not_scored(value: Any) -> None:
     truth = deepcopy(TRUTH)
     truth["annotations"][1]["iscrowd"] = value
     with pytest.raises(MetricsError, match=f"Annotation 12 has iscrowd {value!r}: make it 0 or 1"):
-        coco_metrics(truth, ROWS)
+        coco_metrics(truth, FOUND)
 
 
 def test_a_ground_truth_without_annotations_is_scored_as_before() -> None:
-    assert coco_metrics(TRUTH | {"annotations": []}, ROWS)["AP"] == -1
+    assert coco_metrics(TRUTH | {"annotations": []}, FOUND)["AP"] == -1

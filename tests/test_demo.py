@@ -20,6 +20,7 @@ from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Picture
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 # Of the default set; when it changes, DEMO_VERSION has to.
 DEFAULT_HASH = "c5da06ee56b28f69d6a0f2a0c33fa8b65b3bbebb92ddb02ab8dd7f54fbf69b32"
@@ -292,9 +293,7 @@ def overlaps(boxes: Boxes, others: Boxes) -> Boxes:
     return np.asarray(shared / (areas[:, None] + other_areas[None] - shared))
 
 
-def blind_guesses(
-    splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]
-) -> list[dict[str, Any]]:
+def blind_guesses(splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]) -> Predictions:
     """The same boxes of every class on each picture, scored by how often they meet one in training."""
     hits = np.zeros((len(NAMES), places**2 * len(sides)))
     objects = by_image(splits["train"])
@@ -310,7 +309,7 @@ def blind_guesses(
             score = hits[label, place] / len(objects)
             box = [x, y, right - x, bottom - y]
             rows.append({"image_id": image.id, "category_id": int(label) + 1, "bbox": box, "score": score})
-    return rows
+    return predictions_from_rows(rows)
 
 
 @pytest.mark.parametrize("places", [1, 2, 3, 4, 6])

@@ -22,16 +22,14 @@ from matplotlib.text import Text
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import (
-    TIDE_ERRORS,
     ClassResult,
     CocoResult,
     coco_result,
-    main_confusions,
-    tide_shares,
-    worst_images,
 )
+from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 from yolov9bench.plots import detections
 from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
+from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 ODD = r"odd_name $\nonsense{$"  # read as a formula, it would raise
 NAMES = ["cat", "dog", ODD, "bird"]
@@ -59,14 +57,17 @@ ANNOTATIONS = [
     annotation(2, 1, THERE),
 ]
 # The cat found, and found again; the odd one found with too little score; a dog of the crowd; a wrong bird.
-ROWS = [
-    detection(1, 1, HERE, 0.9),
-    detection(1, 1, HALF, 0.6),
-    detection(1, 3, BELOW, 0.2),
-    detection(1, 2, THERE, 0.8),
-    detection(1, 4, BELOW, 0.25),
-    detection(2, 1, HERE, 0.7),
-]
+FOUND = predictions_from_rows(
+    [
+        detection(1, 1, HERE, 0.9),
+        detection(1, 1, HALF, 0.6),
+        detection(1, 3, BELOW, 0.2),
+        detection(1, 2, THERE, 0.8),
+        detection(1, 4, BELOW, 0.25),
+        detection(2, 1, HERE, 0.7),
+    ]
+)
+NOTHING = predictions_from_rows([])
 
 
 def painted(root: Path, annotations: list[dict[str, Any]]) -> CocoDataset:
@@ -164,7 +165,7 @@ def result_of(classes: dict[str, ClassResult], level: float = 0.5) -> CocoResult
 
 
 def test_truth_stands_left_and_sure_detections_right(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, ROWS, [2, 1])
+    figure = predictions_beside_truth(dataset, FOUND, [2, 1])
     right_of_2, left, right = figure.axes[1], figure.axes[2], figure.axes[3]
     assert len(figure.axes) == 4
     assert boxes(left) == sorted([HERE, BELOW, CROWD])
@@ -178,14 +179,14 @@ def test_truth_stands_left_and_sure_detections_right(dataset: CocoDataset) -> No
 
 
 def test_only_crowds_are_dashed(dataset: CocoDataset) -> None:
-    left, right = predictions_beside_truth(dataset, ROWS, [1]).axes
+    left, right = predictions_beside_truth(dataset, FOUND, [1]).axes
     assert [box for box, patch in outlines(left) if patch.get_linestyle() == "dashed"] == [CROWD]
     assert [box for box, patch in outlines(left) if patch.get_linestyle() == "solid"] == [HERE, BELOW]
     assert {patch.get_linestyle() for _, patch in outlines(right)} == {"solid"}
 
 
 def test_a_class_keeps_its_colour(dataset: CocoDataset) -> None:
-    left, right, other_left, other_right = predictions_beside_truth(dataset, ROWS, [1, 2]).axes
+    left, right, other_left, other_right = predictions_beside_truth(dataset, FOUND, [1, 2]).axes
     cats = {colour(left, HERE), colour(right, HERE), colour(right, HALF), colour(other_left, THERE)}
     assert cats == {colour(other_right, HERE)}
     assert colour(left, CROWD) == colour(right, THERE)
@@ -194,7 +195,9 @@ def test_a_class_keeps_its_colour(dataset: CocoDataset) -> None:
 
 
 def test_photo_lies_under_its_boxes_in_true_colours(dataset: CocoDataset) -> None:
-    for axes, size in zip(predictions_beside_truth(dataset, [], [2]).axes, ["left", "right"], strict=True):
+    for axes, size in zip(
+        predictions_beside_truth(dataset, NOTHING, [2]).axes, ["left", "right"], strict=True
+    ):
         (photo,) = axes.images
         pixels = np.asarray(photo.get_array())
         assert pixels[1, 1].tolist() == [200, 0, 0], size
@@ -208,7 +211,7 @@ def test_labels_of_a_heap_do_not_pile_up(tmp_path: Path) -> None:
     heap = [annotation(1, 1 + n % 4, [5 + 3 * n, 5 + 2 * n, 30, 20 + n]) for n in range(40)]
     found = [detection(1, row["category_id"], row["bbox"], 0.5) for row in heap]
     dataset = painted(tmp_path, heap)
-    figure = predictions_beside_truth(dataset, found, [1])
+    figure = predictions_beside_truth(dataset, predictions_from_rows(found), [1])
     assert_legible(figure)
     for axes in figure.axes:
         assert len(outlines(axes)) == 40
@@ -219,7 +222,7 @@ def test_labels_of_a_heap_do_not_pile_up(tmp_path: Path) -> None:
 
 
 def test_a_label_stands_in_the_corner_of_its_box(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, [], [2, 1])
+    figure = predictions_beside_truth(dataset, NOTHING, [2, 1])
     drawn_texts(figure)
     axes = figure.axes[2]
     (text,) = [text for text in axes.texts if text.get_text() == "cat"]
@@ -230,29 +233,31 @@ def test_a_label_stands_in_the_corner_of_its_box(dataset: CocoDataset) -> None:
 
 
 def test_a_label_does_not_hide_a_small_object(tmp_path: Path) -> None:
-    axes = predictions_beside_truth(painted(tmp_path, [annotation(1, 1, [70, 50, 8, 6])]), [], [1]).axes[0]
+    axes = predictions_beside_truth(painted(tmp_path, [annotation(1, 1, [70, 50, 8, 6])]), NOTHING, [1]).axes[
+        0
+    ]
     (text,), (outline,) = axes.texts, axes.patches
     assert not text.get_window_extent().overlaps(outline.get_window_extent())
 
 
 def test_photos_without_boxes_and_no_photos(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, [], [3])
+    figure = predictions_beside_truth(dataset, NOTHING, [3])
     assert [len(axes.patches) for axes in figure.axes] == [0, 0]
     assert figure.axes[0].get_title() == "image 3, objects: 0, crowds: 0"
     assert_legible(figure)
-    for nothing in (predictions_beside_truth(dataset, ROWS, []), detections.worst(dataset, ROWS, [])):
+    for nothing in (predictions_beside_truth(dataset, FOUND, []), detections.worst(dataset, FOUND, [])):
         assert [text.get_text() for text in drawn_texts(nothing)] == ["There is no image to show."]
 
 
 def test_an_unknown_image_is_named(dataset: CocoDataset) -> None:
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        predictions_beside_truth(dataset, ROWS, [1, 7])
+        predictions_beside_truth(dataset, FOUND, [1, 7])
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        detections.worst(dataset, ROWS, [(7, 0.0, "")])
+        detections.worst(dataset, FOUND, [(7, 0.0, "")])
 
 
 def test_rows_may_be_read_once(dataset: CocoDataset) -> None:
-    assert len(predictions_beside_truth(dataset, iter(ROWS), iter([1])).axes[1].patches) == 4
+    assert len(predictions_beside_truth(dataset, FOUND, iter([1])).axes[1].patches) == 4
 
 
 def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
@@ -266,8 +271,8 @@ def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
 
 
 def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None:
-    ranked = worst_images(dataset.ground_truth(), ROWS)
-    figure = detections.worst(dataset, ROWS, ranked)
+    ranked = worst_images(dataset.ground_truth(), FOUND)
+    figure = detections.worst(dataset, FOUND, ranked)
     assert [(image, round(value, 2)) for image, value, _ in ranked] == [(2, 0.0), (1, 0.4)]
     assert figure.axes[0].get_title() == "image 2: F1 0.00\n0 of 2 found, 1 false alarms"
     assert figure.axes[1].get_title() == "image 1: F1 0.40\n1 of 2 found, 2 false alarms"
@@ -282,16 +287,15 @@ def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None
 
 def test_worst_takes_the_score_it_was_ranked_by(dataset: CocoDataset) -> None:
     ranked = [(1, 0.5, "")]
-    figure = detections.worst(dataset, ROWS, ranked, score=0.1)
+    figure = detections.worst(dataset, FOUND, ranked, score=0.1)
     assert verdicts(figure, figure.axes[0])["found"] == [HERE, BELOW]
 
 
 def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
     near = [12.0, 10.0, 40.0, 40.0]
     dataset = painted(tmp_path, [annotation(1, 1, HERE)])
-    figure = detections.worst(
-        dataset, [detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)], [(1, 0.7, ODD)]
-    )
+    twice = predictions_from_rows([detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)])
+    figure = detections.worst(dataset, twice, [(1, 0.7, ODD)])
     assert verdicts(figure, figure.axes[0])["false alarm"] == [HERE]
     assert_legible(figure)
 
@@ -377,12 +381,12 @@ def test_no_mix_up_is_said() -> None:
 
 
 @pytest.fixture(scope="module")
-def real(shared: Path) -> tuple[CocoDataset, list[dict[str, Any]]]:
+def real(shared: Path) -> tuple[CocoDataset, Predictions]:
     text = (shared / "coco" / "reference" / "ultralytics_yolov8n_square.json").read_text(encoding="utf-8")
-    return read_coco(shared / "coco"), json.loads(text)
+    return read_coco(shared / "coco"), predictions_from_rows(json.loads(text))
 
 
-def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, list[dict[str, Any]]]) -> None:
+def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, Predictions]) -> None:
     dataset, rows = real
     ranked = worst_images(dataset.ground_truth(), rows, top=len(dataset.images))[::4]
     figure = detections.worst(dataset, rows, ranked)
@@ -393,7 +397,7 @@ def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, list[dict[str, An
         assert f"{seen['found']} of {objects} found, {alarms} false alarms" == note, image
 
 
-def test_real_results_are_legible(real: tuple[CocoDataset, list[dict[str, Any]]]) -> None:
+def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None:
     dataset, rows = real
     truth = dataset.ground_truth()
     result = coco_result(truth, rows)

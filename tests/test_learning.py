@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.evaluation.evaluate import evaluate_loaded
+from yolov9bench.evaluation.evaluate import EvaluationSettings, evaluate_loaded
 from yolov9bench.train import trainer
 from yolov9bench.train.trainer import Job, train
 from yolov9bench.weights import load
@@ -61,5 +61,7 @@ def test_eight_real_pictures_are_learnt_by_heart(
     assert len(pictures.images) == IMAGES
     assert len(pictures.annotations) >= 2 * IMAGES
     best = train(Job(ROWS[row], BY_HEART, pictures, pictures, tmp_path / "run", batch_size=BATCH))
-    found = evaluate_loaded(load(best), pictures, "yolov9", image_size=SIZE).result.metrics
+    found = evaluate_loaded(
+        load(best), pictures, EvaluationSettings("yolov9", image_size=SIZE)
+    ).result.metrics
     assert found["AP50"] >= 0.8

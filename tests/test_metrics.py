@@ -15,16 +15,20 @@ from pycocotools.cocoeval import COCOeval
 
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
+from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import (
     METRICS,
-    TIDE_ERRORS,
-    bootstrap_interval,
     coco_metrics,
     coco_result,
-    detection_rows,
-    main_confusions,
-    tide_shares,
-    worst_images,
+)
+from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
+from yolov9bench.predict.predictions import (
+    Predictions,
+    predictions_from_rows,
+    predictions_of,
+    result_json,
+    result_rows,
+    rounded,
 )
 
 REFERENCES = [
@@ -58,9 +62,19 @@ def truth(*objects: Sequence[Any], images: int = 3, classes: int = 3) -> dict[st
     }
 
 
-def found(*rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Detections of (image, class, box, score)."""
+def entries(*rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows of a result file of (image, class, box, score)."""
     return [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in rows]
+
+
+def found(*rows: Sequence[Any]) -> Predictions:
+    """Detections of (image, class, box, score)."""
+    return predictions_from_rows(entries(*rows))
+
+
+def detection_rows(image_id: int, boxes: Any, scores: Any, labels: Any, categories: Sequence[int]) -> Any:
+    """One image's detections as the rows of a result file."""
+    return list(result_rows(predictions_of({image_id: (boxes, scores, labels)}, categories)))
 
 
 def judged(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
@@ -93,9 +107,9 @@ def reference(request: pytest.FixtureRequest, shared: Path) -> tuple[str, list[d
 
 
 @pytest.fixture(scope="module")
-def square(shared: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text())
-    return rows
+def square(shared: Path) -> Predictions:
+    rows = json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text())
+    return predictions_from_rows(rows)
 
 
 def test_a_row_is_rounded_like_the_golden_one() -> None:
@@ -124,7 +138,7 @@ def test_reference_files_give_the_reference_metrics(
     name, detections = reference
     results = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
     published = next(result["metrics"] for result in results if result["file"] == name)
-    computed = coco_metrics(val2017, detections)
+    computed = coco_metrics(val2017, predictions_from_rows(detections))
     assert {metric: computed[metric] for metric in published} == pytest.approx(published, abs=5e-4)
 
 
@@ -133,7 +147,7 @@ def test_reference_files_give_what_pycocotools_gives(
 ) -> None:
     _, detections = reference
     evaluator = judged(val2017, detections)
-    result = coco_result(val2017, detections, judge=True)
+    result = coco_result(val2017, predictions_from_rows(detections), judge=True)
     assert list(result.metrics) == list(METRICS)
     assert list(result.metrics.values()) == pytest.approx(evaluator.stats.tolist(), abs=1e-12)
 
@@ -207,7 +221,7 @@ def test_an_empty_image_can_only_lose() -> None:
 
 
 def test_no_detections_at_all() -> None:
-    values = coco_metrics(truth((1, 1, BOX)), [], judge=True)
+    values = coco_metrics(truth((1, 1, BOX)), found(), judge=True)
     assert {name for name, value in values.items() if value == 0} == set(METRICS) - {
         "APs",
         "APm",
@@ -228,7 +242,9 @@ def test_ids_of_annotations_and_detections_play_no_part() -> None:
     ground_truth = truth((1, 1, BOX), (2, 1, BOX))
     for annotation in ground_truth["annotations"]:
         annotation["id"] = 0  # pycocotools itself would read a match with id 0 as none
-    detections = [row | {"id": 5} for row in found((1, 1, BOX, 0.9), (2, 1, BOX, 0.8))]
+    detections = predictions_from_rows(
+        [row | {"id": 5} for row in entries((1, 1, BOX, 0.9), (2, 1, BOX, 0.8))]
+    )
     assert coco_metrics(ground_truth, detections, judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
 
 
@@ -242,10 +258,10 @@ def test_classes_keep_their_names_whatever_their_order() -> None:
 
 def test_what_is_handed_in_stays_as_it_was_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
-    before = deepcopy((ground_truth, detections))
+    before, rows = deepcopy(ground_truth), result_json(detections)
     coco_metrics(ground_truth, detections, judge=True)
     tide_shares(ground_truth, detections)
-    assert (ground_truth, detections) == before
+    assert (ground_truth, result_json(detections)) == (before, rows)
     assert capfd.readouterr() == ("", "")
 
 
@@ -267,7 +283,7 @@ def test_an_annotation_without_an_area_is_named() -> None:
     ground_truth = truth((1, 1, BOX))
     del ground_truth["annotations"][0]["area"]
     with pytest.raises(MetricsError, match="Annotation 1 lacks 'area'"):
-        coco_metrics(ground_truth, [])
+        coco_metrics(ground_truth, found())
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -378,9 +394,7 @@ def test_the_interval_is_the_binomial_one() -> None:
     assert high - low > 35 / 101  # 8 images; drawing each image at most once would give 6 or 7
 
 
-def test_the_interval_holds_ap_and_follows_its_seed(
-    val2017: dict[str, Any], square: list[dict[str, Any]]
-) -> None:
+def test_the_interval_holds_ap_and_follows_its_seed(val2017: dict[str, Any], square: Predictions) -> None:
     interval = bootstrap_interval(val2017, square, resamples=20)
     assert interval[0] < coco_metrics(val2017, square)["AP"] < interval[1]
     assert bootstrap_interval(val2017, square, resamples=20) == interval
@@ -388,7 +402,7 @@ def test_the_interval_holds_ap_and_follows_its_seed(
 
 
 def test_the_interval_of_an_undefined_ap() -> None:
-    assert bootstrap_interval(truth(), [], resamples=3) == (-1.0, -1.0)
+    assert bootstrap_interval(truth(), found(), resamples=3) == (-1.0, -1.0)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -437,7 +451,7 @@ def test_the_interval_keeps_resamples_of_ap_0_and_drops_undefined_ones() -> None
 
 
 def test_the_interval_of_nothing_found_is_nought() -> None:
-    assert bootstrap_interval(truth((1, 1, BOX), images=1), [], resamples=3) == (0.0, 0.0)
+    assert bootstrap_interval(truth((1, 1, BOX), images=1), found(), resamples=3) == (0.0, 0.0)
 
 
 def test_an_image_of_least_score_and_of_little_overlap() -> None:
@@ -451,7 +465,7 @@ def test_an_image_of_least_score_and_of_little_overlap() -> None:
 def test_ties_among_the_worst_images_and_confusions() -> None:
     """Images of equal F1: more objects first, then the lower id. Mix-ups of equal count: by name."""
     ground_truth = truth((1, 1, BOX), (2, 1, BOX), (3, 1, BOX), (3, 1, FAR))
-    assert [image for image, _, _ in worst_images(ground_truth, [])] == [3, 1, 2]
+    assert [image for image, _, _ in worst_images(ground_truth, found())] == [3, 1, 2]
     objects = truth((1, 3, BOX), (2, 1, BOX), (3, 2, BOX), (3, 2, FAR))
     mixed = found((1, 2, BOX, 0.9), (2, 3, BOX, 0.9), (3, 3, BOX, 0.9), (3, 1, FAR, 0.9))
     assert main_confusions(objects, mixed) == [
@@ -480,7 +494,7 @@ def test_scores_keep_five_decimals(score: float, rounded: float) -> None:
 
 def test_the_judge_takes_no_detections_at_all() -> None:
     """Of each class, with objects and without."""
-    values = coco_metrics(truth((1, 1, BOX), images=1, classes=1), [], judge=True)
+    values = coco_metrics(truth((1, 1, BOX), images=1, classes=1), found(), judge=True)
     assert (values["AP"], values["AR100"], values["APs"]) == (0.0, 0.0, -1.0)
 
 
@@ -533,3 +547,74 @@ def test_one_resample_has_an_interval_of_its_own() -> None:
     found_all = found((1, 1, BOX, 0.9))
     interval = bootstrap_interval(truth((1, 1, BOX), images=1, classes=1), found_all, resamples=1)
     assert interval == pytest.approx((1, 1), abs=EPSILON)
+
+
+@np.errstate(all="ignore")  # the largest are infinite in float32
+def awkward(decimals: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Random values, exact ties, their neighbours in float32 and in double, signed zeros and large values."""
+    generator = np.random.default_rng(decimals)
+    spread = generator.uniform(-1, 1, (5, 40_000)) * np.array([[1e-6], [1.0], [640.0], [1e5], [1e9]])
+    sixteenths = np.arange(-32_000, 32_000) / 16
+    ties = (generator.integers(-10_000_000, 10_000_000, 100_000) + 0.5) / 10**decimals
+    values = [spread.astype(np.float32).ravel(), spread.ravel(), sixteenths, sixteenths / 1024, ties]
+    values += [ties.astype(np.float32), [0.0, -0.0, 1e15, 1e17, -1e22, 1e300, 5e-324, 4503599627370497.5]]
+    doubles = np.concatenate([np.asarray(each, np.float64) for each in values])
+    single = doubles.astype(np.float32, copy=True)[np.abs(doubles) < 1e30]
+    beside = [np.nextafter(doubles, np.inf), np.nextafter(doubles, -np.inf)]
+    beside += [np.nextafter(single, np.float32(side)).astype(np.float64) for side in (-np.inf, np.inf)]
+    return np.concatenate([doubles, *beside])
+
+
+@pytest.mark.parametrize("decimals", [3, 5])
+def test_rounding_arrays_is_rounding_numbers(decimals: int) -> None:
+    """To the last bit, the sign of zero included."""
+    values = awkward(decimals)
+    expected = np.array([round(number, decimals) for number in values.tolist()])
+    assert np.array_equal(rounded(values, decimals).view(np.int64), expected.view(np.int64))
+    assert len(values) > 1_000_000
+
+
+def test_a_result_file_has_the_bytes_that_rows_of_rounded_numbers_have() -> None:
+    """The file written detection by detection with Python's own round, and read again."""
+    generator = np.random.default_rng(3)
+    low = generator.uniform(0, 600, (5000, 2)).astype(np.float32)
+    boxes = np.concatenate([low, low + generator.uniform(0, 300, (5000, 2)).astype(np.float32)], axis=1)
+    boxes[::5] = np.round(boxes[::5] * 16) / 16  # sixteenths: ties
+    scores, labels = generator.random(5000, np.float32), generator.integers(0, 3, 5000)
+    expected = []
+    for number in (2, 9):
+        for box, score, label in zip(boxes, scores, labels, strict=True):
+            sides = [*box[:2].tolist(), float(box[2] - box[0]), float(box[3] - box[1])]
+            row = {"image_id": number, "category_id": (7, 90, 13)[label]}
+            expected.append(
+                row | {"bbox": [round(side, 3) for side in sides], "score": round(float(score), 5)}
+            )
+    predictions = predictions_of({9: (boxes, scores, labels), 2: (boxes, scores, labels)}, (7, 90, 13))
+    text = result_json(predictions)
+    assert text == json.dumps(expected, separators=(",", ":"))
+    assert result_json(predictions_from_rows(json.loads(text))) == text
+
+
+def test_predictions_keep_their_shapes_and_their_order() -> None:
+    predictions = found((3, 1, BOX, 0.5), (1, 2, FAR, 0.4), (3, 2, HALF, 0.9))
+    assert predictions.image_ids.tolist() == [1, 3, 3]
+    assert predictions.scores.tolist() == [0.4, 0.5, 0.9]
+    assert predictions.boxes_xyxy[0].tolist() == [400, 300, 500, 400]
+    assert predictions.of_images([3, 5]).category_ids.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="ascend"):
+        predictions.select(np.array([1, 0]))
+    with pytest.raises(ValueError, match="not those of 3 detections"):
+        Predictions(predictions.image_ids, predictions.boxes_xyxy, np.zeros(2), predictions.category_ids)
+
+
+def test_ids_beyond_the_whole_numbers_of_a_double() -> None:
+    """2**53 and 2**53 + 1 are one double: the object of the one is not found in the other."""
+    ground_truth = truth((1, 1, BOX), images=2, classes=2)
+    first, second = 2**53, 2**53 + 1
+    for image, number in zip(ground_truth["images"], (first, second), strict=True):
+        image["id"] = number
+    ground_truth["annotations"][0]["image_id"] = first
+    assert coco_metrics(ground_truth, found((first, 1, BOX, 0.9)), judge=True)["AP"] == pytest.approx(1)
+    assert coco_metrics(ground_truth, found((second, 1, BOX, 0.9)), judge=True)["AP"] == 0
+    ((worst, _, _),) = worst_images(ground_truth, found((first, 1, BOX, 0.9), (second, 1, BOX, 0.1)))
+    assert worst == first

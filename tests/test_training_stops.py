@@ -212,13 +212,13 @@ def test_validation_runs_in_full_float32(job: Job, monkeypatch: pytest.MonkeyPat
     """As evaluation does: on a GPU products and convolutions would be rounded to TF32 otherwise."""
     seen = []
     backends: Any = torch.backends  # mypy does not see all their attributes
-    detected = evaluate.detected
+    detected = evaluate.run_inference
 
     def spy(*arguments: Any) -> Any:
         seen.append((backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision))
         return detected(*arguments)
 
-    monkeypatch.setattr(evaluate, "detected", spy)
+    monkeypatch.setattr(evaluate, "run_inference", spy)
     train(replace(job, max_steps=1))
     assert seen == [("ieee", "ieee")]
     assert backends.cudnn.conv.fp32_precision != "ieee"

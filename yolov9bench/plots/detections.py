@@ -23,8 +23,9 @@ from pycocotools import mask
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.evaluation.coco_metrics import CocoResult, Rows
+from yolov9bench.evaluation.coco_metrics import CocoResult
 from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.predict.predictions import Predictions, result_rows
 
 # The eight colours of Okabe and Ito, less black; as printed in Wong, Nature Methods 8, 441 (2011).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
@@ -46,7 +47,7 @@ ERROR_NAMES = {
 }
 WIDTH = 8.0  # inches
 HEADING, SMALL, TINY = 10, 8, 6.5  # points
-MATCH_IOU = 0.5  # that of metrics.worst_images
+MATCH_IOU = 0.5  # that of diagnostics.worst_images
 
 Row = Mapping[str, Any]
 
@@ -65,16 +66,17 @@ Panel = tuple[CocoImage, str, list[Mark]]  # a photo, its title and what is draw
 
 
 def predictions_beside_truth(
-    dataset: CocoDataset, rows: Rows, image_ids: Iterable[int], score: float = 0.25
+    dataset: CocoDataset, predictions: Predictions, image_ids: Iterable[int], score: float = 0.25
 ) -> Figure:
     """Each image twice: its annotations on the left, its detections of at least `score` on the right.
 
-    `rows` are those of a COCO result file. A class has one colour on all photos, and the seven most frequent
+    A class has one colour on all photos, and the seven most frequent
     differ; crowds are dashed. A label that finds no free place is left out, but never its box. DatasetError:
     an image that is not in use.
     """
     images = _chosen(dataset, image_ids)
-    truth, found = _by_image(dataset.annotations), _by_image(rows, score)
+    truth = _by_image(dataset.annotations)
+    found = _by_image(result_rows(predictions.of_images(image.id for image in images)), score)
     shown = Counter(row["category_id"] for image in images for row in truth[image.id] + found[image.id])
     colours = dict(zip([category for category, _ in shown.most_common()], cycle(PALETTE), strict=False))
     panels = []
@@ -88,14 +90,18 @@ def predictions_beside_truth(
 
 
 def worst(
-    dataset: CocoDataset, rows: Rows, worst: Sequence[tuple[int, float, str]], score: float = 0.25
+    dataset: CocoDataset,
+    predictions: Predictions,
+    worst: Sequence[tuple[int, float, str]],
+    score: float = 0.25,
 ) -> Figure:
-    """What was found, missed and invented in the images that `metrics.worst_images` ranks at this `score`.
+    """What was found, missed and invented in the images that `diagnostics.worst_images` ranks at `score`.
 
     `worst` holds (image id, F1, note). Detections are matched as there: within a class at IoU .5, best score
     first, and crowds ignored. DatasetError: an image that is not in use.
     """
-    truth, found = _by_image(dataset.annotations), _by_image(rows, score)
+    truth = _by_image(dataset.annotations)
+    found = _by_image(result_rows(predictions.of_images(number for number, _, _ in worst)), score)
     panels = []
     for image, (_, value, note) in zip(_chosen(dataset, map(itemgetter(0), worst)), worst, strict=True):
         marks = _verdict_marks(dataset, truth[image.id], found[image.id])
@@ -146,8 +152,8 @@ def class_ap(result: CocoResult, limit: int | None = None) -> Figure:
 def error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str, str, int]]) -> Figure:
     """What each kind of error costs, beside the most frequent mix-ups of classes.
 
-    `tide` is that of `metrics.tide_shares`, in fractions of AP50; `confusions` are the (true class, predicted
-    class, count) of `metrics.main_confusions`.
+    `tide` is that of `diagnostics.tide_shares`, in fractions of AP50; `confusions` are the (true class,
+    predicted class, count) of `diagnostics.main_confusions`.
     """
     figure = Figure(figsize=(WIDTH, 1.3 + 0.2 * max(len(tide), len(confusions))), layout="constrained")
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
@@ -173,7 +179,7 @@ def _chosen(dataset: CocoDataset, image_ids: Iterable[int]) -> list[CocoImage]:
     return [images[number] for number in chosen]
 
 
-def _by_image(rows: Rows, score: float = 0.0) -> Mapping[int, list[Row]]:
+def _by_image(rows: Iterable[Row], score: float = 0.0) -> Mapping[int, list[Row]]:
     """Annotations, or the detections of at least `score`, by image id, the largest box first."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda row: -row["bbox"][2] * row["bbox"][3]):
