@@ -27,14 +27,22 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room
 
 WITHOUT_IMAGES_AND_TABLES = [
     "nn",
-    "predict.nms",
+    "predict.postprocess",
     "train.assigner",
     "train.loss",
     "train.optim",
     "profiling.measure",
     "profiling.memory_tracker",
 ]
-WITHOUT_TORCH = ["evaluation.coco_metrics", "report", "records", "zoo"]
+WITHOUT_TORCH = [
+    "evaluation.bootstrap",
+    "evaluation.coco_metrics",
+    "evaluation.diagnostics",
+    "predict.predictions",
+    "records",
+    "report",
+    "zoo",
+]
 
 
 def modules_under(folder: Path) -> dict[str, ast.Module]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.ops.boxes import grid_points
+from yolov9bench.ops.boxes import make_anchor_points
 from yolov9bench.train import assigner as module
 from yolov9bench.train.assigner import Positives, assign, largest
 from yolov9bench.zoo.recipes import RECIPES, Recipe
@@ -23,7 +23,7 @@ def anchor_centres(size: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Centres [A, 2] px of the cells at strides 8, 16 and 32 of a square image."""
     strides = (8, 16, 32)
     shapes = [(size // stride, size // stride) for stride in strides]
-    points, scales = grid_points(shapes, strides, torch.zeros((), dtype=dtype))
+    points, scales = make_anchor_points(shapes, strides, torch.zeros((), dtype=dtype))
     return points * scales
 
 

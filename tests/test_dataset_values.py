@@ -16,7 +16,7 @@ from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.diagnostics import tide_shares
 from yolov9bench.evaluation.evaluate import evaluate
-from yolov9bench.evaluation.predictions import from_rows
+from yolov9bench.predict.predictions import predictions_from_rows
 
 NAN = math.nan
 
@@ -152,7 +152,7 @@ TRUTH: dict[str, Any] = {
         {"id": 12, "image_id": 1, "category_id": 1, "bbox": [200, 10, 50, 50], "area": 2500, "iscrowd": 0},
     ],
 }
-FOUND = from_rows([{"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "score": 0.9}])
+FOUND = predictions_from_rows([{"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "score": 0.9}])
 SCORES: list[Callable[..., Any]] = [coco_metrics, tide_shares, bootstrap_interval]
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from yolov9bench.nn import Level, Levels
 from yolov9bench.ops.boxes import cxcywh_to_xyxy
-from yolov9bench.predict import PROTOCOLS, Detections, Protocol, decode, nms
-from yolov9bench.predict.nms import CLASS_BY_CLASS_FROM
+from yolov9bench.predict.postprocess import CLASS_BY_CLASS_FROM, Detections, decode, nms
+from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
 
 Array = NDArray[Any]
 YOLOV9, MMYOLO = PROTOCOLS["yolov9"], PROTOCOLS["mmyolo"]
@@ -102,13 +102,13 @@ def brute_force(boxes: Tensor, scores: Tensor, settings: Protocol) -> list[tuple
         (score, row, label)
         for row, line in enumerate(scores.tolist())
         for label, score in enumerate(line)
-        if score > settings.confidence and (settings.multi_label or score == max(line))
+        if score > settings.score_threshold and (settings.multi_label or score == max(line))
     ]
     candidates.sort(key=lambda candidate: -candidate[0])
     kept: list[tuple[int, int]] = []
     for _, row, label in candidates[: settings.max_candidates]:
         rivals = [other for other, rival in kept if rival == label]
-        if all(overlap(boxes[row].tolist(), boxes[other].tolist()) <= settings.iou for other in rivals):
+        if all(overlap(boxes[row].tolist(), boxes[other].tolist()) <= settings.nms_iou for other in rivals):
             kept.append((row, label))
     return kept[: settings.max_detections]
 
@@ -141,11 +141,11 @@ def found_pairs(detections: Detections, boxes: Tensor, scores: Tensor) -> list[t
     "changes",
     [
         {},
-        {"iou": 0.3, "confidence": 0.4},
+        {"nms_iou": 0.3, "score_threshold": 0.4},
         {"multi_label": False},
         {"max_candidates": 40},
         {"max_detections": 7},
-        {"confidence": 1.0},
+        {"score_threshold": 1.0},
     ],
     ids=lambda changes: ",".join(changes) or "as it is",
 )
@@ -167,7 +167,7 @@ def test_nothing_found(name: str, cells: int, classes: int) -> None:
 
 def test_the_limits_are_strict() -> None:
     """A score must exceed the threshold; two boxes whose IoU is just the limit, here 1/2, both stay."""
-    settings = replace(YOLOV9, confidence=0.25, iou=0.5)
+    settings = replace(YOLOV9, score_threshold=0.25, nms_iou=0.5)
     boxes = torch.tensor([[0.0, 0.0, 30.0, 10.0], [10.0, 0.0, 40.0, 10.0], [10.5, 0.0, 39.5, 10.0]])
     scores = torch.tensor([[0.9], [0.8], [0.7]])
     assert overlap(boxes[0].tolist(), boxes[1].tolist()) == 0.5
@@ -244,8 +244,8 @@ def settings_of(arguments: dict[str, Any], base: Protocol) -> Protocol:
     """A protocol with a reference's arguments, which has its own default for what they leave out."""
     return replace(
         base,
-        confidence=arguments["conf_thres"],
-        iou=arguments["iou_thres"],
+        score_threshold=arguments["conf_thres"],
+        nms_iou=arguments["iou_thres"],
         multi_label=arguments.get("multi_label", False),
         max_detections=arguments.get("max_det", 300),
         max_candidates=arguments.get("max_nms", 30_000),

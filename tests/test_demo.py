@@ -19,8 +19,8 @@ from yolov9bench.data.demo.scenes import SPLITS, demo_scene, outlines, scene_ann
 from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Scene
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
-from yolov9bench.evaluation.predictions import from_rows
 from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 # Of the default set; when it changes, DEMO_VERSION has to.
 DEFAULT_HASH = "c5da06ee56b28f69d6a0f2a0c33fa8b65b3bbebb92ddb02ab8dd7f54fbf69b32"
@@ -291,9 +291,7 @@ def overlaps(boxes: Boxes, others: Boxes) -> Boxes:
     return np.asarray(shared / (areas[:, None] + other_areas[None] - shared))
 
 
-def blind_guesses(
-    splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]
-) -> list[dict[str, Any]]:
+def blind_guesses(splits: dict[str, CocoDataset], places: int, sides: tuple[int, ...]) -> Predictions:
     """The same boxes of every class on each scene, scored by how often they meet one in training."""
     hits = np.zeros((len(NAMES), places**2 * len(sides)))
     objects = by_image(splits["train"])
@@ -309,7 +307,7 @@ def blind_guesses(
             score = hits[label, place] / len(objects)
             box = [x, y, right - x, bottom - y]
             rows.append({"image_id": image.id, "category_id": int(label) + 1, "bbox": box, "score": score})
-    return rows
+    return predictions_from_rows(rows)
 
 
 @pytest.mark.parametrize("places", [1, 2, 3, 4, 6])
@@ -319,7 +317,7 @@ def test_guesses_that_ignore_the_pixels_score_next_to_nothing(
 ) -> None:
     guesses = blind_guesses(splits, places, sides)
     assert guesses
-    assert 0 <= coco_metrics(splits["val"].ground_truth(), from_rows(guesses))["AP"] < 0.02
+    assert 0 <= coco_metrics(splits["val"].ground_truth(), guesses)["AP"] < 0.02
 
 
 def test_a_whole_set_is_kept_and_its_empty_folder_filled(tmp_path: Path) -> None:

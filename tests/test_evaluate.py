@@ -15,10 +15,10 @@ from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.errors import BenchError, DatasetError, SettingsError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
-from yolov9bench.evaluation.predictions import from_rows
-from yolov9bench.predict import PROTOCOLS
 from yolov9bench.predict.batches import Batches
+from yolov9bench.predict.predictions import predictions_from_rows, read_predictions, result_rows
 from yolov9bench.weights import load
+from yolov9bench.zoo.protocols import PROTOCOLS
 
 Row = dict[str, Any]
 SIZE_METRICS = ("APs", "APm", "APl", "ARs", "ARm", "ARl")
@@ -40,7 +40,7 @@ def reference_sample(shared: Path, protocol: str, dataset: CocoDataset) -> tuple
     rows = [
         row for row in json.loads((shared / "coco/reference" / file).read_text()) if row["image_id"] in images
     ]
-    ap = coco_metrics(dataset.ground_truth(), from_rows(rows), judge=True)["AP"]
+    ap = coco_metrics(dataset.ground_truth(), predictions_from_rows(rows), judge=True)["AP"]
     return ap, [row for row in rows if row["score"] > 0.01]
 
 
@@ -95,7 +95,7 @@ def test_real_weights_on_real_images_as_the_references(shared: Path, protocol: s
     assert_metrics(record.values, metrics)
     assert matched_share(json.loads(stored.read_text()), theirs) >= 0.999
     assert record.row == "ultralytics-yolov8n"
-    assert record.settings["protocol"] == asdict(PROTOCOLS[protocol])
+    assert record.settings["protocol"] == json.loads(json.dumps(asdict(PROTOCOLS[protocol])))
 
 
 def reference_shapes(dataset: CocoDataset, order: Sequence[int]) -> list[tuple[Any, tuple[int, int]]]:
@@ -116,11 +116,12 @@ def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path) -> None:
     checkpoint, dataset = load(shared / "weights/yolov8n.pt"), read_coco(shared / "coco")
     metrics, theirs = reference(shared, "ultralytics")
     batches = Batches(dataset, PROTOCOLS["ultralytics"])
-    batches.chunks = reference_shapes(dataset, list(dict.fromkeys(row["image_id"] for row in theirs)))
+    order = list(dict.fromkeys(row["image_id"] for row in theirs))
+    batches.chunks = [(images, {640: shape}) for images, shape in reference_shapes(dataset, order)]
     categories = label_categories(dataset, checkpoint.names, 80)
-    found = evaluate.run_inference(checkpoint.detector.deployed(), batches, categories, "cpu")
-    assert_metrics(coco_metrics(dataset.ground_truth(), found), metrics)
-    assert matched_share(found.to_rows(), theirs) >= 0.999
+    predictions = evaluate.run_inference(checkpoint.detector.deployed(), batches, categories, "cpu")
+    assert_metrics(coco_metrics(dataset.ground_truth(), predictions), metrics)
+    assert matched_share(list(result_rows(predictions)), theirs) >= 0.999
 
 
 @pytest.mark.accuracy
@@ -138,9 +139,9 @@ def test_rectangles_of_these_images_alone(shared: Path, tmp_path: Path) -> None:
     shape_of = {image.id: shape for images, shape in reference_shapes(dataset, order) for image in images}
     same = {
         image.id
-        for images, shape in Batches(dataset, PROTOCOLS["ultralytics"]).chunks
+        for images, shapes in Batches(dataset, PROTOCOLS["ultralytics"]).chunks
         for image in images
-        if shape_of[image.id] == shape
+        if shape_of[image.id] == shapes[640]
     }
     assert len(same) > 70
     comparable = [row for row in theirs if row["image_id"] in same]
@@ -178,7 +179,7 @@ def test_record_is_what_ran(tiny: Path, tiny_weights: Path, tmp_path: Path) -> N
     assert record.settings["protocol"]["name"] == "mmyolo"
     assert record.inputs["images"] == 3
     stored = tmp_path / record.values["detections"]["file"]
-    again = coco_metrics(read_coco(tiny, "val", 3).ground_truth(), from_rows(json.loads(stored.read_text())))
+    again = coco_metrics(read_coco(tiny, "val", 3).ground_truth(), read_predictions(stored))
     assert {name: record.values[name] for name in again} == again
     assert records.read(records.write(record, tmp_path)) == record
 
@@ -237,7 +238,7 @@ def test_auto_protocol_of_our_own_file_is_its_rows(tiny: Path, tiny_weights: Pat
 
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(SettingsError, match=r"'tpu'.*cpu, cuda, or auto"):
-        evaluate.resolved_device("tpu")
+        evaluate.resolve_device("tpu")
 
 
 def test_float32_is_not_rounded_to_tf32_and_the_switch_goes_back() -> None:

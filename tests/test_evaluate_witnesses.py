@@ -18,12 +18,13 @@ from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
 from yolov9bench.evaluation import coco_metrics, evaluate
 from yolov9bench.evaluation.coco_metrics import METRICS
-from yolov9bench.evaluation.predictions import Predictions, join
-from yolov9bench.predict import PROTOCOLS
-from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.nms import Detections
+from yolov9bench.evaluation.evaluate import EvaluationSettings
+from yolov9bench.predict.batches import Batch, Batches
+from yolov9bench.predict.postprocess import Detections
+from yolov9bench.predict.predictions import predictions_from_rows, result_rows
 from yolov9bench.weights import load
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
 
 # Image ids, boxes xyxy, scores and labels of a detector that is made up.
 Found = Callable[[CocoImage, list[dict[str, Any]]], list[tuple[list[float], float, int]]]
@@ -41,25 +42,23 @@ def everything(image: CocoImage, objects: list[dict[str, Any]]) -> list[tuple[li
 class Pretended:
     """Stands for the network: reads every image as it does, and finds what it is told to."""
 
-    def __init__(self, find: Found = everything) -> None:
-        self.find = find
+    def __init__(self, annotation_file: Path, find: Found = everything) -> None:
+        self.annotation_file, self.find = annotation_file, find
         self.sizes: list[int] = []  # of the batches
         self.detector: Any = None
         self.matmul = self.convolution = ""
 
-    def __call__(
-        self, detector: Any, batches: Batches, device: str
-    ) -> Iterator[tuple[tuple[CocoImage, ...], list[Detections]]]:
+    def __call__(self, detector: Any, batch: Batch, protocol: Protocol, device: str) -> list[Detections]:
         cudnn: Any = torch.backends.cudnn
         cuda: Any = torch.backends.cuda
         self.detector = detector
         self.matmul, self.convolution = cuda.matmul.fp32_precision, cudnn.conv.fp32_precision
-        for batch in batches:
-            self.sizes.append(len(batch.images))
-            yield batch.images, [self.detections(image, batches.dataset) for image in batch.images]
+        self.sizes.append(len(batch.images))
+        annotations = json.loads(self.annotation_file.read_text())["annotations"]
+        return [self.detections(image, annotations) for image in batch.images]
 
-    def detections(self, image: CocoImage, dataset: CocoDataset) -> Detections:
-        objects = [each for each in dataset.annotations if each["image_id"] == image.id]
+    def detections(self, image: CocoImage, annotations: list[dict[str, Any]]) -> Detections:
+        objects = [each for each in annotations if each["image_id"] == image.id]
         found = self.find(image, objects)
         boxes, scores, labels = ([each[part] for each in found] for part in range(3))
         return Detections(
@@ -76,10 +75,10 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
+def pretended(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     """In place of the network."""
-    stand_in = Pretended()
-    monkeypatch.setattr(evaluate, "detections_by_batch", stand_in)
+    stand_in = Pretended(tiny / "annotations/instances_val.json")
+    monkeypatch.setattr(evaluate, "detect_batch", stand_in)
     return stand_in
 
 
@@ -148,9 +147,11 @@ def test_a_one_class_detector_finds_the_ball(shared: Path) -> None:
     (image,) = [each for each in coco.images if each.id in {each["image_id"] for each in drawn}]
     dataset = replace(coco.restricted([image]), annotations=drawn, categories=((ball, "ball"),))
     checkpoint = load(shared / "weights/yolov9t_one_class.pt")
-    found = evaluate.evaluate_loaded(checkpoint, dataset, "ultralytics-square", judge=True)
+    found = evaluate.evaluate_loaded(
+        checkpoint, dataset, EvaluationSettings("ultralytics-square", judge=True)
+    )
     assert found.record.values["AP50"] == pytest.approx(1, abs=1e-9)
-    best = found.predictions.to_rows()[0]
+    best = next(result_rows(found.predictions))
     assert best["category_id"] == ball and best["score"] > 0.5
     assert best["bbox"] == pytest.approx(drawn[0]["bbox"], abs=3)
 
@@ -162,7 +163,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
     """A record that says `judge: true` of numbers no judge has seen would be a lie."""
     asked = []
 
-    def other(truth: dict[str, Any], rows: Predictions) -> dict[str, float]:
+    def other(truth: coco_metrics.Truth, rows: coco_metrics.Array) -> dict[str, float]:
         asked.append(len(rows))
         return dict.fromkeys(METRICS, off)
 
@@ -174,7 +175,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
     assert asked == [6]
     loaded, data = load(small_weights), read_coco(tiny, "val")
     with pytest.raises(MetricsError, match=r"^AP is "):
-        evaluate.evaluate_loaded(loaded, data, "yolov9", image_size=64, judge=True)
+        evaluate.evaluate_loaded(loaded, data, EvaluationSettings("yolov9", image_size=64, judge=True))
 
 
 def turned(root: Path) -> None:
@@ -198,7 +199,7 @@ def test_detections_come_by_image_id_whatever_order_rectangles_take(
     assert protocol.rectangular
     batches = Batches(dataset, protocol, batch_size=2)
     assert [image.id for images, _ in batches.chunks for image in images] == [6, 5, 4, 3, 2, 1]
-    rows = evaluate.run_inference(load(small_weights).detector, batches, (1, 2), "cpu").to_rows()
+    rows = list(result_rows(evaluate.run_inference(load(small_weights).detector, batches, (1, 2), "cpu")))
     assert [row["image_id"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["bbox"] for row in rows] == [
         each["bbox"] for each in sorted(dataset.annotations, key=lambda each: int(each["image_id"]))
@@ -209,8 +210,8 @@ def test_labels_become_the_categories_they_are_mapped_to(
     tiny: Path, small_weights: Path, pretended: Pretended
 ) -> None:
     batches = Batches(read_coco(tiny, "val"), replace(PROTOCOLS["mmyolo"], image_size=64))
-    rows = evaluate.run_inference(load(small_weights).detector, batches, (9, 4), "cpu").to_rows()
-    assert [row["category_id"] for row in rows] == [4, 9, 4, 9, 4, 9]  # image n has the class 1 + n % 2
+    predictions = evaluate.run_inference(load(small_weights).detector, batches, (9, 4), "cpu")
+    assert predictions.category_ids.tolist() == [4, 9, 4, 9, 4, 9]  # image n has the class 1 + n % 2
 
 
 def test_objects_on_images_that_were_left_out_are_not_missed(
@@ -245,7 +246,7 @@ def test_the_interval_is_drawn_for_500_images_and_fewer(
     monkeypatch.setattr(evaluate, "bootstrap_interval", lambda truth, rows: (0.25, 0.5))
     listed = tuple(CocoImage(number, "", 8, 8) for number in range(images))
     dataset = CocoDataset(Path(), "val", listed, [], ((1, "one"),), "", "")
-    assert evaluate.interval(dataset, join([])) == expected
+    assert evaluate.estimate_interval(dataset, predictions_from_rows([])) == expected
 
 
 def test_the_record_says_what_ran(
@@ -253,9 +254,8 @@ def test_the_record_says_what_ran(
 ) -> None:
     """Every fact against the files, the network that was handed on, and the batches that were read."""
     loaded, data = load(small_weights), read_coco(tiny, "val")
-    found = evaluate.evaluate_loaded(
-        loaded, data, "mmyolo", 4, image_size=64, seed=5, detections=tmp_path, skip_corrupt=True
-    ).record
+    settings = EvaluationSettings("mmyolo", 4, image_size=64, detections=tmp_path, skip_corrupt=True)
+    found = evaluate.evaluate_loaded(loaded, data, settings, seed=5).record
     assert pretended.sizes == [4, 2]
     assert (found.settings["batch_size"], found.settings["judge"], found.seed) == (4, False, 5)
     assert found.settings["skip_corrupt"] is True
@@ -302,7 +302,9 @@ def test_detection_runs_in_full_float32(
     tiny: Path, small_weights: Path, pretended: Pretended, lowered: tuple[Any, Any]
 ) -> None:
     """Both switches are off while the network runs, and on again afterwards."""
-    evaluate.evaluate_loaded(load(small_weights), read_coco(tiny, "val"), "yolov9", image_size=64)
+    evaluate.evaluate_loaded(
+        load(small_weights), read_coco(tiny, "val"), EvaluationSettings("yolov9", image_size=64)
+    )
     assert (pretended.matmul, pretended.convolution) == ("ieee", "ieee")
     assert [switch.fp32_precision for switch in lowered] == ["tf32", "tf32"]
 
@@ -324,15 +326,15 @@ def checkpoint(**facts: Any) -> Any:
 )
 def test_our_own_file_is_evaluated_as_its_row_is(row: str, name: str) -> None:
     own = checkpoint(row=row)
-    assert evaluate.chosen_protocol(own, "auto", None, tta=False) == PROTOCOLS[name]
-    assert evaluate.chosen_protocol(own, "ultralytics-square", 320, tta=False) == replace(
+    assert evaluate.choose_protocol(own, "auto", None, tta=False) == PROTOCOLS[name]
+    assert evaluate.choose_protocol(own, "ultralytics-square", 320, tta=False) == replace(
         PROTOCOLS["ultralytics-square"], image_size=320
     )
 
 
 def test_a_file_of_no_row_has_no_protocol() -> None:
     with pytest.raises(SettingsError, match="names no row"):
-        evaluate.chosen_protocol(checkpoint(), "auto", None, tta=False)
+        evaluate.choose_protocol(checkpoint(), "auto", None, tta=False)
 
 
 def test_the_row_of_a_published_file_is_known_by_its_hash() -> None:
@@ -356,5 +358,5 @@ def test_the_record_has_the_row_of_a_published_file(
 @pytest.mark.parametrize(("name", "image_size"), [("yolov9", None), ("ultralytics", None), ("auto", 640)])
 def test_views_of_another_protocol_or_size_are_refused(name: str, image_size: int | None) -> None:
     with pytest.raises(SettingsError, match=r"test-time augmentation is defined|cannot go with tta"):
-        evaluate.chosen_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
-    assert evaluate.chosen_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"
+        evaluate.choose_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
+    assert evaluate.choose_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"

@@ -21,11 +21,15 @@ from matplotlib.text import Text
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import DatasetError
-from yolov9bench.evaluation.coco_metrics import ClassResult, CocoResult, coco_result
+from yolov9bench.evaluation.coco_metrics import (
+    ClassResult,
+    CocoResult,
+    coco_result,
+)
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
-from yolov9bench.evaluation.predictions import Predictions, from_rows
 from yolov9bench.plots import detections
 from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
+from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 ODD = r"odd_name $\nonsense{$"  # read as a formula, it would raise
 NAMES = ["cat", "dog", ODD, "bird"]
@@ -53,7 +57,7 @@ ANNOTATIONS = [
     annotation(2, 1, THERE),
 ]
 # The cat found, and found again; the odd one found with too little score; a dog of the crowd; a wrong bird.
-FOUND = from_rows(
+FOUND = predictions_from_rows(
     [
         detection(1, 1, HERE, 0.9),
         detection(1, 1, HALF, 0.6),
@@ -63,7 +67,7 @@ FOUND = from_rows(
         detection(2, 1, HERE, 0.7),
     ]
 )
-NOTHING = from_rows([])
+NOTHING = predictions_from_rows([])
 
 
 def painted(root: Path, annotations: list[dict[str, Any]]) -> CocoDataset:
@@ -205,9 +209,9 @@ def test_photo_lies_under_its_boxes_in_true_colours(dataset: CocoDataset) -> Non
 
 def test_labels_of_a_heap_do_not_pile_up(tmp_path: Path) -> None:
     heap = [annotation(1, 1 + n % 4, [5 + 3 * n, 5 + 2 * n, 30, 20 + n]) for n in range(40)]
-    found = from_rows(detection(1, row["category_id"], row["bbox"], 0.5) for row in heap)
+    found = [detection(1, row["category_id"], row["bbox"], 0.5) for row in heap]
     dataset = painted(tmp_path, heap)
-    figure = predictions_beside_truth(dataset, found, [1])
+    figure = predictions_beside_truth(dataset, predictions_from_rows(found), [1])
     assert_legible(figure)
     for axes in figure.axes:
         assert len(outlines(axes)) == 40
@@ -252,7 +256,7 @@ def test_an_unknown_image_is_named(dataset: CocoDataset) -> None:
         detections.worst(dataset, FOUND, [(7, 0.0, "")])
 
 
-def test_image_ids_may_be_read_once(dataset: CocoDataset) -> None:
+def test_rows_may_be_read_once(dataset: CocoDataset) -> None:
     assert len(predictions_beside_truth(dataset, FOUND, iter([1])).axes[1].patches) == 4
 
 
@@ -290,9 +294,8 @@ def test_worst_takes_the_score_it_was_ranked_by(dataset: CocoDataset) -> None:
 def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
     near = [12.0, 10.0, 40.0, 40.0]
     dataset = painted(tmp_path, [annotation(1, 1, HERE)])
-    figure = detections.worst(
-        dataset, from_rows([detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)]), [(1, 0.7, ODD)]
-    )
+    twice = predictions_from_rows([detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)])
+    figure = detections.worst(dataset, twice, [(1, 0.7, ODD)])
     assert verdicts(figure, figure.axes[0])["false alarm"] == [HERE]
     assert_legible(figure)
 
@@ -380,7 +383,7 @@ def test_no_mix_up_is_said() -> None:
 @pytest.fixture(scope="module")
 def real(shared: Path) -> tuple[CocoDataset, Predictions]:
     text = (shared / "coco" / "reference" / "ultralytics_yolov8n_square.json").read_text(encoding="utf-8")
-    return read_coco(shared / "coco"), from_rows(json.loads(text))
+    return read_coco(shared / "coco"), predictions_from_rows(json.loads(text))
 
 
 def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, Predictions]) -> None:

@@ -169,7 +169,7 @@ def trained(ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setattr(trainer, "is_finished", lambda job: job.out == out)
 
     def evaluated_at(image_size: int) -> Parameters:
-        protocol = asdict(evaluate.chosen_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
+        protocol = asdict(evaluate.choose_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
         settings = ran.record.settings | {"protocol": protocol}
         records.write(replace(ran.record, settings=settings), tmp_path)
         return parameters
@@ -221,7 +221,7 @@ def test_what_was_trained_is_evaluated_at_the_size_of_its_training(
     sizes: list[int | None] = []
 
     def run(*arguments: Any, **_: Any) -> None:
-        sizes.append(arguments[5])
+        sizes.append(arguments[2].image_size)
 
     monkeypatch.setattr(evaluate, "evaluate_loaded", run)
     reproduce.evaluated(plan, load(ran.given["checkpoint"]), reproduce.data(plan))

@@ -10,7 +10,7 @@ from yolov9bench.ops.boxes import (
     boxes_to_distances,
     cxcywh_to_xyxy,
     distances_to_boxes,
-    grid_points,
+    make_anchor_points,
     xyxy_to_cxcywh,
 )
 
@@ -38,7 +38,7 @@ def test_there_and_back(shape: tuple[int, ...]) -> None:
 
 
 def test_points_are_the_middles_of_cells_row_by_row() -> None:
-    points, strides = grid_points([(2, 3), (1, 2)], [8, 16], like=torch.zeros((), dtype=torch.float64))
+    points, strides = make_anchor_points([(2, 3), (1, 2)], [8, 16], like=torch.zeros((), dtype=torch.float64))
     expected = [(x + 0.5, y + 0.5) for y, x in product(range(2), range(3))]
     expected += [(0.5, 0.5), (1.5, 0.5)]
     assert points.tolist() == [list(point) for point in expected]
@@ -48,7 +48,7 @@ def test_points_are_the_middles_of_cells_row_by_row() -> None:
 
 def test_levels_and_strides_must_agree() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        grid_points([(2, 3), (1, 2)], [8], like=torch.zeros(()))
+        make_anchor_points([(2, 3), (1, 2)], [8], like=torch.zeros(()))
 
 
 def test_distances_reach_from_a_point_to_its_box() -> None:

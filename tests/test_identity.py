@@ -25,7 +25,6 @@ from yolov9bench.report import table
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS, SPECS
 from yolov9bench.zoo.coco2017 import SPLITS
-from yolov9bench.zoo.protocols import PROTOCOLS
 from yolov9bench.zoo.rows import FORMATS, Asset, unlike
 
 ROW = "yolov9-t"
@@ -191,7 +190,7 @@ def unpinned(**changes: Any) -> Record:
         row="gelan-c",
         kind="evaluate",
         values={"AP": 0.525, "AP_interval": None},
-        settings={"protocol": asdict(PROTOCOLS[row.protocol])},
+        settings={"protocol": asdict(row.protocol)},
         inputs={key: value for key, value in (inputs | changes).items() if value is not None},
         environment={"commit": provenance.code().commit or "1" * 40, "dirty": False},
         seed=0,

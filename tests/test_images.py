@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import GREY, Pixels, Placement, Rounding, letterbox, read_image, resize_long_side
+from yolov9bench.ops.images import (
+    GREY,
+    LetterboxInfo,
+    Pixels,
+    Rounding,
+    letterbox,
+    read_image,
+    resize_long_side,
+)
 
 Array = NDArray[Any]
 
@@ -48,12 +56,12 @@ def test_official_letterbox(official: dict[str, Array], kind: str, index: int) -
     image = official[f"im{index}"]
     height, width = image.shape[:2]
     shapes = {"auto": smallest_shape(height, width, 160), "rect96x160": (96, 160)}
-    found, placement = letterbox(image, shapes.get(kind, (160, 160)), scale_up=kind != "noscaleup")
+    found, info = letterbox(image, shapes.get(kind, (160, 160)), scale_up=kind != "noscaleup")
     assert np.array_equal(found, official[f"im{index}_{kind}"])
     ratio, _, half_width, half_height = official[f"im{index}_{kind}_ratio_pad"]
-    assert placement.resized == (round(height * ratio), round(width * ratio))
-    assert (placement.left, placement.top) == (int(half_width), int(half_height))
-    assert (placement.original, placement.input) == ((height, width), found.shape[:2])
+    assert info.resized == (round(height * ratio), round(width * ratio))
+    assert (info.left, info.top) == (int(half_width), int(half_height))
+    assert (info.original, info.input) == ((height, width), found.shape[:2])
 
 
 @pytest.mark.parametrize("index", range(5))
@@ -64,12 +72,12 @@ def test_official_validation_images(official: dict[str, Array], index: int) -> N
     assert np.array_equal(resized, official[f"val{index}_resized"])
     expected = official[f"val{index}_letterboxed"]
     shape = (expected.shape[0], expected.shape[1])
-    found, placement = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
+    found, info = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
     assert np.array_equal(found, expected)
     height, width, _, _, half_width, half_height, ratio, _ = official[f"val{index}_shapes"]
-    assert placement.original == (height, width)
-    assert placement.resized == tuple(round(side * ratio) for side in resized.shape[:2])
-    assert (placement.left, placement.top) == (int(half_width), int(half_height))
+    assert info.original == (height, width)
+    assert info.resized == tuple(round(side * ratio) for side in resized.shape[:2])
+    assert (info.left, info.top) == (int(half_width), int(half_height))
 
 
 @pytest.mark.parametrize("rectangular", [0, 1])
@@ -79,12 +87,12 @@ def test_ultralytics_validation_images(ultralytics: dict[str, Array], rectangula
         _, index, *original, height, width, tall, wide, left, top = row
         image = ultralytics[f"img{index}"]
         resized = resize_long_side(image, 96, "ceil", "linear")
-        found, placement = letterbox(resized, (tall, wide), scale_up=False, original=image.shape[:2])
-        assert placement == Placement(tuple(original), (height, width), (tall, wide), left, top)
+        found, info = letterbox(resized, (tall, wide), scale_up=False, original=image.shape[:2])
+        assert info == LetterboxInfo(tuple(original), (height, width), (tall, wide), left, top)
         assert np.array_equal(
             found[:, :, ::-1].transpose(2, 0, 1), ultralytics[f"out{index}_rect{rectangular}"]
         )
-        assert np.allclose(np.divide(placement.resized, placement.original), gain)
+        assert np.allclose(np.divide(info.resized, info.original), gain)
 
 
 @pytest.mark.parametrize("index", range(8))
@@ -103,12 +111,12 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path) -> None:
     for row in rows:
         height, width = row["hw"]
         shape = smallest_shape(height, width, 640) if row["auto"] else (640, 640)
-        _, placement = letterbox(np.zeros((height, width, 3), np.uint8), shape, scale_up=True)
+        _, info = letterbox(np.zeros((height, width, 3), np.uint8), shape, scale_up=True)
         top, bottom, left, right = row["top_bottom_left_right"]
-        assert placement.resized[::-1] == tuple(row["new_unpad_wh"])
-        assert (placement.top, placement.left) == (top, left)
-        assert placement.input == tuple(row["final_hw"])
-        assert placement.input == (top + placement.resized[0] + bottom, left + placement.resized[1] + right)
+        assert info.resized[::-1] == tuple(row["new_unpad_wh"])
+        assert (info.top, info.left) == (top, left)
+        assert info.input == tuple(row["final_hw"])
+        assert info.input == (top + info.resized[0] + bottom, left + info.resized[1] + right)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +139,13 @@ def test_mmyolo_images(shared: Path, name: str, shape: tuple[int, int]) -> None:
         assert np.array_equal(image, golden["ori_bgr"])
     assert image.shape[:2] == tuple(golden["ori_shape"])
     resized = resize_long_side(image, 640, "truncate", "area")
-    found, placement = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
+    found, info = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
     assert np.array_equal(found, golden["letterboxed_bgr"])
-    factors = np.divide(placement.resized, placement.original)[::-1]  # width first
+    factors = np.divide(info.resized, info.original)[::-1]  # width first
     assert np.allclose(factors, golden["scale_factor"], rtol=1e-12)
-    bottom = placement.input[0] - placement.resized[0] - placement.top
-    right = placement.input[1] - placement.resized[1] - placement.left
-    assert [placement.top, bottom, placement.left, right] == golden["pad_param"].tolist()
+    bottom = info.input[0] - info.resized[0] - info.top
+    right = info.input[1] - info.resized[1] - info.left
+    assert [info.top, bottom, info.left, right] == golden["pad_param"].tolist()
 
 
 @pytest.mark.parametrize("side", [77, 154, 303, 308, 319, 581, 606, 616, 623, 638, 1077])
@@ -189,8 +197,8 @@ def test_enlarging_is_bilinear_whatever_the_shrinking() -> None:
 
 def test_padding_is_grey_and_its_odd_pixel_lies_below_and_right() -> None:
     image = noise(5, 6)
-    found, placement = letterbox(image, (8, 9), scale_up=False)
-    assert placement == Placement((5, 6), (5, 6), (8, 9), left=1, top=1)
+    found, info = letterbox(image, (8, 9), scale_up=False)
+    assert info == LetterboxInfo((5, 6), (5, 6), (8, 9), left=1, top=1)
     assert np.array_equal(found[1:6, 1:7], image)
     found[1:6, 1:7] = GREY
     assert (found == 114).all()
@@ -200,18 +208,18 @@ def test_padding_is_grey_and_its_odd_pixel_lies_below_and_right() -> None:
     ("scale_up", "resized"), [(True, (6, 12)), (False, (4, 8))], ids=["scaled up", "not scaled up"]
 )
 def test_small_images_grow_only_if_told(scale_up: bool, resized: tuple[int, int]) -> None:
-    _, placement = letterbox(noise(4, 8), (8, 12), scale_up)
-    assert placement.resized == resized
+    _, info = letterbox(noise(4, 8), (8, 12), scale_up)
+    assert info.resized == resized
 
 
 def test_a_strip_keeps_a_row() -> None:
-    _, placement = letterbox(noise(1, 1000), (64, 64), scale_up=False)
-    assert placement.resized == (1, 64)
+    _, info = letterbox(noise(1, 1000), (64, 64), scale_up=False)
+    assert info.resized == (1, 64)
 
 
 def test_the_size_before_an_earlier_resize_is_kept() -> None:
-    _, placement = letterbox(noise(4, 8), (8, 8), scale_up=False, original=(40, 80))
-    assert (placement.original, placement.resized) == ((40, 80), (4, 8))
+    _, info = letterbox(noise(4, 8), (8, 8), scale_up=False, original=(40, 80))
+    assert (info.original, info.resized) == ((40, 80), (4, 8))
 
 
 def test_reading_gives_blue_first(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.evaluation.evaluate import evaluate_loaded
+from yolov9bench.evaluation.evaluate import EvaluationSettings, evaluate_loaded
 from yolov9bench.train import trainer
 from yolov9bench.train.trainer import Job, train
 from yolov9bench.weights import load
@@ -58,7 +58,8 @@ def learn_by_heart(shared: Path, out: Path, row: str, size: int) -> float:
     assert len(images.images) == IMAGES
     assert len(images.annotations) >= 2 * IMAGES
     job = Job(ROWS[row], replace(BY_HEART, image_size=size), images, images, out, batch_size=BATCH)
-    return evaluate_loaded(load(train(job)), images, "yolov9", image_size=size).result.metrics["AP50"]
+    settings = EvaluationSettings("yolov9", image_size=size)
+    return evaluate_loaded(load(train(job)), images, settings).result.metrics["AP50"]
 
 
 @pytest.fixture

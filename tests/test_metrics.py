@@ -16,14 +16,19 @@ from pycocotools.cocoeval import COCOeval
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
-from yolov9bench.evaluation.coco_metrics import METRICS, coco_metrics, coco_result
+from yolov9bench.evaluation.coco_metrics import (
+    METRICS,
+    coco_metrics,
+    coco_result,
+)
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
-from yolov9bench.evaluation.predictions import (
+from yolov9bench.predict.predictions import (
     Predictions,
-    from_rows,
-    join,
-    predictions_of_image,
-    round_exactly,
+    predictions_from_rows,
+    predictions_of,
+    result_json,
+    result_rows,
+    rounded,
 )
 
 REFERENCES = [
@@ -57,15 +62,19 @@ def truth(*objects: Sequence[Any], images: int = 3, classes: int = 3) -> dict[st
     }
 
 
+def entries(*rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows of a result file of (image, class, box, score)."""
+    return [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in rows]
+
+
 def found(*rows: Sequence[Any]) -> Predictions:
-    """Predictions of (image, class, box [x, y, width, height], score)."""
-    keys = ("image_id", "category_id", "bbox", "score")
-    return from_rows(dict(zip(keys, row, strict=True)) for row in rows)
+    """Detections of (image, class, box, score)."""
+    return predictions_from_rows(entries(*rows))
 
 
-def detection_rows(*given: Any) -> list[dict[str, Any]]:
+def detection_rows(image_id: int, boxes: Any, scores: Any, labels: Any, categories: Sequence[int]) -> Any:
     """One image's detections as the rows of a result file."""
-    return predictions_of_image(*given).to_rows()
+    return list(result_rows(predictions_of({image_id: (boxes, scores, labels)}, categories)))
 
 
 def judged(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
@@ -99,7 +108,8 @@ def reference(request: pytest.FixtureRequest, shared: Path) -> tuple[str, list[d
 
 @pytest.fixture(scope="module")
 def square(shared: Path) -> Predictions:
-    return from_rows(json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text()))
+    rows = json.loads((shared / "coco/reference" / f"{REFERENCES[0]}.json").read_text())
+    return predictions_from_rows(rows)
 
 
 def test_a_row_is_rounded_like_the_golden_one() -> None:
@@ -128,7 +138,7 @@ def test_reference_files_give_the_reference_metrics(
     name, detections = reference
     results = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
     published = next(result["metrics"] for result in results if result["file"] == name)
-    computed = coco_metrics(val2017, from_rows(detections))
+    computed = coco_metrics(val2017, predictions_from_rows(detections))
     assert {metric: computed[metric] for metric in published} == pytest.approx(published, abs=5e-4)
 
 
@@ -137,7 +147,7 @@ def test_reference_files_give_what_pycocotools_gives(
 ) -> None:
     _, detections = reference
     evaluator = judged(val2017, detections)
-    result = coco_result(val2017, from_rows(detections), judge=True)
+    result = coco_result(val2017, predictions_from_rows(detections), judge=True)
     assert list(result.metrics) == list(METRICS)
     assert list(result.metrics.values()) == pytest.approx(evaluator.stats.tolist(), abs=1e-12)
 
@@ -232,7 +242,9 @@ def test_ids_of_annotations_and_detections_play_no_part() -> None:
     ground_truth = truth((1, 1, BOX), (2, 1, BOX))
     for annotation in ground_truth["annotations"]:
         annotation["id"] = 0  # pycocotools itself would read a match with id 0 as none
-    detections = from_rows([row | {"id": 5} for row in found((1, 1, BOX, 0.9), (2, 1, BOX, 0.8)).to_rows()])
+    detections = predictions_from_rows(
+        [row | {"id": 5} for row in entries((1, 1, BOX, 0.9), (2, 1, BOX, 0.8))]
+    )
     assert coco_metrics(ground_truth, detections, judge=True)["AP"] == pytest.approx(1, abs=EPSILON)
 
 
@@ -246,10 +258,10 @@ def test_classes_keep_their_names_whatever_their_order() -> None:
 
 def test_what_is_handed_in_stays_as_it_was_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ground_truth, detections = truth((1, 1, BOX)), found((1, 1, BOX, 0.9))
-    before = deepcopy((ground_truth, detections.to_rows()))
+    before, rows = deepcopy(ground_truth), result_json(detections)
     coco_metrics(ground_truth, detections, judge=True)
     tide_shares(ground_truth, detections)
-    assert (ground_truth, detections.to_rows()) == before
+    assert (ground_truth, result_json(detections)) == (before, rows)
     assert capfd.readouterr() == ("", "")
 
 
@@ -537,35 +549,72 @@ def test_one_resample_has_an_interval_of_its_own() -> None:
     assert interval == pytest.approx((1, 1), abs=EPSILON)
 
 
-def test_arrays_are_rounded_as_python_rounds() -> None:
-    """Random float32 numbers, and those that lie beside or on half of the last decimal."""
-    generator = np.random.default_rng(0)
-    for decimals, top in ((3, 700.0), (5, 1.0)):
-        drawn = generator.uniform(0, top, 20_000).astype(np.float32)
-        places = generator.integers(0, int(top * 10**decimals), 20_000) + 0.5
-        halves = (places / 10**decimals).astype(np.float32)
-        exact = np.arange(0, 64, dtype=np.float32) / np.float32(16)  # .0625 is a tie in three decimals
-        for values in (drawn, halves, np.nextafter(halves, np.float32(0)), exact):
-            expected = [round(value, decimals) for value in values.tolist()]
-            assert round_exactly(values, decimals).tolist() == expected
-            assert round_exactly(np.array(expected), decimals).tolist() == expected
+@np.errstate(all="ignore")  # the largest are infinite in float32
+def awkward(decimals: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Random values, exact ties, their neighbours in float32 and in double, signed zeros and large values."""
+    generator = np.random.default_rng(decimals)
+    spread = generator.uniform(-1, 1, (5, 40_000)) * np.array([[1e-6], [1.0], [640.0], [1e5], [1e9]])
+    sixteenths = np.arange(-32_000, 32_000) / 16
+    ties = (generator.integers(-10_000_000, 10_000_000, 100_000) + 0.5) / 10**decimals
+    values = [spread.astype(np.float32).ravel(), spread.ravel(), sixteenths, sixteenths / 1024, ties]
+    values += [ties.astype(np.float32), [0.0, -0.0, 1e15, 1e17, -1e22, 1e300, 5e-324, 4503599627370497.5]]
+    doubles = np.concatenate([np.asarray(each, np.float64) for each in values])
+    single = doubles.astype(np.float32, copy=True)[np.abs(doubles) < 1e30]
+    beside = [np.nextafter(doubles, np.inf), np.nextafter(doubles, -np.inf)]
+    beside += [np.nextafter(single, np.float32(side)).astype(np.float64) for side in (-np.inf, np.inf)]
+    return np.concatenate([doubles, *beside])
 
 
-def test_predictions_come_by_image_and_survive_their_file() -> None:
-    """Rows written and read again are the same arrays, to the bit; images are put in order, not scores."""
-    generator = np.random.default_rng(1)
-    parts = []
-    for image in (9, 2, 5):
-        corners = generator.uniform(0, 300, (40, 2, 2)).astype(np.float32)
-        boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-        parts.append(
-            predictions_of_image(image, boxes, generator.random(40), generator.integers(0, 3, 40), (4, 7, 90))
-        )
-    together = join(parts)
-    assert together.image_ids.tolist() == [2] * 40 + [5] * 40 + [9] * 40
-    assert together.scores.tolist() == [*parts[1].scores, *parts[2].scores, *parts[0].scores]
-    again = from_rows(json.loads(json.dumps(together.to_rows())))
-    for name in ("image_ids", "boxes_xyxy", "scores", "category_ids"):
-        assert np.array_equal(getattr(again, name), getattr(together, name)), name
-    assert again.to_rows() == together.to_rows()
-    assert len(join([])) == len(found()) == 0
+@pytest.mark.parametrize("decimals", [3, 5])
+def test_rounding_arrays_is_rounding_numbers(decimals: int) -> None:
+    """To the last bit, the sign of zero included."""
+    values = awkward(decimals)
+    expected = np.array([round(number, decimals) for number in values.tolist()])
+    assert np.array_equal(rounded(values, decimals).view(np.int64), expected.view(np.int64))
+    assert len(values) > 1_000_000
+
+
+def test_a_result_file_has_the_bytes_that_rows_of_rounded_numbers_have() -> None:
+    """The file written detection by detection with Python's own round, and read again."""
+    generator = np.random.default_rng(3)
+    low = generator.uniform(0, 600, (5000, 2)).astype(np.float32)
+    boxes = np.concatenate([low, low + generator.uniform(0, 300, (5000, 2)).astype(np.float32)], axis=1)
+    boxes[::5] = np.round(boxes[::5] * 16) / 16  # sixteenths: ties
+    scores, labels = generator.random(5000, np.float32), generator.integers(0, 3, 5000)
+    expected = []
+    for number in (2, 9):
+        for box, score, label in zip(boxes, scores, labels, strict=True):
+            sides = [*box[:2].tolist(), float(box[2] - box[0]), float(box[3] - box[1])]
+            row = {"image_id": number, "category_id": (7, 90, 13)[label]}
+            expected.append(
+                row | {"bbox": [round(side, 3) for side in sides], "score": round(float(score), 5)}
+            )
+    predictions = predictions_of({9: (boxes, scores, labels), 2: (boxes, scores, labels)}, (7, 90, 13))
+    text = result_json(predictions)
+    assert text == json.dumps(expected, separators=(",", ":"))
+    assert result_json(predictions_from_rows(json.loads(text))) == text
+
+
+def test_predictions_keep_their_shapes_and_their_order() -> None:
+    predictions = found((3, 1, BOX, 0.5), (1, 2, FAR, 0.4), (3, 2, HALF, 0.9))
+    assert predictions.image_ids.tolist() == [1, 3, 3]
+    assert predictions.scores.tolist() == [0.4, 0.5, 0.9]
+    assert predictions.boxes_xyxy[0].tolist() == [400, 300, 500, 400]
+    assert predictions.of_images([3, 5]).category_ids.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="ascend"):
+        predictions.select(np.array([1, 0]))
+    with pytest.raises(ValueError, match="not those of 3 detections"):
+        Predictions(predictions.image_ids, predictions.boxes_xyxy, np.zeros(2), predictions.category_ids)
+
+
+def test_ids_beyond_the_whole_numbers_of_a_double() -> None:
+    """2**53 and 2**53 + 1 are one double: the object of the one is not found in the other."""
+    ground_truth = truth((1, 1, BOX), images=2, classes=2)
+    first, second = 2**53, 2**53 + 1
+    for image, number in zip(ground_truth["images"], (first, second), strict=True):
+        image["id"] = number
+    ground_truth["annotations"][0]["image_id"] = first
+    assert coco_metrics(ground_truth, found((first, 1, BOX, 0.9)), judge=True)["AP"] == pytest.approx(1)
+    assert coco_metrics(ground_truth, found((second, 1, BOX, 0.9)), judge=True)["AP"] == 0
+    ((worst, _, _),) = worst_images(ground_truth, found((first, 1, BOX, 0.9), (second, 1, BOX, 0.1)))
+    assert worst == first

@@ -16,7 +16,7 @@ from yolov9bench.nn import Levels, Outputs
 from yolov9bench.nn.backbone import Backbone, CBBackbone
 from yolov9bench.nn.blocks import SPPF, AConv, ADown
 from yolov9bench.ops.boxes import cxcywh_to_xyxy
-from yolov9bench.predict import decode
+from yolov9bench.predict.postprocess import decode
 from yolov9bench.weights import load
 from yolov9bench.zoo.specs import SPECS
 

@@ -7,9 +7,10 @@ from torchvision.ops import box_iou
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.evaluation import evaluate
-from yolov9bench.predict import find_protocol
 from yolov9bench.predict.batches import Batches
+from yolov9bench.predict.predictions import result_rows
 from yolov9bench.weights import load
+from yolov9bench.zoo.protocols import find_protocol
 
 SPORTS_BALL = 37
 IMAGE = 566282  # its one ball is 53 pixels wide
@@ -19,10 +20,11 @@ def test_one_class_detector_finds_the_ball(shared: Path) -> None:
     dataset = read_coco(shared / "coco", "val2017")
     dataset = dataset.restricted([each for each in dataset.images if each.id == IMAGE])
     detector = load(shared / "weights/yolov9t_one_class.pt").detector.deployed()
-    batches = Batches(dataset, find_protocol("ultralytics"))
-    rows = evaluate.run_inference(detector, batches, (SPORTS_BALL,), "cpu").to_rows()
+    predictions = evaluate.run_inference(
+        detector, Batches(dataset, find_protocol("ultralytics")), (SPORTS_BALL,), "cpu"
+    )
     (truth,) = (entry["bbox"] for entry in dataset.annotations if entry["category_id"] == SPORTS_BALL)
-    best = max(rows, key=lambda row: row["score"])
+    best = max(result_rows(predictions), key=lambda row: row["score"])
     assert (best["image_id"], best["category_id"]) == (IMAGE, SPORTS_BALL)
     assert best["score"] > 0.5
     corners = tensor([best["bbox"], truth])

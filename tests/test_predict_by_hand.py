@@ -9,8 +9,9 @@ import pytest
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.ops.images import read_image
-from yolov9bench.predict import batches, find_protocol
+from yolov9bench.predict import batches
 from yolov9bench.predict.batches import Batches
+from yolov9bench.zoo.protocols import find_protocol
 
 
 def test_images_are_read_a_few_batches_ahead_and_no_more(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

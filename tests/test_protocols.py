@@ -16,12 +16,12 @@ from torch import Tensor
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.nn import Detector
-from yolov9bench.ops.images import Placement, letterbox, read_image, resize_long_side
-from yolov9bench.predict import PROTOCOLS, Detections, Protocol, find_protocol
-from yolov9bench.predict.batches import Batches, group_shape, groups, network_input
-from yolov9bench.predict.detect import clipped, detect, detections_of, to_original
+from yolov9bench.ops.images import LetterboxInfo, letterbox, read_image, resize_long_side
+from yolov9bench.predict.batches import Batches, group_images, group_shape, make_input
+from yolov9bench.predict.detect import clipped, detect, select_detections, to_original
+from yolov9bench.predict.postprocess import Detections
 from yolov9bench.weights import load
-from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT
+from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, PROTOCOLS, Protocol, find_protocol
 
 Array = NDArray[Any]
 YOLOV9, ULTRALYTICS, MMYOLO = (PROTOCOLS[name] for name in ("yolov9", "ultralytics", "mmyolo"))
@@ -46,7 +46,13 @@ def test_what_all_protocols_share() -> None:
     """Every figure of the tables was taken with these."""
     for name, protocol in PROTOCOLS.items():
         found = asdict(protocol)
-        expected = {"name": name, "image_size": 640, "confidence": 0.001, "iou": 0.7, "multi_label": True}
+        expected = {
+            "name": name,
+            "image_size": 640,
+            "score_threshold": 0.001,
+            "nms_iou": 0.7,
+            "multi_label": True,
+        }
         expected |= {"max_candidates": 30_000, "max_detections": 300}
         assert {key: found[key] for key in expected} == expected
     assert set(PROTOCOL_OF_FORMAT.values()) <= PROTOCOLS.keys()
@@ -93,14 +99,14 @@ def test_without_a_margin_square_images_stay_at_their_size() -> None:
 
 def test_square_protocols_have_one_group() -> None:
     images = described([(480, 640), (640, 480)])
-    assert groups(images, MMYOLO) == [(images, (640, 640))]
+    assert group_images(images, MMYOLO) == [(images, {640: (640, 640)})]
 
 
 def test_groups_go_by_ratio_and_keep_the_order_of_equals() -> None:
     images = described([(640, 480), (480, 640), (100, 100), (240, 320), (50, 50)])
-    found = groups(images, replace(YOLOV9, group_size=2))
+    found = group_images(images, replace(YOLOV9, group_size=2))
     assert [[image.id for image in group] for group, _ in found] == [[1, 3], [2, 4], [0]]
-    assert [shape for _, shape in found] == [(512, 672), (672, 672), (672, 512)]
+    assert [shapes[640] for _, shapes in found] == [(512, 672), (672, 672), (672, 512)]
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.5])
@@ -110,8 +116,8 @@ def test_official_groups(shared: Path, size: int, margin: float) -> None:
     golden = arrays_of(shared / "facts/yolov9/goldens/letterbox.npz")
     images = described([(int(height), int(width)) for width, height in golden["rect_wh"]])
     protocol = replace(YOLOV9, image_size=160, group_size=size, margin=margin)
-    found = groups(images, protocol)
-    assert [shape for _, shape in found] == [
+    found = group_images(images, protocol)
+    assert [shapes[160] for _, shapes in found] == [
         tuple(row) for row in golden[f"rect_shapes_bs{size}_pad{margin}"]
     ]
     order = [image for group, _ in found for image in group]
@@ -131,16 +137,16 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path, rectangular: bool) -> 
     expected = {row["image"]: row for row in rows}
     numbers = [row["image"] for row in rows]  # the reference drops one image of 1 px and keeps its number
     compared = 0
-    for group, shape in groups(images, protocol):
+    for group, shapes in group_images(images, protocol):
         for image in group:
             row = expected[numbers[image.id]]
             pixels = np.zeros((image.height, image.width, 3), np.uint8)
-            found, placement = network_input(pixels, shape, protocol)
+            found, info = make_input(pixels, shapes[640], protocol)
             assert found.shape[:2] == tuple(row["final_hw"])
-            assert placement.original == tuple(row["h0w0"])
-            assert placement.resized == tuple(row["loaded_hw"])
-            assert [placement.left, placement.top] == row["pad_lt"]
-            assert np.divide(placement.resized, placement.original).tolist() == row["gain_hw"]
+            assert info.original == tuple(row["h0w0"])
+            assert info.resized == tuple(row["loaded_hw"])
+            assert [info.left, info.top] == row["pad_lt"]
+            assert np.divide(info.resized, info.original).tolist() == row["gain_hw"]
             compared += 1
     assert compared == len(golden["rows"]) == 31
 
@@ -154,10 +160,10 @@ def test_official_scaling_back(shared: Path, index: int) -> None:
     """
     golden = arrays_of(shared / "facts/yolov9/goldens/letterbox.npz")
     image, shape = golden[f"im{index}"], golden[f"val{index}_letterboxed"].shape[:2]
-    _, placement = network_input(image, shape, replace(YOLOV9, image_size=160))
-    boxes = to_original(torch.from_numpy(golden[f"val{index}_boxes_in"]), placement, YOLOV9)
+    _, info = make_input(image, shape, replace(YOLOV9, image_size=160))
+    boxes = to_original(torch.from_numpy(golden[f"val{index}_boxes_in"]), info, YOLOV9)
     expected = torch.from_numpy(golden[f"val{index}_boxes_ratio_pad"])
-    assert torch.allclose(clipped(boxes, placement.original), expected, atol=1e-3, rtol=0)
+    assert torch.allclose(clipped(boxes, info.original), expected, atol=1e-3, rtol=0)
 
 
 def test_ultralytics_scaling_back(shared: Path) -> None:
@@ -168,18 +174,18 @@ def test_ultralytics_scaling_back(shared: Path) -> None:
     for row in rows:
         height, width = row["hw"]
         image = np.zeros((height, width, 3), np.uint8)
-        _, placement = letterbox(image, tuple(row["final_hw"]), scale_up=True)
-        found = clipped(to_original(boxes, placement, ULTRALYTICS), placement.original)
+        _, info = letterbox(image, tuple(row["final_hw"]), scale_up=True)
+        found = clipped(to_original(boxes, info, ULTRALYTICS), info.original)
         assert torch.allclose(found, torch.tensor(row["scaled_back"]), atol=1e-3, rtol=0), row
 
 
 def test_scaling_back_by_hand() -> None:
     """An image 30 x 100 scaled to 19 x 64, between 6 and 7 rows of padding in an input of 32 x 64."""
-    placement = Placement((30, 100), (19, 64), (32, 64), left=0, top=6)
+    info = LetterboxInfo((30, 100), (19, 64), (32, 64), left=0, top=6)
     box = torch.tensor([[32.0, 25.0, 64.0, 12.0]], dtype=torch.float64)
-    axes = to_original(box, placement, ULTRALYTICS)
+    axes = to_original(box, info, ULTRALYTICS)
     assert torch.allclose(axes, torch.tensor([[50.0, 30.0, 100.0, 180 / 19]], dtype=torch.float64))
-    height = to_original(box, placement, YOLOV9)
+    height = to_original(box, info, YOLOV9)
     expected = [32 * 30 / 19, 18.5 * 30 / 19, 64 * 30 / 19, 5.5 * 30 / 19]
     assert torch.allclose(height, torch.tensor([expected], dtype=torch.float64))
 
@@ -192,9 +198,9 @@ def test_boxes_are_clipped_to_the_image() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_detections_lie_in_the_image(protocol: Protocol) -> None:
-    placement = Placement((50, 100), (32, 64), (64, 64), left=0, top=16)
+    info = LetterboxInfo((50, 100), (32, 64), (64, 64), left=0, top=16)
     boxes = torch.tensor([[0.0, 0.0, 64.0, 64.0], [8.0, 24.0, 16.0, 32.0]])
-    found = detections_of(boxes, torch.tensor([[0.9], [0.8]]), placement, protocol)
+    found = select_detections(boxes, torch.tensor([[0.9], [0.8]]), info, protocol)
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])
     expected = torch.tensor([[0.0, 0.0, 100.0, 50.0], [12.5, 12.5, 25.0, 25.0]])
     assert torch.allclose(found.boxes_xyxy, expected)
@@ -202,12 +208,12 @@ def test_detections_lie_in_the_image(protocol: Protocol) -> None:
 
 def test_mmyolo_suppresses_in_the_image() -> None:
     """Behind the padding lie negative coordinates, where one class meets the next; in the input none do."""
-    placement = Placement((32, 64), (32, 64), (64, 64), left=0, top=16)
+    info = LetterboxInfo((32, 64), (32, 64), (64, 64), left=0, top=16)
     boxes = torch.tensor([[0.0, 16.0, 10.0, 26.0], [-11.0, 5.0, -1.0, 15.0]])
     scores = torch.tensor([[0.9, 0.0], [0.0, 0.8]])
-    assert detections_of(boxes, scores, placement, MMYOLO).labels.tolist() == [0]
+    assert select_detections(boxes, scores, info, MMYOLO).labels.tolist() == [0]
     in_input = replace(MMYOLO, nms_coordinates="input")
-    assert detections_of(boxes, scores, placement, in_input).labels.tolist() == [0, 1]
+    assert select_detections(boxes, scores, info, in_input).labels.tolist() == [0, 1]
 
 
 def matched(found: Detections, boxes: Array, scores: Array, labels: Array) -> float:
@@ -234,9 +240,9 @@ def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str) -
     golden = arrays_of(shared / f"facts/mmyolo/goldens/predict_n_{name}.npz")
     image = read_image(next((shared / "facts/mmyolo/img").glob(f"{name.partition('_bs')[0]}.*")))
     shape = (int(golden["img_shape"][0]), int(golden["img_shape"][1]))
-    pixels, placement = network_input(image, shape, MMYOLO)
+    pixels, info = make_input(image, shape, MMYOLO)
     inputs = torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1)))[None].float() / 255
-    (found,) = detect(mmyolo_detector, inputs, [placement], MMYOLO)
+    (found,) = detect(mmyolo_detector, inputs, [info], MMYOLO)
     assert len(found.scores) == len(golden["scores"]) == 300
     assert bool((found.scores.diff() <= 0).all())
     for ending in ("", "_f64"):
@@ -273,19 +279,21 @@ def test_batches_hold_every_image_once(tmp_path: Path, protocol: str, batch_size
     assert len(batches) == len(found)
     assert sorted(image.id for batch in found for image in batch.images) == list(range(len(SIZES)))
     for batch in found:
-        assert batch.inputs.dtype == torch.uint8
-        assert batch.inputs.shape == (len(batch.images), 3, *batch.placements[0].input)
+        assert batch.inputs[64].pixels.dtype == torch.uint8
+        assert batch.inputs[64].pixels.shape == (len(batch.images), 3, *batch.inputs[64].letterboxes[0].input)
         assert len(batch.images) <= batch_size
-        for image, pixels, placement in zip(batch.images, batch.inputs, batch.placements, strict=True):
-            assert placement.original == (image.height, image.width)
-            require_placed(pixels, placement, image.id)
+        for image, pixels, info in zip(
+            batch.images, batch.inputs[64].pixels, batch.inputs[64].letterboxes, strict=True
+        ):
+            assert info.original == (image.height, image.width)
+            require_placed(pixels, info, image.id)
 
 
-def require_placed(pixels: Tensor, placement: Placement, grey: int) -> None:
+def require_placed(pixels: Tensor, info: LetterboxInfo, grey: int) -> None:
     """The image fills its place and nothing else."""
-    top, left = placement.top, placement.left
+    top, left = info.top, info.left
     expected = torch.full_like(pixels, 114)
-    expected[:, top : top + placement.resized[0], left : left + placement.resized[1]] = grey
+    expected[:, top : top + info.resized[0], left : left + info.resized[1]] = grey
     assert torch.equal(pixels, expected)
 
 
@@ -295,7 +303,7 @@ def test_shapes_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
         {
             image.id: place.input
             for batch in batches
-            for image, place in zip(batch.images, batch.placements, strict=True)
+            for image, place in zip(batch.images, batch.inputs[64].letterboxes, strict=True)
         }
         for batches in (Batches(dataset, replace(small("yolov9"), group_size=3), size) for size in (1, 2, 7))
     ]
@@ -307,7 +315,7 @@ def test_inputs_are_red_first(tmp_path: Path) -> None:
     dataset = Painted(tmp_path, [(64, 64)]).dataset
     cv2.imwrite(str(tmp_path / "val/0.png"), np.full((64, 64, 3), (10, 20, 30), np.uint8))  # blue first
     (batch,) = Batches(dataset, small("mmyolo"))
-    assert batch.inputs[0, :, 5, 5].tolist() == [30, 20, 10]
+    assert batch.inputs[64].pixels[0, :, 5, 5].tolist() == [30, 20, 10]
 
 
 def test_a_broken_image_stops_or_is_named(tmp_path: Path) -> None:
@@ -326,7 +334,7 @@ def test_an_image_of_another_size_counts_as_it_is(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "val/4.png"), np.zeros((32, 64, 3), np.uint8))
     batches = Batches(dataset, small("mmyolo"))
     (batch,) = batches
-    assert batch.placements[4].original == (32, 64)
+    assert batch.inputs[64].letterboxes[4].original == (32, 64)
     assert batches.other_size == ["4.png"]
 
 
@@ -334,7 +342,7 @@ def test_resizing_is_the_protocols_own() -> None:
     """Official: truncated and averaged; Ultralytics: rounded up and linear."""
     image = np.random.default_rng(0).integers(0, 256, (75, 100, 3), np.uint8)
     for protocol, rounding, shrinking in ((YOLOV9, "truncate", "area"), (ULTRALYTICS, "ceil", "linear")):
-        found, placement = network_input(image, (64, 64), replace(protocol, image_size=64))
-        height, width = placement.resized
-        part = found[placement.top : placement.top + height, placement.left : placement.left + width]
+        found, info = make_input(image, (64, 64), replace(protocol, image_size=64))
+        height, width = info.resized
+        part = found[info.top : info.top + height, info.left : info.left + width]
         assert np.array_equal(part, resize_long_side(image, 64, rounding, shrinking))  # type: ignore[arg-type]

@@ -30,14 +30,13 @@ from yolov9bench.nn.backbone import level_widths
 from yolov9bench.nn.pyramid import pyramid_widths
 from yolov9bench.plots import performance, plotted, structure
 from yolov9bench.plots.skeletons import skeleton
-from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import rows_page, table
 from yolov9bench.zoo import ROWS, SPECS
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.paper_points import SERIES
-from yolov9bench.zoo.protocols import MMYOLO_TTA
+from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
 WHOLE = SPLITS["val2017"]
 OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#000000"}
@@ -49,7 +48,7 @@ def evaluation(row: str | None = "yolov9-c", ap: float = 0.5312, day: int = 1, *
     """A complete evaluation of a row's own weights by a commit, with changes."""
     published = ROWS[row or "yolov9-c"].download
     weights = published.sha256[0] if published.sha256 else f"{published.sha256_prefix}{'0' * 56}"
-    protocol = asdict(PROTOCOLS[ROWS[row or "yolov9-c"].protocol])
+    protocol = asdict(ROWS[row or "yolov9-c"].protocol)
     inputs = {
         "weights_sha256": weights,
         "spec": "yolov9-c",
@@ -199,7 +198,7 @@ class TestWhichRecordsCount:
         assert both["TTA box AP"] == "**40.0** · *39.9*"
 
     def test_a_view_with_other_thresholds_is_no_tta(self) -> None:
-        base = asdict(replace(PROTOCOLS["mmyolo"], confidence=0.25))
+        base = asdict(replace(PROTOCOLS["mmyolo"], score_threshold=0.25))
         record = evaluation("yolov8-n", protocol=TTA | {"base": base})
         assert line_of("yolov8-n", record)["TTA box AP"] == "—"
 

@@ -11,11 +11,10 @@ from yolov9bench import records, reproduce
 from yolov9bench.config import Parameters
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
-from yolov9bench.predict import PROTOCOLS
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.coco2017 import SPLITS
-from yolov9bench.zoo.protocols import MMYOLO_TTA
+from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
 WHOLE = SPLITS["val2017"]
 COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
@@ -33,7 +32,7 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
         "images_skipped": [],
     }
     protocol = asdict(
-        replace(PROTOCOLS[changes.get("protocol", ROWS[row].protocol)], **changes.get("with_", {}))
+        replace(PROTOCOLS[changes.get("protocol", ROWS[row].protocol.name)], **changes.get("with_", {}))
     )
     return Record(
         row=changes.get("row_id", row),

@@ -120,7 +120,7 @@ def test_mixed_precision_is_for_recipes_with_it_on_a_gpu(
     expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate, "resolved_device", lambda _: device)
+    monkeypatch.setattr(evaluate, "resolve_device", lambda _: device)
     reproduce.trained("yolov8-n", str(data), Path("here"), recipe=recipe, precision=given)
     assert (jobs[0].device, jobs[0].precision) == (device, expected)
 

@@ -212,11 +212,11 @@ def test_validation_runs_in_full_float32(job: Job, monkeypatch: pytest.MonkeyPat
     """As evaluation does: on a GPU products and convolutions would be rounded to TF32 otherwise."""
     seen = []
     backends: Any = torch.backends  # mypy does not see all their attributes
-    run_inference = evaluate.run_inference
+    detected = evaluate.run_inference
 
     def spy(*arguments: Any) -> Any:
         seen.append((backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision))
-        return run_inference(*arguments)
+        return detected(*arguments)
 
     monkeypatch.setattr(evaluate, "run_inference", spy)
     train(replace(job, max_steps=1))

@@ -24,24 +24,26 @@ from yolov9bench.nn import Detector, Level
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.ops.images import Pixels, read_image
-from yolov9bench.predict import PROTOCOLS, Detections
-from yolov9bench.predict.batches import Batch, network_input
-from yolov9bench.predict.views import ViewBatches, detect_view, detect_views, merged
+from yolov9bench.predict import batches
+from yolov9bench.predict.batches import Batch, Batches, make_input, stack_inputs
+from yolov9bench.predict.detect import detect_batch, detect_view, merge_views
+from yolov9bench.predict.postprocess import Detections
+from yolov9bench.predict.predictions import result_rows
 from yolov9bench.weights import load
-from yolov9bench.zoo.protocols import MMYOLO_TTA, AugmentedProtocol, View
+from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS, Protocol, View
 
 Array = NDArray[Any]
 MMYOLO_FILE = "facts/mmyolo/ckpt/yolov8_n_synthetic_with_message_hub.pth"
-SMALL = replace(
-    MMYOLO_TTA, views=tuple(View(size, flipped) for size in (64, 32, 96) for flipped in (True, False))
-)
+SMALL = replace(MMYOLO_TTA, image_size=64)  # views of 64, 32 and 96 px
 
 
-def batch_of(pixels: Pixels, size: int) -> Batch:
-    """One image, BGR, in a square of `size` px by mmyolo's rules."""
-    found, placement = network_input(pixels, (size, size), replace(PROTOCOLS["mmyolo"], image_size=size))
-    inputs = torch.from_numpy(np.ascontiguousarray(found[:, :, ::-1].transpose(2, 0, 1)))[None]
-    return Batch(inputs, (CocoImage(1, "1.png", pixels.shape[1], pixels.shape[0]),), (placement,))
+def batch_of(pixels: Pixels, sizes: Sequence[int]) -> Batch:
+    """One image, BGR, in squares of these sides by mmyolo's rules."""
+    inputs = {
+        size: stack_inputs([make_input(pixels, (size, size), replace(PROTOCOLS["mmyolo"], image_size=size))])
+        for size in sizes
+    }
+    return Batch((CocoImage(1, "1.png", pixels.shape[1], pixels.shape[0]),), inputs)
 
 
 def require_same_set(found: Detections, boxes: Array, scores: Array, labels: Array) -> None:
@@ -60,9 +62,18 @@ def require_same_set(found: Detections, boxes: Array, scores: Array, labels: Arr
 
 def test_the_views_and_numbers_of_mmyolo() -> None:
     expected = [(640, True), (640, False), (320, True), (320, False), (960, True), (960, False)]
-    assert [(view.image_size, view.flipped) for view in MMYOLO_TTA.views] == expected
-    assert (MMYOLO_TTA.merge_iou, MMYOLO_TTA.max_detections, MMYOLO_TTA.mirror_padding) == (0.65, 300, False)
-    assert MMYOLO_TTA.base == PROTOCOLS["mmyolo"]
+    flipped = [view.flipped for view in MMYOLO_TTA.views]
+    assert list(zip(MMYOLO_TTA.view_sizes, flipped, strict=True)) == expected
+    merging = MMYOLO_TTA.merge_iou, MMYOLO_TTA.merge_max_detections, MMYOLO_TTA.mirror_padding
+    assert merging == (0.65, 300, False)
+    assert replace(MMYOLO_TTA, name="mmyolo", views=(View(1.0, False),)) == PROTOCOLS["mmyolo"]
+    for protocol in PROTOCOLS.values():
+        assert protocol.views == (View(1.0, False),) and protocol.view_sizes == (640,)
+
+
+def test_views_of_a_size_that_no_network_takes_are_refused() -> None:
+    with pytest.raises(SettingsError, match="image_size 48 is not a multiple of 32: take 32 or 64"):
+        replace(MMYOLO_TTA, image_size=96)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +87,17 @@ def test_views_and_merge_as_mmyolo(shared: Path, mmyolo_detector: Detector, name
     with np.load(shared / f"facts/mmyolo/goldens/tta_n_{name}.npz") as arrays:
         golden = dict(arrays)
     pixels = read_image(next((shared / "facts/mmyolo/img").glob(f"{name}.*")))
-    batches = {size: batch_of(pixels, size) for size in (640, 320, 960)}
+    batch = batch_of(pixels, (640, 320, 960))
     views = []
     for number, view in enumerate(MMYOLO_TTA.views):
-        (found,) = detect_view(mmyolo_detector, batches[view.image_size], view, MMYOLO_TTA, "cpu")
+        (found,) = detect_view(mmyolo_detector, batch, view, MMYOLO_TTA, "cpu")
         boxes, scores, labels = (golden[f"v{number}_{part}"] for part in ("bboxes", "scores", "labels"))
         if view.flipped:
             width = pixels.shape[1]
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
         require_same_set(found, boxes, scores, labels)
         views.append(found)
-    result = merged(views, MMYOLO_TTA)
+    result = merge_views(views, MMYOLO_TTA)
     require_same_set(result, *(golden[part] for part in ("bboxes", "scores", "labels")))
     assert bool((result.scores.diff() <= 0).all())
 
@@ -138,9 +149,9 @@ def with_square(width: int) -> Pixels:
 )
 def test_odd_padding_by_hand(width: int, mirror_padding: bool, flipped_x1: float) -> None:
     settings = replace(SMALL, mirror_padding=mirror_padding)
-    batch, detector = batch_of(with_square(width), 64), cast(Detector, SquareFinder())
-    (plain,) = detect_view(detector, batch, View(64, False), settings, "cpu")
-    (flipped,) = detect_view(detector, batch, View(64, True), settings, "cpu")
+    batch, detector = batch_of(with_square(width), (64,)), cast(Detector, SquareFinder())
+    (plain,) = detect_view(detector, batch, View(1.0, False), settings, "cpu")
+    (flipped,) = detect_view(detector, batch, View(1.0, True), settings, "cpu")
     assert plain.boxes_xyxy[0].tolist() == pytest.approx(SQUARE, abs=1e-4)
     expected = [flipped_x1, SQUARE[1], flipped_x1 + 16, SQUARE[3]]
     assert flipped.boxes_xyxy[0].tolist() == pytest.approx(expected, abs=1e-4)
@@ -148,9 +159,8 @@ def test_odd_padding_by_hand(width: int, mirror_padding: bool, flipped_x1: float
 
 def test_equal_views_merge_to_one_box() -> None:
     """Twice as large, half as large, mirrored: the square is where it is."""
-    pixels = with_square(64)
-    batches = {size: batch_of(pixels, size) for size in (64, 32, 96)}
-    (found,) = detect_views(cast(Detector, SquareFinder()), batches, SMALL, "cpu")
+    batch = batch_of(with_square(64), (64, 32, 96))
+    (found,) = detect_batch(cast(Detector, SquareFinder()), batch, SMALL, "cpu")
     assert found.boxes_xyxy.shape == (1, 4)
     assert found.boxes_xyxy[0].tolist() == pytest.approx(SQUARE, abs=0.7)  # blurred edges of 96 px
     assert found.labels.tolist() == [0]
@@ -163,7 +173,7 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return across * down / (sum(areas) - across * down)
 
 
-def brute_force(views: Sequence[Detections], settings: AugmentedProtocol) -> list[tuple[float, int]]:
+def brute_force(views: Sequence[Detections], settings: Protocol) -> list[tuple[float, int]]:
     """(score, label) of what stays, best first: each box against all kept ones of its class."""
     every = [
         (float(score), int(label), box.tolist())
@@ -174,7 +184,7 @@ def brute_force(views: Sequence[Detections], settings: AugmentedProtocol) -> lis
     for score, label, box in sorted(every, key=lambda one: -one[0]):
         if all(label != other or overlap(box, rival) <= settings.merge_iou for _, other, rival in kept):
             kept.append((score, label, box))
-    return [(score, label) for score, label, _ in kept[: settings.max_detections]]
+    return [(score, label) for score, label, _ in kept[: settings.merge_max_detections]]
 
 
 def clustered_views(seed: int) -> list[Detections]:
@@ -191,11 +201,11 @@ def clustered_views(seed: int) -> list[Detections]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("changes", [{}, {"merge_iou": 0.3}, {"max_detections": 7}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"merge_iou": 0.3}, {"merge_max_detections": 7}], ids=str)
 def test_merge_against_brute_force(seed: int, changes: dict[str, Any]) -> None:
     settings = replace(MMYOLO_TTA, **changes)
     views = clustered_views(seed)
-    found = merged(views, settings)
+    found = merge_views(views, settings)
     expected = brute_force(views, settings)
     assert list(zip(found.scores.tolist(), found.labels.tolist(), strict=True)) == expected
     assert 0 < len(expected) < 240
@@ -203,7 +213,7 @@ def test_merge_against_brute_force(seed: int, changes: dict[str, Any]) -> None:
 
 def test_nothing_in_any_view() -> None:
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert [tuple(part.shape) for part in merged([nothing] * 6, MMYOLO_TTA)] == [(0, 4), (0,), (0,)]
+    assert [tuple(part.shape) for part in merge_views([nothing] * 6, MMYOLO_TTA)] == [(0, 4), (0,), (0,)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -211,31 +221,58 @@ def test_batches_show_the_same_images_at_every_size(tiny: Path, batch_size: int)
     """Also when one of them cannot be decoded, and with batches that then hold nothing."""
     (tiny / "val/000003.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"000003\.png"):
-        list(ViewBatches(read_coco(tiny, "val"), SMALL, batch_size))
-    batches = ViewBatches(read_coco(tiny, "val"), SMALL, batch_size, skip_corrupt=True)
-    found = list(batches)
-    for by_size in found:
-        assert by_size.keys() == {64, 32, 96}
-        assert len({batch.images for batch in by_size.values()}) == 1
-        assert all(batch.inputs.shape[2:] == (size, size) for size, batch in by_size.items())
-    assert [image.id for by_size in found for image in by_size[64].images] == [1, 2, 4, 5, 6]
-    assert batches.skipped == ["000003.png"]
+        list(Batches(read_coco(tiny, "val"), SMALL, batch_size))
+    skipping = Batches(read_coco(tiny, "val"), SMALL, batch_size, skip_corrupt=True)
+    found = list(skipping)
+    for batch in found:
+        assert batch.inputs.keys() == {64, 32, 96}
+        for size, inputs in batch.inputs.items():
+            assert inputs.pixels.shape == (len(batch.images), 3, size, size)
+            assert [info.original for info in inputs.letterboxes] == [
+                (image.height, image.width) for image in batch.images
+            ]
+    assert [image.id for batch in found for image in batch.images] == [1, 2, 4, 5, 6]
+    assert skipping.skipped == ["000003.png"]
 
 
 def test_detections_do_not_depend_on_batch_size(tiny: Path, tiny_weights: Path) -> None:
     """With a YOLOv9 detector: the protocol is mmyolo's, the network any."""
     detector, dataset = load(tiny_weights).detector.deployed(), read_coco(tiny, "val")
     one, five = (
-        evaluate.run_inference(detector, ViewBatches(dataset, SMALL, size), (1, 2), "cpu").to_rows()
-        for size in (1, 5)
+        evaluate.run_inference(detector, Batches(dataset, SMALL, size), (1, 2), "cpu") for size in (1, 5)
     )
-    assert {row["image_id"] for row in one} == {1, 2, 3, 4, 5, 6}
-    assert matched_share(one, five) == matched_share(five, one) == 1.0
+    assert set(one.image_ids.tolist()) == {1, 2, 3, 4, 5, 6}
+    rows = list(result_rows(one)), list(result_rows(five))
+    assert matched_share(*rows) == matched_share(*rows[::-1]) == 1.0
+
+
+def test_an_image_is_decoded_once_for_all_its_views(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def reading(path: Path) -> Pixels:
+        decoded.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(batches, "read_image", reading)
+    assert len(list(Batches(read_coco(tiny, "val"), SMALL, batch_size=4))) == 2
+    assert sorted(decoded) == [f"{number:06}.png" for number in range(1, 7)]
+
+
+def test_rectangles_of_several_sizes(tiny: Path) -> None:
+    """Each size has the shape that it has alone, of the same groups."""
+    dataset = read_coco(tiny, "val")
+    protocol = replace(PROTOCOLS["yolov9"], image_size=64, group_size=2, views=SMALL.views)
+    together = Batches(dataset, protocol).chunks
+    for size in (64, 32, 96):
+        alone = Batches(dataset, replace(PROTOCOLS["yolov9"], image_size=size, group_size=2)).chunks
+        assert [(list(images), shapes[size]) for images, shapes in together] == [
+            (list(images), shapes[size]) for images, shapes in alone
+        ]
 
 
 def test_record_is_what_ran(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
     record = evaluate.evaluate(tiny_weights, tiny, split="val", limit=1, tta=True)
-    assert record.settings["protocol"] == asdict(MMYOLO_TTA)
+    assert record.settings["protocol"] == json.loads(json.dumps(asdict(MMYOLO_TTA)))
     assert record.settings["protocol"]["name"] == "mmyolo+tta"
     assert record.values.keys() >= {"AP", "AP_interval", "detections"}
     written = records.write(record, tmp_path)

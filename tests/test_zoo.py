@@ -195,15 +195,15 @@ def test_rows_name_their_spec_recipe_protocol_and_licence() -> None:
     for line in MMYOLO:
         assert line.spec is SPECS[f"yolov8-{line.size}"]
         assert line.recipe is RECIPES[line.id]
-        assert (line.protocol, line.licence) == ("mmyolo", "GPL-3.0")
+        assert (line.protocol.name, line.licence) == ("mmyolo", "GPL-3.0")
     for line in OFFICIAL:
         assert line.recipe is RECIPES[line.family]
-        assert (line.protocol, line.licence) == ("yolov9", "GPL-3.0")
+        assert (line.protocol.name, line.licence) == ("yolov9", "GPL-3.0")
     for line in ULTRALYTICS:
         name = line.id if line.family == "yolov9" else f"yolov8-{line.size}"
         assert line.spec is SPECS[name]
         assert (line.recipe, line.mask_refine, line.syncbn, line.amp) == (None, None, None, None)
-        assert (line.protocol, line.licence) == ("ultralytics", "AGPL-3.0")
+        assert (line.protocol.name, line.licence) == ("ultralytics", "AGPL-3.0")
 
 
 def changes(base: Recipe, other: Recipe) -> dict[str, object]:

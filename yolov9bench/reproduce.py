@@ -24,7 +24,7 @@ from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Co
 from yolov9bench.train import trainer
 from yolov9bench.train.loop import PRECISIONS, Precision
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.protocols import find_augmented, find_protocol
+from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Published, Row, find_row, row_of_file, unlike
 from yolov9bench.zoo.rows import row as row_by_id
@@ -88,10 +88,10 @@ def planned(parameters: Parameters) -> Plan:
     """Check every value that can be checked without work; SettingsError with a suggestion."""
     row = find_row(parameters.family, parameters.size, parameters.mask_refine, parameters.source)
     if parameters.tta:
-        find_augmented(parameters.protocol, parameters.image_size)
+        find_tta_protocol(parameters.protocol, parameters.image_size)
     else:
         find_protocol(
-            parameters.protocol if parameters.protocol != "auto" else row.protocol, parameters.image_size
+            parameters.protocol if parameters.protocol != "auto" else row.protocol.name, parameters.image_size
         )
     if parameters.recipe != "auto":
         find_recipe(parameters.recipe)
@@ -102,7 +102,7 @@ def planned(parameters: Parameters) -> Plan:
         raise SettingsError(
             "the published weights know other classes than the demo set: train, or take 'coco'"
         )
-    return Plan(parameters, None if by_path else row, evaluate.resolved_device(parameters.device))
+    return Plan(parameters, None if by_path else row, evaluate.resolve_device(parameters.device))
 
 
 def settled(plan: Plan) -> Plan:
@@ -267,15 +267,17 @@ def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evalu
     return evaluate.evaluate_loaded(
         checkpoint,
         dataset,
-        chosen.protocol,
-        chosen.batch_size or evaluate.BATCH_SIZE,
-        plan.device,
-        image_size_of(plan),
-        chosen.judge,
-        chosen.skip_corrupt,
-        chosen.results_folder / "runs" / "detections",
-        chosen.seed,
-        tta=chosen.tta,
+        evaluate.EvaluationSettings(
+            protocol=chosen.protocol,
+            batch_size=chosen.batch_size or evaluate.BATCH_SIZE,
+            device=plan.device,
+            image_size=image_size_of(plan),
+            judge=chosen.judge,
+            skip_corrupt=chosen.skip_corrupt,
+            detections=chosen.results_folder / "runs" / "detections",
+            tta=chosen.tta,
+        ),
+        seed=chosen.seed,
         row=plan.row,
         origin=origin_of(plan, checkpoint),
     )
@@ -310,7 +312,7 @@ def finished(given: Parameters) -> Record | None:
         "annotations_sha256": images.annotations_sha256,
         "image_list_sha256": images.image_list_sha256,
     }
-    protocol = evaluate.chosen_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
+    protocol = evaluate.choose_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
     settings = {
         "protocol": json.loads(json.dumps(asdict(protocol))),
         "batch_size": given.batch_size or evaluate.BATCH_SIZE,
@@ -353,7 +355,7 @@ def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dic
     known = row_of_file(checkpoint.sha256)
     row = known[0] if known else plan.row
     chosen, spec = plan.parameters, checkpoint.spec
-    protocol = evaluate.chosen_protocol(checkpoint, chosen.protocol, image_size_of(plan), chosen.tta).name
+    protocol = evaluate.choose_protocol(checkpoint, chosen.protocol, image_size_of(plan), chosen.tta).name
     own = comparability.own_protocol(row, "TTA box AP" if chosen.tta else "box AP") if row else None
     hashed = f"sha256 {checkpoint.sha256[:16]}…" + (f", {HASH_UNPINNED}" * bool(origin_of(plan, checkpoint)))
     return {
@@ -426,7 +428,7 @@ def trained(
         type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
     ):
         raise SettingsError(f"learning_rate is {learning_rate!r}: give None or a finite number above 0")
-    chosen, place = row_by_id(row), evaluate.resolved_device(device)
+    chosen, place = row_by_id(row), evaluate.resolve_device(device)
     given = {
         "checkpoint": "train",
         "dataset": dataset,

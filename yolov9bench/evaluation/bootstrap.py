@@ -1,16 +1,18 @@
-"""How far AP on these images may be from AP on all such images: a percentile bootstrap."""
+"""How far AP may be off on a small set of images: the bootstrap; needs no torch."""
 
-from collections import defaultdict
-from dataclasses import replace
+from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from yolov9bench.evaluation.coco_metrics import Plain, Truth, plain_truth, require_fit, run_evaluator
-from yolov9bench.evaluation.predictions import Predictions
+from yolov9bench.evaluation.coco_metrics import GroundTruth, read_truth, result_array, run_evaluator
+from yolov9bench.predict.predictions import Predictions
+
+Integers = npt.NDArray[np.int64]
 
 
 def bootstrap_interval(
-    ground_truth: Truth,
+    ground_truth: GroundTruth,
     predictions: Predictions,
     resamples: int = 200,
     confidence: float = 0.95,
@@ -22,19 +24,20 @@ def bootstrap_interval(
     counts it once, which can make its intervals a quarter too narrow. On few images a resample loses rare,
     hard classes, so that the interval lies high. The ends are fractions, and both -1 where AP is undefined.
     """
-    truth = plain_truth(ground_truth)
-    require_fit(truth, predictions)
-    objects = _by_image(truth["annotations"])
-    images = [image["id"] for image in truth["images"]]
+    truth = read_truth(ground_truth)
+    results = result_array(truth, predictions)
+    objects, detections = _by_image(truth.images), _by_image(results[:, 0].astype(np.int64))
+    # In the file's order, so that a seed draws the same images whatever their ids are.
+    images = np.searchsorted(truth.image_ids, [image["id"] for image in ground_truth["images"]]) + 1
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(resamples):
-        drawn = generator.choice(images, size=len(images)).tolist()
-        copies = {
-            "images": [{"id": number} for number in range(len(drawn))],
-            "annotations": _draw_objects(objects, drawn),
-        }
-        evaluator = run_evaluator(plain_truth(truth | copies), _draw_predictions(predictions, drawn))
+        drawn = generator.choice(images, size=len(images))
+        chosen, numbers = _draw(objects, drawn)
+        picked, placed = _draw(detections, drawn)
+        resampled = results[picked]
+        resampled[:, 0] = placed
+        evaluator = run_evaluator(truth.take(chosen, numbers, len(drawn)), resampled)
         values.append(evaluator.get_results()["AP"])
     defined = [value for value in values if value >= 0]
     if not defined:
@@ -43,24 +46,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _by_image(annotations: list[Plain]) -> dict[int, list[Plain]]:
-    groups = defaultdict(list)
-    for annotation in annotations:
-        groups[annotation["image_id"]].append(annotation)
-    return groups
+def _by_image(images: Integers) -> dict[int, Integers]:
+    """The indices of each image number, in their order."""
+    order = np.argsort(images, kind="stable")
+    numbers, starts = np.unique(images[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=False))
 
 
-def _draw_objects(groups: dict[int, list[Plain]], images: list[int]) -> list[Plain]:
-    """The annotations of the drawn images, each draw an image of its own that is numbered from 0."""
-    return [
-        row | {"image_id": number} for number, image in enumerate(images) for row in groups.get(image, [])
-    ]
-
-
-def _draw_predictions(predictions: Predictions, images: list[int]) -> Predictions:
-    """The predictions on the drawn images, numbered likewise; those of one image lie side by side."""
-    starts = np.searchsorted(predictions.image_ids, images, "left")
-    counts = np.searchsorted(predictions.image_ids, images, "right") - starts
-    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    drawn = predictions.select(np.repeat(starts, counts) + offsets)
-    return replace(drawn, image_ids=np.repeat(np.arange(len(images)), counts))
+def _draw(indices: dict[int, Integers], drawn: Integers) -> tuple[Integers, Integers]:
+    """Indices of what is on the drawn images, and the number of the draw, from 1, that each belongs to."""
+    nothing = np.zeros(0, np.int64)
+    parts = [indices.get(image, nothing) for image in drawn.tolist()]
+    numbers = np.repeat(np.arange(1, len(drawn) + 1), [len(part) for part in parts])
+    return np.concatenate([nothing, *parts]), numbers

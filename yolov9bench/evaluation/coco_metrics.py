@@ -1,10 +1,11 @@
-"""Detections to the twelve COCO metrics: hotcoco computes them, pycocotools can judge them; curves too."""
+"""The twelve COCO box metrics: hotcoco computes them, pycocotools can judge them; needs no torch."""
+
+from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
@@ -14,14 +15,13 @@ import numpy.typing as npt
 
 from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
-from yolov9bench.evaluation.predictions import Predictions
+from yolov9bench.predict.predictions import Predictions
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 JUDGE_TOLERANCE = 1e-12
 
 Array = npt.NDArray[np.float64]
-Truth = Mapping[str, Any]  # a COCO annotation file: images, categories, annotations
-Plain = dict[str, Any]
+GroundTruth = Mapping[str, Any]  # a COCO annotation file: images, categories, annotations
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClassResult:
     objects: int
 
 
-@dataclass(frozen=True, eq=False)  # == of two numpy arrays is no truth value
+@dataclass(frozen=True, eq=False)  # == of two numpy arrays has no truth value
 class CocoResult:
     """Everything that one evaluation tells: the metrics, each class by name, and precision over recall.
 
@@ -49,24 +49,57 @@ class CocoResult:
     class_precision: dict[str, Array]
 
 
-def coco_metrics(ground_truth: Truth, predictions: Predictions, judge: bool = False) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A ground truth as the evaluators get it, its images and categories numbered from 1 by ascending id.
+
+    Numbers from 1 are exact in an array of doubles, which ids beyond 2**53 are not. `image_ids` and
+    `category_ids` are the data set's own, ascending. Per annotation [M]: image and category number, box
+    [M, 4] as x y width height in pixels, area in square pixels, and iscrowd 0 or 1.
+    """
+
+    image_ids: npt.NDArray[np.int64]
+    category_ids: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    images: npt.NDArray[np.int64]
+    categories: npt.NDArray[np.int64]
+    boxes_xywh: Array
+    areas: Array
+    crowds: npt.NDArray[np.int64]
+
+    def take(self, chosen: npt.NDArray[np.int64], images: npt.NDArray[np.int64], count: int) -> Truth:
+        """The annotations at these indices, on other image numbers, of `count` images."""
+        return replace(
+            self,
+            image_ids=np.arange(1, count + 1),
+            images=images,
+            categories=self.categories[chosen],
+            boxes_xywh=self.boxes_xywh[chosen],
+            areas=self.areas[chosen],
+            crowds=self.crowds[chosen],
+        )
+
+
+def coco_metrics(
+    ground_truth: GroundTruth, predictions: Predictions, judge: bool = False
+) -> dict[str, float]:
     """The twelve COCO box metrics by name, as fractions, -1 where undefined; see `coco_result`."""
     return coco_result(ground_truth, predictions, judge).metrics
 
 
-def coco_result(ground_truth: Truth, predictions: Predictions, judge: bool = False) -> CocoResult:
+def coco_result(ground_truth: GroundTruth, predictions: Predictions, judge: bool = False) -> CocoResult:
     """Evaluate detections against their ground truth; crowds are ignored as COCO does.
 
     With `judge`, pycocotools computes the metrics too. MetricsError: a detection that does not fit the ground
     truth or is not finite, or, with `judge`, a metric on which the two differ by more than 1e-12.
     """
-    truth = plain_truth(ground_truth)
-    require_fit(truth, predictions)
-    evaluator = run_evaluator(truth, predictions)
-    results = evaluator.get_results()
-    metrics = {name: results[name] for name in METRICS}
+    truth = read_truth(ground_truth)
+    results = result_array(truth, predictions)
+    evaluator = run_evaluator(truth, results)
+    values = evaluator.get_results()
+    metrics = {name: values[name] for name in METRICS}
     if judge:
-        _compare(metrics, _judged(truth, predictions))
+        _compare(metrics, _judged(truth, results))
     accumulated: dict[str, Any] = evaluator.eval or {}
     # [IoU 10, recall 101, class], over all areas and up to 100 detections per image.
     precision = accumulated["precision"][:, :, :, 0, -1]
@@ -79,111 +112,162 @@ def coco_result(ground_truth: Truth, predictions: Predictions, judge: bool = Fal
             "0.75": _curve(precision[5:6]),
             "0.50:0.95": _curve(precision),
         },
-        class_precision={
-            row["name"]: precision[0, :, place] for place, row in enumerate(truth["categories"])
-        },
+        class_precision={name: precision[0, :, index] for index, name in enumerate(truth.names)},
     )
 
 
-def plain_truth(ground_truth: Truth) -> Plain:
-    """What the evaluators read of a ground truth, as a copy, for pycocotools would change the caller's own.
+def read_truth(ground_truth: GroundTruth) -> Truth:
+    """What the evaluators need of a ground truth, as arrays.
 
-    Annotations are numbered anew from 1: no metric depends on their ids, but pycocotools takes 0 for "no
-    match". MetricsError: an annotation without a key, with a number that is not finite, or with an iscrowd
-    that is neither 0 nor 1.
+    MetricsError: an annotation without a key, with a number that is not finite, or with an iscrowd that is
+    neither 0 nor 1.
     """
-    annotations = []
-    for number, annotation in enumerate(ground_truth["annotations"], start=1):
-        flag = crowd_flag(annotation.get("iscrowd", 0))
-        if flag is None:
-            raise MetricsError(
-                f"Annotation {annotation.get('id')} has iscrowd {annotation['iscrowd']!r}: make it 0 or 1."
-            )
-        try:
-            kept = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area")}
-        except KeyError as error:
-            raise MetricsError(
-                f"Annotation {annotation.get('id')} lacks {error}: add it to the file."
-            ) from error
-        annotations.append(kept | {"id": number, "iscrowd": flag})
-    if not _are_finite(annotations):
-        culprit = next(each for each in annotations if not _are_finite([each]))
-        number = ground_truth["annotations"][culprit["id"] - 1].get("id")
+    annotations = ground_truth["annotations"]
+    crowds = [_crowd_of(annotation) for annotation in annotations]
+    numbers = _numbers_of(annotations)
+    image_ids = np.sort(np.array([image["id"] for image in ground_truth["images"]], np.int64))
+    categories = sorted(ground_truth["categories"], key=itemgetter("id"))
+    category_ids = np.array([category["id"] for category in categories], np.int64)
+    columns = {
+        key: np.array([annotation[key] for annotation in annotations], np.int64)
+        for key in ("image_id", "category_id")
+    }
+    known = np.isin(columns["image_id"], image_ids) & np.isin(columns["category_id"], category_ids)
+    return Truth(
+        image_ids,
+        category_ids,
+        tuple(category["name"] for category in categories),
+        np.searchsorted(image_ids, columns["image_id"])[known] + 1,
+        np.searchsorted(category_ids, columns["category_id"])[known] + 1,
+        numbers[known, :4],
+        numbers[known, 4],
+        np.array(crowds, np.int64)[known],
+    )
+
+
+def _crowd_of(annotation: Mapping[str, Any]) -> int:
+    flag = crowd_flag(annotation.get("iscrowd", 0))
+    if flag is None:
         raise MetricsError(
-            f"Annotation {number} has bbox {culprit['bbox']!r} and area {culprit['area']!r}: "
+            f"Annotation {annotation.get('id')} has iscrowd {annotation['iscrowd']!r}: make it 0 or 1."
+        )
+    for key in ("image_id", "category_id", "bbox", "area"):
+        if key not in annotation:
+            raise MetricsError(f"Annotation {annotation.get('id')} lacks {key!r}: add it to the file.")
+    return flag
+
+
+def _numbers_of(annotations: Sequence[Mapping[str, Any]]) -> Array:
+    """Boxes and areas [M, 5]; MetricsError names an annotation whose five are not all finite numbers."""
+    numbers = _finite_numbers(annotations)
+    if numbers is None:
+        culprit = next(each for each in annotations if _finite_numbers([each]) is None)
+        raise MetricsError(
+            f"Annotation {culprit.get('id')} has bbox {culprit['bbox']!r} and area {culprit['area']!r}: "
             "make all five finite numbers."
         )
-    categories = [{"id": row["id"], "name": row["name"]} for row in ground_truth["categories"]]
-    return {
-        "images": [{"id": image["id"]} for image in ground_truth["images"]],
-        "categories": sorted(categories, key=itemgetter("id")),  # the order of the evaluators' arrays
-        "annotations": annotations,
-    }
+    return numbers
 
 
-def _are_finite(annotations: Sequence[Plain]) -> bool:
-    """Whether every box is four finite numbers, and every area one."""
+def _finite_numbers(annotations: Sequence[Mapping[str, Any]]) -> Array | None:
     try:
         # As one array, because that is fast; it has a number's kind only if every value is a number.
         values = np.array([[*entry["bbox"], entry["area"]] for entry in annotations])
         values = values.reshape(len(annotations), 5)
     except (TypeError, ValueError):  # no list, or lists of several lengths
-        return False
-    return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
+        return None
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        return None
+    return values.astype(np.float64)
 
 
-def require_fit(truth: Plain, predictions: Predictions) -> None:
-    """MetricsError for predictions on other images, of other categories, or that are not finite."""
-    numbers = np.column_stack([predictions.boxes_xyxy, predictions.scores])
-    known = {key: [entry["id"] for entry in truth[key]] for key in ("images", "categories")}
-    for fits, complaint in (
-        (
-            np.isin(predictions.image_ids, known["images"]),
-            "Detections of image {image} have no ground truth: evaluate against their own.",
-        ),
-        (
-            np.isin(predictions.category_ids, known["categories"]),
-            "Category {category} of image {image} is unknown: use the detector's own classes.",
-        ),
-        (
-            np.isfinite(numbers).all(axis=1),
-            "A detection in image {image} is not finite: check the weights and the precision.",
-        ),
-    ):
-        if not fits.all():
-            first = int(np.argmin(fits))
-            image, category = predictions.image_ids[first], predictions.category_ids[first]
-            raise MetricsError(complaint.format(image=image, category=category))
+def result_array(truth: Truth, predictions: Predictions) -> Array:
+    """The detections as the evaluators take them, [N, 7]: image number, x y width height, score, category.
+
+    MetricsError names the first one whose image or category is unknown or that is not finite.
+    """
+    image, category = predictions.image_ids, predictions.category_ids
+    boxes, scores = predictions.boxes_xywh(), predictions.scores
+    stray = ~np.isin(image, truth.image_ids)
+    unknown = ~np.isin(category, truth.category_ids)
+    broken = ~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores))
+    faulty = np.flatnonzero(stray | unknown | broken)
+    if len(faulty):
+        first = int(faulty[0])
+        number = int(image[first])
+        if stray[first]:
+            raise MetricsError(
+                f"Detections of image {number} have no ground truth: evaluate against their own."
+            )
+        if unknown[first]:
+            raise MetricsError(
+                f"Category {int(category[first])} of image {number} is unknown: "
+                "use the detector's own classes."
+            )
+        raise MetricsError(
+            f"A detection in image {number} is not finite: check the weights and the precision."
+        )
+    results = np.empty((len(predictions), 7))
+    results[:, 0] = np.searchsorted(truth.image_ids, image) + 1
+    results[:, 1:5], results[:, 5] = boxes, scores
+    results[:, 6] = np.searchsorted(truth.category_ids, category) + 1
+    return results
 
 
-def run_evaluator(truth: Plain, predictions: Predictions) -> hotcoco.COCOeval:
-    """hotcoco's evaluator, run and summed up, for what `plain_truth` made and `require_fit` let pass."""
-    dataset = hotcoco.COCO(truth)
-    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(predictions.to_coco_array()), "bbox")
+def run_evaluator(truth: Truth, results: Array) -> hotcoco.COCOeval:
+    """hotcoco's evaluator after its evaluation; results as in `result_array`."""
+    dataset = hotcoco.COCO.from_arrays(
+        *_listed(truth),
+        truth.images,
+        truth.categories,
+        truth.boxes_xywh,
+        area=truth.areas,
+        iscrowd=truth.crowds,
+    )
+    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(results), "bbox")
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summary_lines()  # what `summarize` does, less its printing
     return evaluator
 
 
-def _judged(truth: Plain, predictions: Predictions) -> dict[str, float]:
+def _listed(truth: Truth) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The images and the categories of a COCO dictionary."""
+    images = [{"id": number} for number in range(1, len(truth.image_ids) + 1)]
+    return images, [{"id": number, "name": name} for number, name in enumerate(truth.names, start=1)]
+
+
+def _judged(truth: Truth, results: Array) -> dict[str, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    images, categories = _listed(truth)
+    columns = zip(
+        truth.images.tolist(),
+        truth.categories.tolist(),
+        truth.boxes_xywh.tolist(),
+        truth.areas.tolist(),
+        truth.crowds.tolist(),
+        strict=True,
+    )
+    keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+    # Numbered from 1: no metric depends on these ids, but pycocotools takes 0 for "no match".
+    annotations = [
+        dict(zip(keys, (number, *values), strict=True)) for number, values in enumerate(columns, start=1)
+    ]
+    content = {"images": images, "categories": categories, "annotations": annotations}
     with redirect_stdout(io.StringIO()):
-        dataset = _indexed(COCO(), truth)
-        if len(predictions):
-            found = dataset.loadRes(predictions.to_coco_array())
-        else:  # loadRes looks at the first one
-            found = _indexed(COCO(), truth | {"annotations": []})
-        evaluator = COCOeval(dataset, found, "bbox")
+        dataset = _indexed(COCO(), content)
+        # loadRes looks at the first detection, so it cannot load none.
+        loaded = dataset.loadRes(results) if len(results) else _indexed(COCO(), content | {"annotations": []})
+        evaluator = COCOeval(dataset, loaded, "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return dict(zip(METRICS, evaluator.stats.tolist(), strict=True))
 
 
-def _indexed(dataset: Any, content: Plain) -> Any:
+def _indexed(dataset: Any, content: dict[str, Any]) -> Any:
     dataset.dataset = content
     dataset.createIndex()
     return dataset
@@ -198,13 +282,11 @@ def _compare(metrics: dict[str, float], judged: dict[str, float]) -> None:
             )
 
 
-def _class_results(truth: Plain, precision: Array) -> dict[str, ClassResult]:
-    objects = Counter(row["category_id"] for row in truth["annotations"] if not row["iscrowd"])
+def _class_results(truth: Truth, precision: Array) -> dict[str, ClassResult]:
+    objects = np.bincount(truth.categories[truth.crowds == 0], minlength=len(truth.names) + 1)[1:].tolist()
     ap, ap50 = precision.mean(axis=(0, 1)).tolist(), precision[0].mean(axis=0).tolist()
-    return {
-        row["name"]: ClassResult(ap[place], ap50[place], objects[row["id"]])
-        for place, row in enumerate(truth["categories"])
-    }
+    columns = zip(truth.names, ap, ap50, objects, strict=True)
+    return {name: ClassResult(*values) for name, *values in columns}
 
 
 def _curve(precision: Array) -> Array:

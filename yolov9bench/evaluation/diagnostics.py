@@ -1,35 +1,38 @@
-"""What went wrong: kinds of error, classes that are confused, images that go worst."""
+"""What went wrong: kinds of error, mix-ups of classes, and the images of lowest F1; needs no torch."""
 
-import hotcoco
+from __future__ import annotations
+
 import numpy as np
 
-from yolov9bench.evaluation.coco_metrics import Truth, plain_truth, require_fit, run_evaluator
-from yolov9bench.evaluation.predictions import Predictions
+from yolov9bench.evaluation.coco_metrics import GroundTruth, read_truth, result_array, run_evaluator
+from yolov9bench.predict.predictions import Predictions
 
 TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 
 
-def tide_shares(ground_truth: Truth, predictions: Predictions) -> dict[str, float]:
+def tide_shares(ground_truth: GroundTruth, predictions: Predictions) -> dict[str, float]:
     """How much AP50 would rise if one kind of error alone were mended, as fractions (hotcoco's TIDE).
 
     Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
     object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The
     effects overlap, so they do not add up to 1 - AP50. Definitions: TIDE, arXiv:2008.08115.
     """
-    evaluator = make_evaluator(ground_truth, predictions)
+    truth = read_truth(ground_truth)
+    evaluator = run_evaluator(truth, result_array(truth, predictions))
     rises = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]
     return {name: rises[name] for name in TIDE_ERRORS}
 
 
 def main_confusions(
-    ground_truth: Truth, predictions: Predictions, score: float = 0.25, iou: float = 0.5, top: int = 10
+    ground_truth: GroundTruth, predictions: Predictions, score: float = 0.25, iou: float = 0.5, top: int = 10
 ) -> list[tuple[str, str, int]]:
     """The most frequent mix-ups as (true class, predicted class, count), by hotcoco's confusion matrix.
 
     Detections of at least `score` take, best score first, the free object of highest IoU, at least `iou`, of
-    any class; crowds are not offered. What finds no partner is no mix-up and is left out. Ties go by name.
+    any class; crowds are not offered. Detections without a partner are left out. Ties go by name.
     """
-    evaluator = make_evaluator(ground_truth, predictions)
+    truth = read_truth(ground_truth)
+    evaluator = run_evaluator(truth, result_array(truth, predictions))
     table = evaluator.confusion_matrix(iou_thr=iou, min_score=score)
     names = table["cat_names"]
     matrix = table["matrix"][:-1, :-1]  # without the background, its last row and column
@@ -42,7 +45,7 @@ def main_confusions(
 
 
 def worst_images(
-    ground_truth: Truth, predictions: Predictions, top: int = 9, score: float = 0.25
+    ground_truth: GroundTruth, predictions: Predictions, top: int = 9, score: float = 0.25
 ) -> list[tuple[int, float, str]]:
     """The images of lowest F1 as (image id, F1, note), by hotcoco's image diagnostics.
 
@@ -50,17 +53,16 @@ def worst_images(
     class at IoU .5, crowds ignored. Among equals more objects come first, then the lower id. Images with
     neither objects nor detections are left out.
     """
-    evaluator = make_evaluator(ground_truth, predictions.select(predictions.scores >= score))
+    truth = read_truth(ground_truth)
+    results = result_array(truth, predictions)
+    evaluator = run_evaluator(truth, results[results[:, 5] >= score])
     images = evaluator.image_diagnostics(iou_thr=0.5)["img_summary"]
     ranked = sorted(images.items(), key=lambda item: (item[1]["f1"], -item[1]["tp"] - item[1]["fn"], item[0]))
     return [
-        (image, seen["f1"], f"{seen['tp']} of {seen['tp'] + seen['fn']} found, {seen['fp']} false alarms")
-        for image, seen in ranked[:top]
+        (
+            int(truth.image_ids[number - 1]),
+            seen["f1"],
+            f"{seen['tp']} of {seen['tp'] + seen['fn']} found, {seen['fp']} false alarms",
+        )
+        for number, seen in ranked[:top]
     ]
-
-
-def make_evaluator(ground_truth: Truth, predictions: Predictions) -> hotcoco.COCOeval:
-    """hotcoco's evaluator, run; MetricsError for what does not fit."""
-    truth = plain_truth(ground_truth)
-    require_fit(truth, predictions)
-    return run_evaluator(truth, predictions)

@@ -1,4 +1,7 @@
-"""A checkpoint over a data set: images to detections to COCO metrics to a Record."""
+"""A checkpoint over a data set: images to detections to COCO metrics to a Record.
+
+python -m yolov9bench evaluate --checkpoint yolov9-c-converted.pt --dataset coco --json record.json
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -21,22 +24,16 @@ from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
-from yolov9bench.evaluation.predictions import Predictions, join, predictions_of_image
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
 from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.views import ViewBatches, batches_of, detections_by_batch
+from yolov9bench.predict.detect import detect_batch
+from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
 from yolov9bench.records import Record
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.protocols import (
-    PROTOCOL_OF_FORMAT,
-    AugmentedProtocol,
-    Protocol,
-    find_augmented,
-    find_protocol,
-)
+from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file
 
 BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
@@ -45,9 +42,33 @@ MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the 
 logger = logging.getLogger("yolov9bench")
 
 
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate what is loaded.
+
+    protocol: a name, or "auto" for that of the checkpoint's format
+    batch_size: images at a time; changes no detection but for rounding
+    device: a torch device, or "auto"
+    image_size: pixels, if not the protocol's own
+    judge: pycocotools must agree to 1e-12
+    skip_corrupt: leave out images that cannot be decoded, instead of refusing them
+    detections: where to store the detections: a file, or a folder that gets one named by its hash
+    tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
+    """
+
+    protocol: str = "auto"
+    batch_size: int = BATCH_SIZE
+    device: str = "cpu"
+    image_size: int | None = None
+    judge: bool = False
+    skip_corrupt: bool = False
+    detections: Path | None = None
+    tta: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One evaluation with everything behind its record: data, predictions, curves."""
+    """One evaluation with everything behind its record: data, detections, metrics and curves."""
 
     record: Record
     dataset: CocoDataset
@@ -69,34 +90,30 @@ def evaluate(
     detections: Path | None = None,
     tta: bool = False,
 ) -> Record:
-    """Evaluate a checkpoint file on a COCO-format folder and return the Record.
+    """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
 
-    Only `detections` is written: a file, or a folder that gets one named by its hash. protocol: a name, or
-    "auto" for that of the file's format. limit: the first image ids only, ground truth likewise. batch_size
-    changes no detection but for rounding: input shapes belong to the protocol. judge: pycocotools must agree
-    to 1e-12. tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes; any
-    detector can be evaluated so. Raises BenchErrors that name the offender and the remedy.
+    Only `detections` is written. limit: the first image ids only, ground truth likewise. Any detector can be
+    evaluated with `tta`. Raises BenchErrors that name the offender and the remedy.
     """
-    place = resolved_device(device)
+    settings = EvaluationSettings(
+        protocol,
+        batch_size,
+        resolve_device(device),
+        image_size,
+        judge,
+        skip_corrupt,
+        detections,
+        tta,
+    )
     data = read_coco(Path(dataset), split, limit)
-    loaded = load(checkpoint)
-    return evaluate_loaded(
-        loaded, data, protocol, batch_size, place, image_size, judge, skip_corrupt, detections, tta=tta
-    ).record
+    return evaluate_loaded(load(checkpoint), data, settings).record
 
 
 def evaluate_loaded(
     checkpoint: Checkpoint,
     dataset: CocoDataset,
-    protocol: str = "auto",
-    batch_size: int = BATCH_SIZE,
-    device: str = "cpu",
-    image_size: int | None = None,
-    judge: bool = False,
-    skip_corrupt: bool = False,
-    detections: Path | None = None,
+    settings: EvaluationSettings,
     seed: int | None = None,
-    tta: bool = False,
     row: Row | None = None,
     origin: Origin | None = None,
 ) -> Evaluation:
@@ -106,33 +123,25 @@ def evaluate_loaded(
     where; a known hash tells the row by itself.
     """
     start, began = datetime.now(UTC), perf_counter()
-    settings = chosen_protocol(checkpoint, protocol, image_size, tta)
-    if batch_size < 1:
-        raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
+    device = resolve_device(settings.device)
+    protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta)
+    if settings.batch_size < 1:
+        raise SettingsError(f"batch_size is {settings.batch_size}: give 1 or more")
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     detector = checkpoint.detector.deployed().to(device)
-    batches = batches_of(dataset, settings, batch_size, skip_corrupt)
+    batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt)
     with full_float32():
         environment = provenance.environment(device)
         predictions = run_inference(detector, batches, categories, device)
     dataset = without_skipped(dataset, batches.skipped)
-    result = coco_result(dataset.ground_truth(), predictions, judge)
+    result = coco_result(dataset.ground_truth(), predictions, settings.judge)
+    interval = estimate_interval(dataset, predictions)
+    stored = store_predictions(predictions, settings.detections)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=result.metrics
-        | {
-            "AP_interval": interval(dataset, predictions),
-            "detections": store_predictions(predictions, detections),
-        },
-        settings={
-            "protocol": asdict(settings),
-            "batch_size": batch_size,
-            "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
-            "fused": detector.fused,
-            "judge": judge,
-            "skip_corrupt": skip_corrupt,
-        },
+        values=result.metrics | {"AP_interval": interval, "detections": stored},
+        settings=applied(settings, protocol, detector),
         inputs=inputs(checkpoint, dataset, batches) | download_of(origin),
         environment=environment,
         seed=seed,
@@ -141,6 +150,18 @@ def evaluate_loaded(
         command=provenance.command(),
     )
     return Evaluation(record, dataset, predictions, result)
+
+
+def applied(settings: EvaluationSettings, protocol: Protocol, detector: Detector) -> dict[str, Any]:
+    """The settings as a record's file has them: a tuple is a list."""
+    return {
+        "protocol": json.loads(json.dumps(asdict(protocol))),
+        "batch_size": settings.batch_size,
+        "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
+        "fused": detector.fused,
+        "judge": settings.judge,
+        "skip_corrupt": settings.skip_corrupt,
+    }
 
 
 @contextmanager
@@ -159,17 +180,17 @@ def full_float32() -> Iterator[None]:
 
 
 def run_inference(
-    detector: Detector, batches: Batches | ViewBatches, categories: tuple[int, ...], device: str
+    detector: Detector, batches: Batches, categories: tuple[int, ...], device: str
 ) -> Predictions:
-    """The predictions on a whole data set, by ascending image id whatever order the protocol took."""
-    images = len(batches.dataset.images)
-    logger.info("evaluating %d images under protocol %s on %s", images, batches.protocol.name, device)
-    parts: list[Predictions] = []
-    by_batch = detections_by_batch(detector, batches, device)
-    for shown, found in track(by_batch, len(batches), f"evaluating {images} images", "batches"):
-        for image, each in zip(shown, found, strict=True):
+    """The detections of a whole data set, by ascending image id whatever order the protocol took."""
+    count, protocol = len(batches.dataset.images), batches.protocol
+    logger.info("evaluating %d images under protocol %s on %s", count, protocol.name, device)
+    by_image: dict[int, Arrays] = {}
+    for batch in track(batches, len(batches), f"evaluating {count} images", "batches"):
+        detections = detect_batch(detector, batch, protocol, device)
+        for image, each in zip(batch.images, detections, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
-            parts.append(predictions_of_image(image.id, boxes, scores, labels, categories))
+            by_image[image.id] = boxes, scores, labels
     if batches.skipped:
         logger.warning("left out %d images that cannot be decoded: %s", len(batches.skipped), batches.skipped)
     if batches.other_size:
@@ -178,12 +199,12 @@ def run_inference(
             len(batches.other_size),
             batches.other_size[0],
         )
-    return join(parts)
+    return predictions_of(by_image, categories)
 
 
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
-    """Write a COCO result file, if anywhere, and say what a record needs to find and check it."""
-    text = json.dumps(predictions.to_rows(), separators=(",", ":"))
+    """Write the detections as JSON, if anywhere, and say what a record needs to find and check them."""
+    text = result_json(predictions)
     digest = hashlib.sha256(text.encode()).hexdigest()
     if target is not None:
         target = target if target.suffix else target / f"detections-{digest[:8]}.json"
@@ -203,14 +224,14 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
     return dataset.restricted(kept)
 
 
-def interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
+def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
     """The 95 % bootstrap interval of AP on a small set of images; None on a large one."""
     if len(dataset.images) > MOST_IMAGES_FOR_AN_INTERVAL:
         return None
     return list(bootstrap_interval(dataset.ground_truth(), predictions))
 
 
-def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches | ViewBatches) -> dict[str, Any]:
+def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> dict[str, Any]:
     """What went in: hashes of weights, annotations and image list, and counts."""
     return {
         "weights_sha256": checkpoint.sha256,
@@ -235,19 +256,20 @@ def download_of(origin: Origin | None) -> dict[str, Any]:
     return {"download": {"url": origin.url, "bytes": origin.bytes, "hash": "unpinned"}}
 
 
-def chosen_protocol(
-    checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool
-) -> Protocol | AugmentedProtocol:
-    """The settings to evaluate by; "auto" is the checkpoint's own protocol, but mmyolo's with `tta`."""
+def choose_protocol(checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool) -> Protocol:
+    """The protocol to evaluate by; "auto" is the checkpoint's own, but mmyolo's with `tta`."""
     if tta:
-        return find_augmented(name, image_size)
-    return find_protocol(name if name != "auto" else own_protocol(checkpoint), image_size)
+        return find_tta_protocol(name, image_size)
+    if name != "auto":
+        return find_protocol(name, image_size)
+    protocol = own_protocol(checkpoint)
+    return protocol if image_size is None else replace(protocol, image_size=image_size)
 
 
-def own_protocol(checkpoint: Checkpoint) -> str:
+def own_protocol(checkpoint: Checkpoint) -> Protocol:
     """The protocol of a checkpoint: its format's, or that of the row our own file was trained for."""
     if checkpoint.format != "yolov9bench":
-        return PROTOCOL_OF_FORMAT[checkpoint.format]
+        return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])
     if checkpoint.row is None:
         raise SettingsError(
             "this checkpoint of our own names no row, so no protocol follows from it: "
@@ -262,7 +284,7 @@ def row_id(checkpoint: Checkpoint) -> str | None:
     return found[0].id if found else checkpoint.row
 
 
-def resolved_device(device: str) -> str:
+def resolve_device(device: str) -> str:
     """A torch device that works; "auto" is CUDA where there is one, else the CPU. Else SettingsError."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Boxes and grid points. Boxes are pixels, x1 y1 x2 y2, unless a name says otherwise."""
+"""Boxes and anchor points. Boxes are pixels, x1 y1 x2 y2, unless a name says otherwise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
-def grid_points(
+def make_anchor_points(
     shapes: Sequence[tuple[int, int]], strides: Sequence[int], like: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Centres of the cells of several maps, row by row, in cells: points [A, 2] (x, y) and strides [A, 1].

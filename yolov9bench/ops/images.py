@@ -22,7 +22,7 @@ GREY = 114
 
 
 @dataclass(frozen=True)
-class Placement:
+class LetterboxInfo:
     """Where an image lies in a network's input: sizes (height, width) and paddings, in pixels."""
 
     original: tuple[int, int]
@@ -51,14 +51,14 @@ def read_image(path: Path) -> Pixels:
 
 
 def cut_short(encoded: bytes) -> bool:
-    """Whether a JPEG stops before its end, which OpenCV decodes without a word, with grey for the rest."""
+    """Whether a JPEG stops before its end, which OpenCV decodes without an error, with grey for the rest."""
     if not encoded:
         return True
     if not encoded.startswith(b"\xff\xd8") or b"\xff\xd9" in encoded[-64:]:
         return False
     try:
-        with Image.open(io.BytesIO(encoded)) as opened:
-            opened.load()
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.load()
     except (OSError, SyntaxError):
         return True
     return False
@@ -86,7 +86,7 @@ def resize_long_side(image: Pixels, size: int, rounding: Rounding, shrinking: Sh
 
 def letterbox(
     image: Pixels, shape: tuple[int, int], scale_up: bool, original: tuple[int, int] | None = None
-) -> tuple[Pixels, Placement]:
+) -> tuple[Pixels, LetterboxInfo]:
     """Fit an image into `shape` (height, width), centred on grey 114, and say where it lies.
 
     Scaled bilinearly by the smaller ratio, by at most 1 unless `scale_up`; sides rounded to nearest; an odd
@@ -101,4 +101,4 @@ def letterbox(
     top, left = (shape[0] - resized[0]) // 2, (shape[1] - resized[1]) // 2
     canvas = np.full((*shape, 3), GREY, np.uint8)
     canvas[top : top + resized[0], left : left + resized[1]] = image
-    return canvas, Placement(original or (height, width), resized, shape, left, top)
+    return canvas, LetterboxInfo(original or (height, width), resized, shape, left, top)

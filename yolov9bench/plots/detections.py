@@ -24,8 +24,8 @@ from pycocotools import mask
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import CocoResult
-from yolov9bench.evaluation.predictions import Predictions
 from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.predict.predictions import Predictions, result_rows
 
 # The eight colours of Okabe and Ito, less black; as printed in Wong, Nature Methods 8, 441 (2011).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
@@ -75,7 +75,8 @@ def predictions_beside_truth(
     an image that is not in use.
     """
     images = _chosen(dataset, image_ids)
-    truth, found = _by_image(dataset.annotations), _by_image(_rows_on(predictions, images, score))
+    truth = _by_image(dataset.annotations)
+    found = _by_image(result_rows(predictions.of_images(image.id for image in images)), score)
     shown = Counter(row["category_id"] for image in images for row in truth[image.id] + found[image.id])
     colours = dict(zip([category for category, _ in shown.most_common()], cycle(PALETTE), strict=False))
     panels = []
@@ -94,15 +95,15 @@ def worst(
     worst: Sequence[tuple[int, float, str]],
     score: float = 0.25,
 ) -> Figure:
-    """What was found, missed and invented in the images that `worst_images` ranks at this `score`.
+    """What was found, missed and invented in the images that `diagnostics.worst_images` ranks at `score`.
 
     `worst` holds (image id, F1, note). Detections are matched as there: within a class at IoU .5, best score
     first, and crowds ignored. DatasetError: an image that is not in use.
     """
-    images = _chosen(dataset, map(itemgetter(0), worst))
-    truth, found = _by_image(dataset.annotations), _by_image(_rows_on(predictions, images, score))
+    truth = _by_image(dataset.annotations)
+    found = _by_image(result_rows(predictions.of_images(number for number, _, _ in worst)), score)
     panels = []
-    for image, (_, value, note) in zip(images, worst, strict=True):
+    for image, (_, value, note) in zip(_chosen(dataset, map(itemgetter(0), worst)), worst, strict=True):
         marks = _verdict_marks(dataset, truth[image.id], found[image.id])
         panels.append((image, f"image {image.id}: F1 {value:.2f}\n{note}", marks))
     return _photos(dataset, panels, columns=3, key=VERDICTS)
@@ -151,8 +152,8 @@ def class_ap(result: CocoResult, limit: int | None = None) -> Figure:
 def error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str, str, int]]) -> Figure:
     """What each kind of error costs, beside the most frequent mix-ups of classes.
 
-    `tide` is that of `metrics.tide_shares`, in fractions of AP50; `confusions` are the (true class, predicted
-    class, count) of `metrics.main_confusions`.
+    `tide` is that of `diagnostics.tide_shares`, in fractions of AP50; `confusions` are the (true class,
+    predicted class, count) of `diagnostics.main_confusions`.
     """
     figure = Figure(figsize=(WIDTH, 1.3 + 0.2 * max(len(tide), len(confusions))), layout="constrained")
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
@@ -178,17 +179,12 @@ def _chosen(dataset: CocoDataset, image_ids: Iterable[int]) -> list[CocoImage]:
     return [images[number] for number in chosen]
 
 
-def _rows_on(predictions: Predictions, images: Sequence[CocoImage], score: float) -> list[Row]:
-    """The predictions of at least `score` on these images, in the form of annotations."""
-    shown = np.isin(predictions.image_ids, [image.id for image in images])
-    return list(predictions.select(shown & (predictions.scores >= score)).to_rows())
-
-
-def _by_image(rows: Iterable[Row]) -> Mapping[int, list[Row]]:
-    """Annotations, or predictions in their form, by image id, the largest box first."""
+def _by_image(rows: Iterable[Row], score: float = 0.0) -> Mapping[int, list[Row]]:
+    """Annotations, or the detections of at least `score`, by image id, the largest box first."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda row: -row["bbox"][2] * row["bbox"][3]):
-        groups[row["image_id"]].append(row)
+        if row.get("score", 1.0) >= score:
+            groups[row["image_id"]].append(row)
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Images of a data set as network inputs: grouped, resized and letterboxed by the rules of a protocol."""
+"""Images of a data set as network inputs: grouped, resized and letterboxed by the settings of a protocol."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,24 +16,33 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import Pixels, Placement, letterbox, read_image, resize_long_side
+from yolov9bench.ops.images import LetterboxInfo, Pixels, letterbox, read_image, resize_long_side
 from yolov9bench.zoo.protocols import Protocol
 
-Shape = tuple[int, int]
-Prepared = tuple[Pixels, Placement] | DatasetError
+Shape: TypeAlias = tuple[int, int]  # height, width
+Prepared: TypeAlias = dict[int, tuple[Pixels, LetterboxInfo]]  # by image size
+
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Network inputs uint8 [B, 3, H, W] in RGB, and where the images lie in them."""
+
+    pixels: Tensor
+    letterboxes: tuple[LetterboxInfo, ...]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Network inputs uint8 [B, 3, H, W] in RGB, with the images they show and where these lie in them."""
+    """Images with their inputs at each image size that the views of the protocol have."""
 
-    inputs: Tensor
     images: tuple[CocoImage, ...]
-    placements: tuple[Placement, ...]
+    inputs: dict[int, Inputs]
 
 
 class Batches:
-    """Iterate over a data set in batches; decoding runs in threads, a few batches ahead.
+    """Iterate over a data set in batches; images are decoded in threads, a few batches ahead, each once.
 
     The shape of an input depends on the protocol's groups alone, never on `batch_size`. A file that cannot be
     decoded raises DatasetError, or with `skip_corrupt` goes into `skipped`. `other_size` collects the files
@@ -46,8 +56,8 @@ class Batches:
         self.skipped: list[str] = []
         self.other_size: list[str] = []
         self.chunks = [
-            (group[start : start + batch_size], shape)
-            for group, shape in groups(dataset.images, protocol)
+            (group[start : start + batch_size], shapes)
+            for group, shapes in group_images(dataset.images, protocol)
             for start in range(0, len(group), batch_size)
         ]
 
@@ -56,23 +66,28 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-            waiting: deque[tuple[Sequence[CocoImage], list[Future[Prepared]]]] = deque()
-            for images, shape in self.chunks:
-                waiting.append((images, [pool.submit(self._prepared, image, shape) for image in images]))
-                if len(waiting) > 2:
-                    yield from self._finished(*waiting.popleft())
+            waiting: deque[tuple[Sequence[CocoImage], list[Future[Prepared | DatasetError]]]] = deque()
+            for images, shapes in self.chunks:
+                waiting.append((images, [pool.submit(self._prepare, image, shapes) for image in images]))
+                if len(waiting) > BATCHES_AHEAD:
+                    yield from self._collect(*waiting.popleft())
             while waiting:
-                yield from self._finished(*waiting.popleft())
+                yield from self._collect(*waiting.popleft())
 
-    def _prepared(self, image: CocoImage, shape: Shape) -> Prepared:
+    def _prepare(self, image: CocoImage, shapes: dict[int, Shape]) -> Prepared | DatasetError:
         try:
             pixels = read_image(self.dataset.image_path(image))
         except DatasetError as error:
             return error
-        return network_input(pixels, shape, self.protocol)
+        return {
+            size: make_input(pixels, shape, self.protocol.at_size(size)) for size, shape in shapes.items()
+        }
 
-    def _finished(self, images: Sequence[CocoImage], futures: list[Future[Prepared]]) -> Iterator[Batch]:
-        kept, inputs, placements = [], [], []
+    def _collect(
+        self, images: Sequence[CocoImage], futures: list[Future[Prepared | DatasetError]]
+    ) -> Iterator[Batch]:
+        """The batch of what could be decoded; none if nothing could."""
+        kept: list[tuple[CocoImage, Prepared]] = []
         for image, future in zip(images, futures, strict=True):
             prepared = future.result()
             if isinstance(prepared, DatasetError):
@@ -80,31 +95,48 @@ class Batches:
                     raise prepared
                 self.skipped.append(image.file_name)
                 continue
-            pixels, placement = prepared
-            if placement.original != (image.height, image.width):
+            _, info = next(iter(prepared.values()))
+            if info.original != (image.height, image.width):
                 self.other_size.append(image.file_name)
-            kept.append(image)
-            inputs.append(torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))))
-            placements.append(placement)
+            kept.append((image, prepared))
         if kept:
-            yield Batch(torch.stack(inputs), tuple(kept), tuple(placements))
+            sizes = kept[0][1].keys()
+            inputs = {size: stack_inputs([prepared[size] for _, prepared in kept]) for size in sizes}
+            yield Batch(tuple(image for image, _ in kept), inputs)
 
 
-def network_input(pixels: Pixels, shape: Shape, protocol: Protocol) -> tuple[Pixels, Placement]:
-    """One decoded image [H, W, 3], BGR -> the padded input of a shape (height, width), BGR, and its place."""
+def make_input(pixels: Pixels, shape: Shape, protocol: Protocol) -> tuple[Pixels, LetterboxInfo]:
+    """One decoded image [H, W, 3], BGR -> the padded input of a shape (height, width), BGR, and where.
+
+    The long side is that of `protocol.image_size`.
+    """
     resized = resize_long_side(pixels, protocol.image_size, protocol.rounding, protocol.shrinking)
     return letterbox(resized, shape, scale_up=False, original=(pixels.shape[0], pixels.shape[1]))
 
 
-def groups(images: Sequence[CocoImage], protocol: Protocol) -> list[tuple[Sequence[CocoImage], Shape]]:
-    """Images that share an input shape (height, width): all of them in a square, or by height / width."""
+def stack_inputs(parts: Sequence[tuple[Pixels, LetterboxInfo]]) -> Inputs:
+    """Padded images [H, W, 3], BGR, of one shape -> Inputs, RGB and channels first."""
+    tensors = [
+        torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))) for pixels, _ in parts
+    ]
+    return Inputs(torch.stack(tensors), tuple(info for _, info in parts))
+
+
+def group_images(
+    images: Sequence[CocoImage], protocol: Protocol
+) -> list[tuple[Sequence[CocoImage], dict[int, Shape]]]:
+    """Images that share their input shapes, by the image sizes of the views: all, or by height / width."""
+    sizes = list(dict.fromkeys(protocol.view_sizes))
     if not protocol.rectangular:
-        return [(images, (protocol.image_size, protocol.image_size))]
+        return [(images, {size: (size, size) for size in sizes})]
     ordered = sorted(images, key=lambda image: image.height / image.width)
+    groups = [
+        ordered[start : start + protocol.group_size] for start in range(0, len(ordered), protocol.group_size)
+    ]
     return [
-        (group, group_shape([image.height / image.width for image in group], protocol))
-        for start in range(0, len(ordered), protocol.group_size)
-        for group in [ordered[start : start + protocol.group_size]]
+        (group, {size: group_shape(ratios, protocol.at_size(size)) for size in sizes})
+        for group in groups
+        for ratios in [[image.height / image.width for image in group]]
     ]
 
 

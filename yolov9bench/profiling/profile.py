@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 
 from yolov9bench.errors import SettingsError
-from yolov9bench.evaluation.evaluate import resolved_device
+from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
 from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.profiling import measure, training_memory
@@ -32,7 +32,7 @@ def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: 
     and measured on a CUDA device; a row whose recipe is not known has none. SettingsError for an unknown row,
     device or size.
     """
-    chosen, place = row_by_id(row), resolved_device(device)
+    chosen, place = row_by_id(row), resolve_device(device)
     start, began = datetime.now(UTC), perf_counter()
     work = workloads(chosen, image_size, batch_size)
     single, best = times(chosen.spec, place, image_size)

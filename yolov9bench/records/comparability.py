@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from yolov9bench.records import Record
 from yolov9bench.zoo.coco2017 import SPLITS
-from yolov9bench.zoo.protocols import AUGMENTED, MMYOLO_TTA, PROTOCOLS, AugmentedProtocol, Protocol
+from yolov9bench.zoo.protocols import MMYOLO_TTA, Protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file, unlike
 from yolov9bench.zoo.specs import SPECS
 
@@ -32,13 +32,16 @@ INTERVAL_CAVEAT = (
 def column_of(record: Record) -> Column:
     """The column that an evaluation is meant for: several views make it one of test-time augmentation."""
     settings = _protocol(record)
-    augmented = {"base", "views"} & settings.keys() or settings.get("name") == MMYOLO_TTA.name
+    views = settings.get("views")
+    augmented = (isinstance(views, list | tuple) and len(views) > 1) or settings.get(
+        "name"
+    ) == MMYOLO_TTA.name
     return "TTA box AP" if augmented else "box AP"
 
 
-def own_protocol(row: Row, column: Column) -> Protocol | AugmentedProtocol | None:
+def own_protocol(row: Row, column: Column) -> Protocol | None:
     """The protocol under which a row's figure in a column is measured; None where there is none."""
-    return PROTOCOLS[row.protocol] if column == "box AP" else AUGMENTED.get(row.protocol)
+    return row.protocol if column == "box AP" else row.tta_protocol
 
 
 def row_of(record: Record) -> Row | None:
@@ -85,7 +88,7 @@ def is_clean(record: Record) -> bool:
 
 
 def differences(found: Any, own: Any, place: str = "") -> list[str]:
-    """Where plain data differs from what it should be, each place as in base.iou or views[1].flipped.
+    """Where plain data differs from what it should be, each place as in nms_iou or views[1].flipped.
 
     A key that one side lacks is a difference, and so is True for 1.
     """
@@ -149,7 +152,7 @@ def _protocol_faults(record: Record, row: Row) -> list[str]:
     settings, own = _protocol(record), own_protocol(row, column_of(record))
     name = settings.get("name")
     if own is None:
-        return [f"protocol {name}, which is not defined for the row's {row.protocol}"]
+        return [f"protocol {name}, which is not defined for the row's {row.protocol.name}"]
     if name != own.name:
         return [f"protocol {name}, not the row's {own.name}"]
     changed = differences(_plain(settings), _plain(asdict(own)))

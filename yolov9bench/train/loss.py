@@ -10,7 +10,7 @@ from yolov9bench.errors import DatasetError
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.nn.head import REG_MAX, Levels
 from yolov9bench.ops.boxes import boxes_to_distances, ciou, distances_to_boxes
-from yolov9bench.predict.decode import cells, decode, expected_distances
+from yolov9bench.predict.postprocess import anchor_points, decode, expected_distances
 from yolov9bench.train.assigner import Positives, assign
 from yolov9bench.zoo.recipes import Recipe
 
@@ -61,7 +61,7 @@ def head_loss(levels: Levels, objects: list[Tensor], recipe: Recipe) -> Tensor:
 def find_positives(levels: Levels, objects: list[Tensor], recipe: Recipe) -> Positives:
     """The anchors of one head that learn an object; no gradient flows through the choice."""
     boxes, scores = decode(levels)
-    points, strides = cells(levels, like=boxes)
+    points, strides = anchor_points(levels, like=boxes)
     return assign(boxes, scores, points * strides, [rows.to(boxes) for rows in objects], recipe)
 
 
@@ -80,7 +80,7 @@ def terms(levels: Levels, positives: Positives) -> Tensor:
     class_targets[image, label, anchor] = score
     cls = binary_cross_entropy_with_logits(class_logits, class_targets, reduction="sum")
 
-    points, strides = (part[anchor] for part in cells(levels, like=score))
+    points, strides = (part[anchor] for part in anchor_points(levels, like=score))
     truth = truth / strides
     logits = box_logits[image, :, anchor].reshape(-1, 4, REG_MAX).to(dtype)  # [P, 4, 16]
     predicted = distances_to_boxes(points, expected_distances(logits))

@@ -28,7 +28,6 @@ from yolov9bench.train.loop import PRECISIONS, Batch, Precision, State, begun, f
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
 from yolov9bench.weights.start import take_weights
-from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width
@@ -181,7 +180,7 @@ def require_usable(job: Job) -> None:
     SettingsError: an image size that no network takes. DatasetError: a validation set that cannot tell
     checkpoints apart.
     """
-    find_protocol(job.row.protocol, job.recipe.image_size)
+    replace(job.row.protocol, image_size=job.recipe.image_size)
     names = dict(enumerate(job.train.names))
     label_categories(job.validation, names, len(names))
     if all(entry["iscrowd"] for entry in job.validation.annotations):
@@ -255,7 +254,7 @@ def validated(job: Job, state: State) -> float | None:
     due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
     if not due and not is_done(vars(state), recipe.epochs, job.max_steps):
         return None
-    protocol = find_protocol(job.row.protocol, recipe.image_size)
+    protocol = replace(job.row.protocol, image_size=recipe.image_size)
     names = dict(enumerate(job.train.names))
     categories = label_categories(job.validation, names, len(names))
     batches = Batches(job.validation, protocol, job.batch_size)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
+from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.recipes import Recipe
 from yolov9bench.zoo.rows import ROWS, Asset, Published, Row
 from yolov9bench.zoo.specs import Spec
@@ -43,7 +44,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.box_ap_text,
         _cell(published.tta_box_ap),
         _cell(published.memory_gb),
-        row.protocol,
+        row.protocol.name,
         row.download.name,
     )
 
@@ -64,6 +65,8 @@ def _facts(fact: Row | Spec | Recipe | Published | Asset) -> Iterator[str]:
         value: Any = getattr(fact, field.name)
         if isinstance(value, Spec | Recipe | Published) or field.name == "assets":
             continue
+        if isinstance(value, Protocol):
+            value = value.name
         if isinstance(value, tuple) and value and not isinstance(value[0], int | float):
             yield from (f"  {field.name}[{index}]: {item}" for index, item in enumerate(value))
         else:
@@ -82,4 +85,6 @@ def row_text(row: Row) -> str:
 
 def rows_json(rows: Iterable[Row]) -> str:
     """The rows in full as a JSON list of objects, null where nothing is known."""
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
+    return json.dumps(
+        [asdict(row) | {"protocol": row.protocol.name} for row in rows], indent=2, ensure_ascii=False
+    )

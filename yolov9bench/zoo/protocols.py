@@ -10,19 +10,34 @@ from yolov9bench.errors import SettingsError
 
 
 @dataclass(frozen=True)
+class View:
+    """One look at an image: the protocol's image size times `scale`, the padded input flipped or not."""
+
+    scale: float = 1.0
+    flipped: bool = False
+
+
+@dataclass(frozen=True)
 class Protocol:
-    """How images become detections; a record stores the very object that ran.
+    """How images become detections, in one view of an image or in several; a record stores what ran.
 
     Input: the long side is scaled to `image_size` px (sides truncated or rounded up, shrunk by `shrinking`,
     enlarged bilinearly) and centred on grey 114, in a square or, with `rectangular`, in its group's shape:
     images sorted by height / width, taken by `group_size`, sides of as many strides as the group needs plus
     `margin`, rounded up (so square images get 672 px, not 640).
-    Candidates: every (box, class) with score > `confidence`, or with `multi_label` off the best class of each
-    box; the best `max_candidates`; suppression of IoU > `iou` within a class; the first `max_detections`.
-    Classes are kept apart by shifting boxes by class * `class_shift` px, or with "extent" by the boxes' own
-    extent below 10,000 candidates and class by class from there.
+    Candidates: every (box, class) with score > `score_threshold`, or with `multi_label` off the best class of
+    each box; the best `max_candidates`; suppression of IoU > `nms_iou` within a class; the first
+    `max_detections`. Classes are kept apart by shifting boxes by class * `class_shift` px, or with "extent"
+    by the boxes' own extent below 10,000 candidates and class by class from there.
     Suppression happens in `nms_coordinates`. `scale_back` "height" undoes the resize by the height's ratio
     alone and subtracts half-pixel paddings as they are; "axes" takes each axis's own ratio and whole pixels.
+
+    Several `views` are test-time augmentation: each is detected as above, up to boxes in the original image;
+    those of flipped views are flipped back there. The boxes of all views, in the views' order, are suppressed
+    once more within a class, at IoU > `merge_iou`, their scores unchanged, and the first
+    `merge_max_detections` kept. `mirror_padding`: whether a flipped view's left padding is taken to be what
+    was its right. mmyolo forgets this; where the padding is odd (one pixel more on the right) it puts boxes
+    one input pixel off. With one view nothing is merged.
     """
 
     name: str
@@ -36,46 +51,33 @@ class Protocol:
     stride: int = 32
     group_size: int = 1
     margin: float = 0.5
-    confidence: float = 0.001
-    iou: float = 0.7
+    score_threshold: float = 0.001
+    nms_iou: float = 0.7
     multi_label: bool = True
     max_candidates: int = 30_000
     max_detections: int = 300
+    views: tuple[View, ...] = (View(),)
+    merge_iou: float = 0.65
+    merge_max_detections: int = 300
+    mirror_padding: bool = False
 
     def __post_init__(self) -> None:
-        if self.image_size < self.stride or self.image_size % self.stride:
-            below = max(self.image_size // self.stride, 1) * self.stride
-            raise SettingsError(
-                f"image_size {self.image_size} is not a multiple of {self.stride}: "
-                f"take {below} or {below + self.stride}"
-            )
+        for size in (self.image_size, *self.view_sizes):
+            if size < self.stride or size % self.stride:
+                below = max(size // self.stride, 1) * self.stride
+                raise SettingsError(
+                    f"image_size {size} is not a multiple of {self.stride}: "
+                    f"take {below} or {below + self.stride}"
+                )
 
+    @property
+    def view_sizes(self) -> tuple[int, ...]:
+        """The image size of each view, in pixels."""
+        return tuple(round(self.image_size * view.scale) for view in self.views)
 
-@dataclass(frozen=True)
-class View:
-    """One look at an image: the long side scaled to `image_size` px, the padded input mirrored or not."""
-
-    image_size: int
-    flipped: bool
-
-
-@dataclass(frozen=True)
-class AugmentedProtocol:
-    """How the views of an image become its detections; a record stores the very object that ran.
-
-    Each view is detected by `base`, at the view's image size, up to boxes in the original image; those of
-    flipped views are mirrored there. The boxes of all views, in the views' order, are suppressed once more
-    within a class, at IoU > `merge_iou`, their scores unchanged, and the first `max_detections` kept.
-    `mirror_padding`: whether a flipped view's left padding is taken to be what was its right. mmyolo forgets
-    this; where the padding is odd (one pixel more on the right) it puts boxes one input pixel off.
-    """
-
-    name: str
-    base: Protocol
-    views: tuple[View, ...]
-    merge_iou: float
-    max_detections: int
-    mirror_padding: bool
+    def at_size(self, image_size: int) -> Protocol:
+        """The same settings for one plain view of this size."""
+        return replace(self, image_size=image_size, views=(View(),))
 
 
 YOLOV9 = Protocol(
@@ -113,18 +115,18 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol for protocol in (YOLOV9, ULTRALYTICS, ULTRALYTICS_SQUARE, MMYOLO)
 }
 
-# The TTA column of mmyolo's YOLOv8 table: `tools/test.py --tta` with configs/_base_/det_p5_tta.py.
-MMYOLO_TTA = AugmentedProtocol(
-    "mmyolo+tta",
-    base=MMYOLO,
-    views=tuple(View(size, flipped) for size in (640, 320, 960) for flipped in (True, False)),
+# The TTA column of mmyolo's YOLOv8 table: `tools/test.py --tta` with configs/_base_/det_p5_tta.py, whose
+# views are 640, 320 and 960 px, each flipped and not.
+MMYOLO_TTA = replace(
+    MMYOLO,
+    name="mmyolo+tta",
+    views=tuple(View(scale, flipped) for scale in (1.0, 0.5, 1.5) for flipped in (True, False)),
     merge_iou=0.65,
-    max_detections=300,
-    mirror_padding=False,
+    merge_max_detections=300,
 )
 
 # The protocol with test-time augmentation that belongs to a plain one; the other references publish none.
-AUGMENTED: dict[str, AugmentedProtocol] = {MMYOLO.name: MMYOLO_TTA}
+TTA_PROTOCOLS: dict[str, Protocol] = {MMYOLO.name: MMYOLO_TTA}
 
 # What `auto` means for a file; our own files say which row they were trained for, and take that row's.
 PROTOCOL_OF_FORMAT = {
@@ -145,15 +147,15 @@ def find_protocol(name: str, image_size: int | None = None) -> Protocol:
     return protocol if image_size is None else replace(protocol, image_size=image_size)
 
 
-def find_augmented(name: str, image_size: int | None = None) -> AugmentedProtocol:
-    """The augmented protocol for a plain one's name or "auto"; SettingsError for one that has none."""
+def find_tta_protocol(name: str, image_size: int | None = None) -> Protocol:
+    """The protocol with views for a plain one's name or "auto"; SettingsError for one that has none."""
     if name not in ("auto", MMYOLO.name):
         raise SettingsError(
             f"test-time augmentation is defined for protocol {MMYOLO.name}, not {name!r}: "
             f"take {MMYOLO.name} or auto, or leave tta out"
         )
     if image_size is not None:
-        sizes = ", ".join(str(size) for size in dict.fromkeys(view.image_size for view in MMYOLO_TTA.views))
+        sizes = ", ".join(str(size) for size in dict.fromkeys(MMYOLO_TTA.view_sizes))
         raise SettingsError(
             f"image_size {image_size} cannot go with tta, whose views are {sizes} px: leave one of them out"
         )

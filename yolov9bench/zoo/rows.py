@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from yolov9bench.errors import SettingsError, unknown
+from yolov9bench.zoo.protocols import MMYOLO, TTA_PROTOCOLS, ULTRALYTICS, YOLOV9, Protocol
 from yolov9bench.zoo.recipes import RECIPES, Recipe
 from yolov9bench.zoo.specs import SPECS, Spec
 
 Family = Literal["yolov8", "yolov9", "gelan"]
 Source = Literal["mmyolo", "official", "ultralytics"]
 Flavour = Literal["converted", "dual", "gelan", "mmyolo", "ultralytics"]
-Protocol = Literal["mmyolo", "yolov9", "ultralytics"]
 
 REFINED = "-mask-refine"
 COCO_CLASSES = 80
 AUTO_SOURCE: dict[str, Source] = {"yolov8": "mmyolo", "yolov9": "official", "gelan": "official"}
-PROTOCOLS: dict[Source, Protocol] = {"mmyolo": "mmyolo", "official": "yolov9", "ultralytics": "ultralytics"}
+PROTOCOLS: dict[Source, Protocol] = {"mmyolo": MMYOLO, "official": YOLOV9, "ultralytics": ULTRALYTICS}
 FORMATS: dict[Source, str] = {"mmyolo": "mmyolo", "official": "official", "ultralytics": "ultralytics"}
 LICENCES: dict[Source, str] = {"mmyolo": "GPL-3.0", "official": "GPL-3.0", "ultralytics": "AGPL-3.0"}
 
@@ -72,7 +72,7 @@ class Row:
 
     `spec` is what is trained. For the official YOLOv9 rows that is the graph with its auxiliary branch, while
     the converted file, the first asset, holds the inference part only. `recipe` is None where the authors'
-    training is not known in full. `protocol` names the evaluation under which the figures were published.
+    training is not known in full. `protocol` is the evaluation under which the figures were published.
     """
 
     id: str
@@ -95,6 +95,11 @@ class Row:
     def download(self) -> Asset:
         """The file that is fetched for this row."""
         return self.assets[0]
+
+    @property
+    def tta_protocol(self) -> Protocol | None:
+        """The evaluation with test-time augmentation; None where the authors define none."""
+        return TTA_PROTOCOLS.get(self.protocol.name)
 
     @property
     def mask_refine(self) -> bool | None:

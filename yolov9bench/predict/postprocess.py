@@ -1,0 +1,89 @@
+"""Raw maps to detections: decoding, then non-maximum suppression, in float32 or better."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from yolov9bench.nn.head import REG_MAX, STRIDES, Levels
+from yolov9bench.ops.boxes import distances_to_boxes, make_anchor_points
+from yolov9bench.zoo.protocols import Protocol
+
+CLASS_BY_CLASS_FROM = 10_000  # candidates from which mmcv's batched_nms goes class by class
+
+
+class Detections(NamedTuple):
+    """One image's detections, best first: boxes [n, 4] px, scores [n], labels [n]."""
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def decode(levels: Levels) -> tuple[Tensor, Tensor]:
+    """Boxes [B, A, 4] in input pixels (xyxy, not clipped) and sigmoid scores [B, A, C], at least float32.
+
+    A cell's distance to each side is the mean of the softmax over 16 bins (arXiv:2006.04388), in
+    cells; levels follow one another, each row by row.
+    """
+    dtype = torch.promote_types(levels[0].box_logits.dtype, torch.float32)
+    logits = torch.cat([level.box_logits.flatten(2) for level in levels], dim=2).to(dtype)  # [B, 64, A]
+    distances = expected_distances(logits.reshape(len(logits), 4, REG_MAX, -1).permute(0, 3, 1, 2))
+    points, strides = anchor_points(levels, like=logits)
+    scores = torch.cat([level.class_logits.flatten(2) for level in levels], dim=2).to(dtype).sigmoid()
+    return distances_to_boxes(points, distances) * strides, scores.transpose(1, 2)
+
+
+def anchor_points(levels: Levels, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres [A, 2] of a head's cells, in cells, and strides [A, 1]; `like` gives dtype and device."""
+    shapes = [(level.box_logits.shape[2], level.box_logits.shape[3]) for level in levels]
+    return make_anchor_points(shapes, STRIDES, like)
+
+
+def expected_distances(logits: Tensor) -> Tensor:
+    """Bin logits [..., 16] -> expected bin [...]."""
+    bins = torch.arange(REG_MAX, dtype=logits.dtype, device=logits.device)
+    return logits.softmax(dim=-1) @ bins
+
+
+def nms(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
+    """Boxes [A, 4] px and scores [A, C] of one image -> its Detections, in the boxes' coordinates."""
+    boxes, scores = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (boxes, scores))
+    if protocol.multi_label:
+        indices, labels = (scores > protocol.score_threshold).nonzero(as_tuple=True)
+        values = scores[indices, labels]
+    else:
+        best, best_labels = scores.max(dim=1)
+        indices = (best > protocol.score_threshold).nonzero(as_tuple=True)[0]
+        values, labels = best[indices], best_labels[indices]
+    order = values.argsort(descending=True, stable=True)[: protocol.max_candidates]
+    candidates = Detections(boxes[indices[order]], values[order], labels[order])
+    keep = suppress(candidates, protocol)[: protocol.max_detections]
+    return Detections(*(part[keep] for part in candidates))
+
+
+def suppress(candidates: Detections, protocol: Protocol) -> Tensor:
+    """Indices [m] of the candidates that no better one of their class suppresses, best first."""
+
+    boxes, scores, labels = candidates
+    if protocol.class_shift != "extent":
+        return suppress_boxes(boxes + labels[:, None] * protocol.class_shift, scores, protocol.nms_iou)
+    if len(boxes) < CLASS_BY_CLASS_FROM:
+        extent = boxes.max() + 1 if len(boxes) else 0.0
+        return suppress_boxes(boxes + labels[:, None] * extent, scores, protocol.nms_iou)
+    kept = []
+    for label in range(int(labels.max()) + 1):
+        indices = (labels == label).nonzero(as_tuple=True)[0]
+        kept.append(indices[suppress_boxes(boxes[indices], scores[indices], protocol.nms_iou)])
+    together = torch.cat(kept)
+    return together[scores[together].argsort(descending=True, stable=True)]
+
+
+def suppress_boxes(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """Indices of the boxes that overlap no better one by more than `iou`, best first."""
+    import torchvision  # here, because it takes 1.8 s (torch._dynamo) and most commands suppress nothing
+
+    kept: Tensor = torchvision.ops.nms(boxes, scores, iou)
+    return kept
