@@ -173,7 +173,7 @@ class TestWhichRecordsCount:
             ),
             ({"protocol": asdict(PROTOCOLS["mmyolo"])}, "protocol mmyolo, not the row's yolov9"),
             ({"protocol": TTA}, "protocol mmyolo+tta, which is not defined for the row's yolov9"),
-            ({"with_": {"confidence": 0.25}}, "protocol yolov9 with another confidence"),
+            ({"with_": {"score_threshold": 0.25}}, "protocol yolov9 with another score_threshold"),
             ({"with_": {"image_size": 320}}, "protocol yolov9 with another image_size"),
             ({"row": None}, "unknown checkpoint"),
         ],

@@ -72,7 +72,7 @@ def test_figures_are_rounded_and_may_differ_by_a_tenth(ap: float, word: str) -> 
         ({"weights": "0" * 64}, "weights other than the published ones"),
         ({"weights": ROWS["yolov9-e"].download.sha256[0]}, "weights other than the published ones"),
         ({"protocol": "mmyolo"}, "protocol mmyolo, not the row's yolov9"),
-        ({"with_": {"confidence": 0.25}}, "protocol yolov9 with another confidence"),
+        ({"with_": {"score_threshold": 0.25}}, "protocol yolov9 with another score_threshold"),
         ({"with_": {"image_size": 320}}, "protocol yolov9 with another image_size"),
         ({"row_id": None}, "unknown checkpoint"),
         ({"demo": True}, "the embedded demo set"),
@@ -187,7 +187,7 @@ def test_a_published_file_given_by_path_finds_its_row(shared: Path, tmp_path: Pa
         results_dir=str(tmp_path),
     )
     assert found.row == "ultralytics-yolov8n"
-    assert found.settings["protocol"] == asdict(PROTOCOLS["ultralytics"])
+    assert found.settings["protocol"] == json.loads(json.dumps(asdict(PROTOCOLS["ultralytics"])))
     assert str(shared) not in json.dumps(asdict(found)), "a record holds no paths"
 
 

@@ -125,14 +125,14 @@ def test_memory_is_measured_on_any_gpu_and_in_binary_units() -> None:
     assert (later.memory_measured, later.memory_predicted) == (5.0, 3.0)
 
 
-def tta(**base: Any) -> Record:
+def tta(**changed: Any) -> Record:
     protocol = asdict(MMYOLO_TTA)
     inputs = WHOLE | {"weights_sha256": f"{ROWS['yolov8-n'].download.sha256_prefix}{'0' * 56}"}
     return replace(
         AP,
         row="yolov8-n",
         values=AP.values | {"AP": 0.4},
-        settings={"protocol": protocol | {"base": protocol["base"] | base}},
+        settings={"protocol": protocol | changed},
         inputs=inputs,
     )
 
