@@ -26,20 +26,21 @@ SIZE_METRICS = ("APs", "APm", "APl", "ARs", "ARm", "ARl")
 
 def reference(shared: Path, protocol: str) -> tuple[dict[str, float], list[Row]]:
     """Metrics and detections with score > 0.01 that a reference gave on the shared images."""
+    metrics, rows = read_reference(shared, protocol)
+    return metrics, [row for row in rows if row["score"] > 0.01]
+
+
+def read_reference(shared: Path, protocol: str) -> tuple[dict[str, float], list[Row]]:
+    """Metrics and all detections of a reference."""
     listed = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
     found = next(entry for entry in listed if entry["protocol"] == protocol)
-    rows = json.loads((shared / "coco/reference" / found["file"]).read_text())
-    return found["metrics"], [row for row in rows if row["score"] > 0.01]
+    return found["metrics"], json.loads((shared / "coco/reference" / found["file"]).read_text())
 
 
 def reference_sample(shared: Path, protocol: str, dataset: CocoDataset) -> tuple[float, list[Row]]:
     """AP, by pycocotools too, of what a reference detected on some shared images; rows as `reference`."""
-    listed = json.loads((shared / "coco/reference/reference_ap.json").read_text())["results"]
-    file = next(entry["file"] for entry in listed if entry["protocol"] == protocol)
     images = {image.id for image in dataset.images}
-    rows = [
-        row for row in json.loads((shared / "coco/reference" / file).read_text()) if row["image_id"] in images
-    ]
+    rows = [row for row in read_reference(shared, protocol)[1] if row["image_id"] in images]
     ap = coco_metrics(dataset.ground_truth(), predictions_from_rows(rows), judge=True)["AP"]
     return ap, [row for row in rows if row["score"] > 0.01]
 

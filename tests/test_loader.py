@@ -44,7 +44,7 @@ def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -
 
 
 @pytest.mark.parametrize("epoch", [0, CLOSING])
-def test_a_sample_hangs_on_seed_epoch_and_image_alone(dataset: CocoDataset, epoch: int) -> None:
+def test_a_sample_depends_on_seed_epoch_and_image_alone(dataset: CocoDataset, epoch: int) -> None:
     source = training_set(dataset, SMALL)
     first = training_sample(source, 2, SMALL, 5, epoch)
     training_sample(source, 3, SMALL, 5, epoch)

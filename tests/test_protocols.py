@@ -89,12 +89,12 @@ def test_sides_that_no_network_takes(size: int, hint: str) -> None:
 )
 def test_shapes_of_groups_by_hand(ratios: list[float], expected: tuple[int, int]) -> None:
     """Strides that the tallest or the widest needs, and half a stride more, rounded up."""
-    assert group_shape(ratios, YOLOV9) == expected
+    assert group_shape(ratios, 640, YOLOV9) == expected
 
 
 def test_without_a_margin_square_images_stay_at_their_size() -> None:
-    assert group_shape([1.0], replace(YOLOV9, margin=0.0)) == (640, 640)
-    assert group_shape([0.75], replace(YOLOV9, margin=0.0)) == (480, 640)
+    assert group_shape([1.0], 640, replace(YOLOV9, margin=0.0)) == (640, 640)
+    assert group_shape([0.75], 640, replace(YOLOV9, margin=0.0)) == (480, 640)
 
 
 def test_square_protocols_have_one_group() -> None:
@@ -141,7 +141,7 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path, rectangular: bool) -> 
         for image in group:
             row = expected[numbers[image.id]]
             pixels = np.zeros((image.height, image.width, 3), np.uint8)
-            found, info = make_input(pixels, shapes[640], protocol)
+            found, info = make_input(pixels, 640, shapes[640], protocol)
             assert found.shape[:2] == tuple(row["final_hw"])
             assert info.original == tuple(row["h0w0"])
             assert info.resized == tuple(row["loaded_hw"])
@@ -160,7 +160,7 @@ def test_official_scaling_back(shared: Path, index: int) -> None:
     """
     golden = arrays_of(shared / "facts/yolov9/goldens/letterbox.npz")
     image, shape = golden[f"im{index}"], golden[f"val{index}_letterboxed"].shape[:2]
-    _, info = make_input(image, shape, replace(YOLOV9, image_size=160))
+    _, info = make_input(image, 160, shape, YOLOV9)
     boxes = to_original(torch.from_numpy(golden[f"val{index}_boxes_in"]), info, YOLOV9)
     expected = torch.from_numpy(golden[f"val{index}_boxes_ratio_pad"])
     assert torch.allclose(clipped(boxes, info.original), expected, atol=1e-3, rtol=0)
@@ -240,7 +240,7 @@ def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str) -
     golden = arrays_of(shared / f"facts/mmyolo/goldens/predict_n_{name}.npz")
     image = read_image(next((shared / "facts/mmyolo/img").glob(f"{name.partition('_bs')[0]}.*")))
     shape = (int(golden["img_shape"][0]), int(golden["img_shape"][1]))
-    pixels, info = make_input(image, shape, MMYOLO)
+    pixels, info = make_input(image, 640, shape, MMYOLO)
     inputs = torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1)))[None].float() / 255
     (found,) = detect(mmyolo_detector, inputs, [info], MMYOLO)
     assert len(found.scores) == len(golden["scores"]) == 300
@@ -342,7 +342,7 @@ def test_resizing_is_the_protocols_own() -> None:
     """Official: truncated and averaged; Ultralytics: rounded up and linear."""
     image = np.random.default_rng(0).integers(0, 256, (75, 100, 3), np.uint8)
     for protocol, rounding, shrinking in ((YOLOV9, "truncate", "area"), (ULTRALYTICS, "ceil", "linear")):
-        found, info = make_input(image, (64, 64), replace(protocol, image_size=64))
+        found, info = make_input(image, 64, (64, 64), protocol)
         height, width = info.resized
         part = found[info.top : info.top + height, info.left : info.left + width]
         assert np.array_equal(part, resize_long_side(image, 64, rounding, shrinking))  # type: ignore[arg-type]

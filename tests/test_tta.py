@@ -40,8 +40,7 @@ SMALL = replace(MMYOLO_TTA, image_size=64)  # views of 64, 32 and 96 px
 def batch_of(pixels: Pixels, sizes: Sequence[int]) -> Batch:
     """One image, BGR, in squares of these sides by mmyolo's rules."""
     inputs = {
-        size: stack_inputs([make_input(pixels, (size, size), replace(PROTOCOLS["mmyolo"], image_size=size))])
-        for size in sizes
+        size: stack_inputs([make_input(pixels, size, (size, size), PROTOCOLS["mmyolo"])]) for size in sizes
     }
     return Batch((CocoImage(1, "1.png", pixels.shape[1], pixels.shape[0]),), inputs)
 

@@ -9,8 +9,8 @@ from typing import Any
 _HOMES = {
     "build": "yolov9bench.nn",
     "load": "yolov9bench.weights",
-    "decode": "yolov9bench.predict.postprocess",
-    "nms": "yolov9bench.predict.postprocess",
+    "decode": "yolov9bench.predict",
+    "nms": "yolov9bench.predict",
 }
 
 __all__ = ["build", "decode", "load", "nms"]

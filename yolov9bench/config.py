@@ -32,7 +32,7 @@ class Parameters:
     in training for the recipe's images per GPU. limit: first images only, None for all. recipe: of a
     training, "auto" for the row's own, on the demo set the demo's. epochs: None for the recipe's. judge:
     pycocotools computes the metrics too. data_dir, results_dir: "auto" for data/ and results/ at the root of
-    the project. Relative paths hang on the working directory.
+    the project. Relative paths are relative to the working directory.
 
     A path is taken as a text and a number of numpy as Python's. SettingsError: a value of another type, or
     out of range.

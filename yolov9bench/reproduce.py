@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -314,7 +314,7 @@ def finished(given: Parameters) -> Record | None:
     }
     protocol = evaluate.choose_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
     settings = {
-        "protocol": json.loads(json.dumps(asdict(protocol))),
+        "protocol": records.as_stored(protocol),
         "batch_size": given.batch_size or evaluate.BATCH_SIZE,
         "judge": given.judge,
         "skip_corrupt": given.skip_corrupt,

@@ -112,7 +112,7 @@ def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
 
 
 def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
-    """Image `index` as it is seen in an epoch, counted from 0; chance hangs on these numbers alone."""
+    """Image `index` as it is seen in an epoch, counted from 0; chance depends on these numbers alone."""
     generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
     if epoch >= recipe.epochs - recipe.closing_epochs or generator.random() >= recipe.mosaic:
         sample = letterboxed(
@@ -142,7 +142,7 @@ class TrainingBatches:
     """The batches of one epoch at a time: images uint8 [B, 3, S, S] in RGB, and targets float32 [n, 6].
 
     A target is (image in the batch, label, x1, y1, x2, y2) in pixels. Every image comes once an epoch, in
-    an order that hangs on (seed, epoch); the last batch may be smaller; `start` leaves out that many batches
+    an order that depends on (seed, epoch); the last batch may be smaller; `start` leaves out so many batches
     at the beginning, to resume. Neither `workers` nor `start` changes any batch. With `workers` that many
     processes prepare batches ahead; they are spawned once and stay for later epochs. An image that cannot be
     decoded raises DatasetError.
@@ -186,7 +186,7 @@ class TrainingBatches:
             yield batch
 
 
-Key = tuple[int, int]  # epoch and image: told with every request, so that workers remember nothing
+Key = tuple[int, int]  # epoch and image: sent with every request, so that workers keep no state
 
 
 class _Order(Sampler[list[Key]]):

@@ -117,7 +117,7 @@ def coco_result(ground_truth: GroundTruth, predictions: Predictions, judge: bool
 
 
 def read_truth(ground_truth: GroundTruth) -> Truth:
-    """What the evaluators need of a ground truth, as arrays.
+    """What the evaluators need of a ground truth, as arrays; annotations of no image or class are left out.
 
     MetricsError: an annotation without a key, with a number that is not finite, or with an iscrowd that is
     neither 0 nor 1.

@@ -6,11 +6,10 @@ python -m yolov9bench evaluate --checkpoint yolov9-c-converted.pt --dataset coco
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -31,7 +30,7 @@ from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
-from yolov9bench.records import Record
+from yolov9bench.records import Record, as_stored
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file
@@ -96,14 +95,14 @@ def evaluate(
     evaluated with `tta`. Raises BenchErrors that name the offender and the remedy.
     """
     settings = EvaluationSettings(
-        protocol,
-        batch_size,
-        resolve_device(device),
-        image_size,
-        judge,
-        skip_corrupt,
-        detections,
-        tta,
+        protocol=protocol,
+        batch_size=batch_size,
+        device=resolve_device(device),  # before the data set is read
+        image_size=image_size,
+        judge=judge,
+        skip_corrupt=skip_corrupt,
+        detections=detections,
+        tta=tta,
     )
     data = read_coco(Path(dataset), split, limit)
     return evaluate_loaded(load(checkpoint), data, settings).record
@@ -153,9 +152,9 @@ def evaluate_loaded(
 
 
 def applied(settings: EvaluationSettings, protocol: Protocol, detector: Detector) -> dict[str, Any]:
-    """The settings as a record's file has them: a tuple is a list."""
+    """The settings that ran, as a record has them."""
     return {
-        "protocol": json.loads(json.dumps(asdict(protocol))),
+        "protocol": as_stored(protocol),
         "batch_size": settings.batch_size,
         "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
         "fused": detector.fused,
@@ -262,8 +261,7 @@ def choose_protocol(checkpoint: Checkpoint, name: str, image_size: int | None, t
         return find_tta_protocol(name, image_size)
     if name != "auto":
         return find_protocol(name, image_size)
-    protocol = own_protocol(checkpoint)
-    return protocol if image_size is None else replace(protocol, image_size=image_size)
+    return own_protocol(checkpoint).at_image_size(image_size)
 
 
 def own_protocol(checkpoint: Checkpoint) -> Protocol:

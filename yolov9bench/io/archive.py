@@ -12,8 +12,6 @@ from yolov9bench.errors import DownloadError
 from yolov9bench.io.files import atomic_path, disk_errors, require_space
 from yolov9bench.io.progress import track
 
-CHUNK = 1 << 16  # bytes that are copied at a time
-
 
 def unzip(archive: Path, folder: Path, prefix: str = "") -> None:
     """Unpack the members whose names begin with `prefix` into a new `folder`, less the prefix, all or none.
@@ -67,7 +65,7 @@ def _refuse_unsafe(archive: Path, members: Sequence[zipfile.ZipInfo], prefix: st
 def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(info) as source, path.open("xb") as target:
-        shutil.copyfileobj(source, target, CHUNK)
+        shutil.copyfileobj(source, target)
 
 
 @contextmanager

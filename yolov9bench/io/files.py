@@ -53,12 +53,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def place_file(whole: Path, path: Path) -> None:
+    """Give a finished file its name; what had it before is replaced."""
     with whole.open("rb+") as file:
         os.fsync(file.fileno())  # the name must not reach the disk before the bytes
     whole.replace(path)
 
 
 def require_space(path: Path, needed: int) -> None:
+    """DownloadError if the disk of `path` has fewer bytes free than are needed."""
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise DownloadError(

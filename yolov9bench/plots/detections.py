@@ -70,9 +70,8 @@ def predictions_beside_truth(
 ) -> Figure:
     """Each image twice: its annotations on the left, its detections of at least `score` on the right.
 
-    A class has one colour on all photos, and the seven most frequent
-    differ; crowds are dashed. A label that finds no free place is left out, but never its box. DatasetError:
-    an image that is not in use.
+    A class has one colour on all photos, and the seven most frequent differ; crowds are dashed. A label that
+    finds no free place is left out, but never its box. DatasetError: an image that is not in use.
     """
     images = _chosen(dataset, image_ids)
     truth = _by_image(dataset.annotations)

@@ -79,9 +79,7 @@ class Batches:
             pixels = read_image(self.dataset.image_path(image))
         except DatasetError as error:
             return error
-        return {
-            size: make_input(pixels, shape, self.protocol.at_size(size)) for size, shape in shapes.items()
-        }
+        return {size: make_input(pixels, size, shape, self.protocol) for size, shape in shapes.items()}
 
     def _collect(
         self, images: Sequence[CocoImage], futures: list[Future[Prepared | DatasetError]]
@@ -105,12 +103,14 @@ class Batches:
             yield Batch(tuple(image for image, _ in kept), inputs)
 
 
-def make_input(pixels: Pixels, shape: Shape, protocol: Protocol) -> tuple[Pixels, LetterboxInfo]:
-    """One decoded image [H, W, 3], BGR -> the padded input of a shape (height, width), BGR, and where.
+def make_input(
+    pixels: Pixels, image_size: int, shape: Shape, protocol: Protocol
+) -> tuple[Pixels, LetterboxInfo]:
+    """One decoded image [H, W, 3], BGR -> the padded input of a shape, BGR, and where the image lies in it.
 
-    The long side is that of `protocol.image_size`.
+    image_size: pixels of the image's long side.
     """
-    resized = resize_long_side(pixels, protocol.image_size, protocol.rounding, protocol.shrinking)
+    resized = resize_long_side(pixels, image_size, protocol.rounding, protocol.shrinking)
     return letterbox(resized, shape, scale_up=False, original=(pixels.shape[0], pixels.shape[1]))
 
 
@@ -134,18 +134,18 @@ def group_images(
         ordered[start : start + protocol.group_size] for start in range(0, len(ordered), protocol.group_size)
     ]
     return [
-        (group, {size: group_shape(ratios, protocol.at_size(size)) for size in sizes})
+        (group, {size: group_shape(ratios, size, protocol) for size in sizes})
         for group in groups
         for ratios in [[image.height / image.width for image in group]]
     ]
 
 
-def group_shape(ratios: Sequence[float], protocol: Protocol) -> Shape:
-    """The input shape that holds images of these heights / widths when their long side is `image_size`."""
+def group_shape(ratios: Sequence[float], image_size: int, protocol: Protocol) -> Shape:
+    """The input shape that holds images of these heights / widths when their long side is `image_size` px."""
     tall = max(ratios) if max(ratios) < 1 else 1.0
     wide = 1 / min(ratios) if min(ratios) > 1 else 1.0
 
     def side(share: float) -> int:
-        return math.ceil(share * protocol.image_size / protocol.stride + protocol.margin) * protocol.stride
+        return math.ceil(share * image_size / protocol.stride + protocol.margin) * protocol.stride
 
     return side(tall), side(wide)

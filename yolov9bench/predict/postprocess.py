@@ -66,7 +66,6 @@ def nms(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
 
 def suppress(candidates: Detections, protocol: Protocol) -> Tensor:
     """Indices [m] of the candidates that no better one of their class suppresses, best first."""
-
     boxes, scores, labels = candidates
     if protocol.class_shift != "extent":
         return suppress_boxes(boxes + labels[:, None] * protocol.class_shift, scores, protocol.nms_iou)

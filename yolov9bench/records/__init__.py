@@ -1,5 +1,27 @@
 """Records: what was measured, and whether it may stand in the table; needs no torch."""
 
-from yolov9bench.records.record import CUSTOM, KINDS, Record, canonical, hash8, path_of, read, select, write
+from yolov9bench.records.record import (
+    CUSTOM,
+    KINDS,
+    Record,
+    as_stored,
+    canonical,
+    hash8,
+    path_of,
+    read,
+    select,
+    write,
+)
 
-__all__ = ["CUSTOM", "KINDS", "Record", "canonical", "hash8", "path_of", "read", "select", "write"]
+__all__ = [
+    "CUSTOM",
+    "KINDS",
+    "Record",
+    "as_stored",
+    "canonical",
+    "hash8",
+    "path_of",
+    "read",
+    "select",
+    "write",
+]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from yolov9bench.records import Record
+from yolov9bench.records.record import Record, as_stored
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, Protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file, unlike
@@ -33,10 +31,9 @@ def column_of(record: Record) -> Column:
     """The column that an evaluation is meant for: several views make it one of test-time augmentation."""
     settings = _protocol(record)
     views = settings.get("views")
-    augmented = (isinstance(views, list | tuple) and len(views) > 1) or settings.get(
-        "name"
-    ) == MMYOLO_TTA.name
-    return "TTA box AP" if augmented else "box AP"
+    has_several_views = isinstance(views, list | tuple) and len(views) > 1
+    is_augmented = has_several_views or settings.get("name") == MMYOLO_TTA.name
+    return "TTA box AP" if is_augmented else "box AP"
 
 
 def own_protocol(row: Row, column: Column) -> Protocol | None:
@@ -155,7 +152,7 @@ def _protocol_faults(record: Record, row: Row) -> list[str]:
         return [f"protocol {name}, which is not defined for the row's {row.protocol.name}"]
     if name != own.name:
         return [f"protocol {name}, not the row's {own.name}"]
-    changed = differences(_plain(settings), _plain(asdict(own)))
+    changed = differences(as_stored(settings), as_stored(own))
     return [f"protocol {own.name} with another {', '.join(changed)}"] if changed else []
 
 
@@ -211,11 +208,6 @@ def _git(root: Path, *arguments: str) -> tuple[int, str]:
 def _protocol(record: Record) -> dict[str, Any]:
     settings = record.settings.get("protocol")
     return settings if isinstance(settings, dict) else {}
-
-
-def _plain(settings: dict[str, Any]) -> Any:
-    """As a record's file has them: a tuple is a list."""
-    return json.loads(json.dumps(settings))
 
 
 def _is_number(value: Any) -> bool:

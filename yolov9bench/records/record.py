@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import NoneType
@@ -50,6 +50,12 @@ class Record:
             raise RecordError(f"{self.row!r} is no row: use a row's id, or None for a custom record.")
         _started(self)
         _check_plain(asdict(self), "record")
+
+
+def as_stored(settings: Any) -> Any:
+    """Plain data or a dataclass as a record's file has it: a tuple is a list."""
+    plain = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings
+    return json.loads(json.dumps(plain))
 
 
 def canonical(record: Record) -> str:

@@ -23,11 +23,13 @@ from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
 from yolov9bench.nn.detector import build
 from yolov9bench.predict.batches import Batches
+from yolov9bench.records import as_stored
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.loop import PRECISIONS, Batch, Precision, State, begun, fit, is_done, not_finite
 from yolov9bench.train.optim import Schedule
 from yolov9bench.weights import load, save
 from yolov9bench.weights.start import take_weights
+from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width
@@ -180,14 +182,22 @@ def require_usable(job: Job) -> None:
     SettingsError: an image size that no network takes. DatasetError: a validation set that cannot tell
     checkpoints apart.
     """
-    replace(job.row.protocol, image_size=job.recipe.image_size)
-    names = dict(enumerate(job.train.names))
-    label_categories(job.validation, names, len(names))
+    validation_settings(job)
     if all(entry["iscrowd"] for entry in job.validation.annotations):
         raise DatasetError(
             f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
             "checkpoint would be the best: annotate it, or validate on another split"
         )
+
+
+def validation_settings(job: Job) -> tuple[Protocol, tuple[int, ...]]:
+    """The protocol that a run validates by, and the validation set's category of each label.
+
+    SettingsError: an image size that no network takes. DatasetError: other classes than are trained on.
+    """
+    protocol = job.row.protocol.at_image_size(job.recipe.image_size)
+    names = dict(enumerate(job.train.names))
+    return protocol, label_categories(job.validation, names, len(names))
 
 
 def is_finished(job: Job) -> bool:
@@ -203,7 +213,7 @@ def configured(job: Job) -> dict[str, Any]:
     """All that decides the outcome of a run, as plain data."""
     return {
         "row": job.row.id,
-        "recipe": json.loads(json.dumps(asdict(job.recipe))),
+        "recipe": as_stored(job.recipe),
         "batch_size": job.batch_size,
         "classes": list(job.train.names),
         "train": [job.train.annotations_sha256, job.train.image_list_sha256],
@@ -254,16 +264,14 @@ def validated(job: Job, state: State) -> float | None:
     due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
     if not due and not is_done(vars(state), recipe.epochs, job.max_steps):
         return None
-    protocol = replace(job.row.protocol, image_size=recipe.image_size)
-    names = dict(enumerate(job.train.names))
-    categories = label_categories(job.validation, names, len(names))
+    protocol, categories = validation_settings(job)
     batches = Batches(job.validation, protocol, job.batch_size)
     with evaluate.full_float32():
         predictions = evaluate.run_inference(state.ema.detector.deployed(), batches, categories, job.device)
     ap = coco_metrics(job.validation.ground_truth(), predictions)["AP"]
     if ap >= state.best:
         state.best = ap
-        save(job.out / "best.pt", state.ema.detector, names, job.row.id)
+        save(job.out / "best.pt", state.ema.detector, dict(enumerate(job.train.names)), job.row.id)
     return ap
 
 

@@ -75,9 +75,9 @@ class Protocol:
         """The image size of each view, in pixels."""
         return tuple(round(self.image_size * view.scale) for view in self.views)
 
-    def at_size(self, image_size: int) -> Protocol:
-        """The same settings for one plain view of this size."""
-        return replace(self, image_size=image_size, views=(View(),))
+    def at_image_size(self, image_size: int | None) -> Protocol:
+        """The same settings at another image size in pixels; SettingsError for one that no network takes."""
+        return self if image_size is None else replace(self, image_size=image_size)
 
 
 YOLOV9 = Protocol(
@@ -143,8 +143,7 @@ def find_protocol(name: str, image_size: int | None = None) -> Protocol:
         close = difflib.get_close_matches(name, PROTOCOLS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PROTOCOLS)}"
         raise SettingsError(f"there is no protocol {name!r}: {hint}")
-    protocol = PROTOCOLS[name]
-    return protocol if image_size is None else replace(protocol, image_size=image_size)
+    return PROTOCOLS[name].at_image_size(image_size)
 
 
 def find_tta_protocol(name: str, image_size: int | None = None) -> Protocol:
