@@ -68,9 +68,9 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    from yolov9bench.profiling.profile import measured, summary
+    from yolov9bench.profiling.profile import measure_row, summary
 
-    record = measured(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
+    record = measure_row(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
     keep(record, arguments)
     print(summary(record))
 

@@ -18,7 +18,7 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, UnreachableError, unknown
 from yolov9bench.evaluation import evaluate
-from yolov9bench.profiling.measure import gflops, parameters
+from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.records import Record, comparability
 from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
 from yolov9bench.train import trainer
@@ -376,7 +376,7 @@ def costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
     known = row_of_file(checkpoint.sha256)
     published = known[0].published if known else Published("")
     return {
-        "counted": {"parameters (M)": parameters(deployed) / 1e6, "GFLOPs": gflops(deployed)},
+        "counted": {"parameters (M)": count_parameters(deployed) / 1e6, "GFLOPs": count_gflops(deployed)},
         "published": {"parameters (M)": published.parameters_m, "GFLOPs": published.gflops},
     }
 
