@@ -199,7 +199,7 @@ def test_sizes_of_images_are_multiples_of_32_from_32_up(size: int, fits: bool) -
     if fits:
         assert profile.workloads(ROWS["yolov8-n"], size, 1)["plain"].image_size == size
     else:
-        with pytest.raises(SettingsError, match="give a multiple of 32"):
+        with pytest.raises(SettingsError, match="is not a multiple of 32"):
             profile.workloads(ROWS["yolov8-n"], size, 1)
 
 

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import torch
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import require_at_least, require_image_size
 from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
 from yolov9bench.nn.detector import Detector, build, skeleton
@@ -66,10 +66,8 @@ def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_siz
 
 def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]:
     """The training steps whose memory counts: a usual batch and a crowded one; none without a recipe."""
-    if image_size < 32 or image_size % 32:
-        raise SettingsError(f"image_size is {image_size}: give a multiple of 32")
-    if batch_size < 1:
-        raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
+    require_image_size(image_size)
+    require_at_least(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
     boxes = {"plain": fullest(batch_size), "crowded": CROWDED}
