@@ -213,5 +213,7 @@ def test_ctrl_c_is_one_line_and_status_130(
 
 def test_public_names_come_when_asked_for() -> None:
     assert callable(yolov9bench.build) and callable(yolov9bench.nms)
+    assert callable(yolov9bench.evaluate) and callable(yolov9bench.train_row)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", yolov9bench.__version__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = yolov9bench.nothing

@@ -199,7 +199,7 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
     [
         ("yolov8-q", {}, "yolov8-q"),
         ("yolov8-n", {"image_size": 100}, "image_size 100 is not a multiple of 32"),
-        ("yolov8-n", {"image_size": 0}, "image_size is 0"),
+        ("yolov8-n", {"image_size": 0}, "image_size 0 is not a multiple of 32"),
         ("yolov8-n", {"batch_size": 0}, "batch_size is 0"),
     ],
 )

@@ -1,16 +1,14 @@
 """What a user may ask: one frozen dataclass a command, from which flags, help and notebook cell come."""
 
 from yolov9bench.config.commands import (
-    EvaluateConfig,
     InspectConfig,
     MeasureConfig,
     ReportConfig,
-    ReproduceConfig,
     RowsConfig,
     SweepConfig,
     TidyConfig,
-    TrainConfig,
 )
+from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
 from yolov9bench.config.values import Config, project_root
 

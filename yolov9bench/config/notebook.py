@@ -8,7 +8,7 @@ from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
-from yolov9bench.config.commands import ReproduceConfig
+from yolov9bench.config.flows import ReproduceConfig
 from yolov9bench.config.values import PLAIN
 
 
