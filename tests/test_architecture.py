@@ -31,7 +31,9 @@ WITHOUT_IMAGES_AND_TABLES = [
     "train.assigner",
     "train.loss",
     "train.optim",
-    "profiling.measure",
+    "profiling.flops",
+    "profiling.latency",
+    "profiling.peak_memory",
     "profiling.memory_tracker",
 ]
 WITHOUT_TORCH = [

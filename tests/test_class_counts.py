@@ -11,7 +11,7 @@ from synthetic import depthwise, foreign_tensors
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.profiling.measure import parameters
+from yolov9bench.profiling.flops import count_parameters
 from yolov9bench.train.loop import begun
 from yolov9bench.train.trainer import Job, configured, keep, resume, started
 from yolov9bench.weights import load, save
@@ -28,7 +28,7 @@ def widths(spec: Spec) -> tuple[int, ...]:
 
 
 def count(name: str, classes: int, reference: Reference, fused: bool = False) -> int:
-    return parameters(skeleton(for_classes(SPECS[name], classes, reference), classes, fused))
+    return count_parameters(skeleton(for_classes(SPECS[name], classes, reference), classes, fused))
 
 
 def references(name: str) -> list[Reference]:
@@ -140,7 +140,7 @@ def test_parameters_of_mmyolo_in_closed_form(classes: int) -> None:
 
 def test_the_one_class_head_of_a_real_training(shared: Path) -> None:
     spec = for_classes(depthwise("ultralytics-yolov9t"), 1, "ultralytics")
-    assert parameters(skeleton(spec, 1)) == 1_765_107
+    assert count_parameters(skeleton(spec, 1)) == 1_765_107
     checkpoint = load(shared / "weights/yolov9t_one_class.pt", training=True)
     assert (checkpoint.spec, checkpoint.parameters_trainable) == (spec, 1_765_107)
 
@@ -239,8 +239,8 @@ def test_a_training_builds_what_the_rows_source_builds(
     """The counts of 120 classes: the closed form above, 100 wide where Ultralytics ends."""
     state, _ = started(job(ROWS[row], tiny, [f"class {number}" for number in range(classes)]))
     assert set(widths(state.detector.spec)) == {width}
-    assert trainable in (None, parameters(state.detector))
-    assert parameters(state.ema.detector) == parameters(state.detector)
+    assert trainable in (None, count_parameters(state.detector))
+    assert count_parameters(state.ema.detector) == count_parameters(state.detector)
 
 
 def test_a_one_class_file_starts_a_one_class_training(tiny: Path) -> None:
@@ -263,4 +263,4 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_own_width(tiny: Path) -> N
 
 def test_building_directly_keeps_the_width_of_the_spec() -> None:
     """`build` makes what a Spec says; only `for_classes` changes it."""
-    assert parameters(build(SPECS["yolov8-n"], classes=1)) == 3_137_987
+    assert count_parameters(build(SPECS["yolov8-n"], classes=1)) == 3_137_987

@@ -1,15 +1,20 @@
 """The door: what each command answers, and that a failure is one sentence and status 2."""
 
+import ast
+import inspect
 import json
+import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 import yolov9bench
 from yolov9bench import __main__ as door
-from yolov9bench.config import Parameters
 
 BLOCKED = ("torch", "pandas", "matplotlib", "numpy", "cv2", "hotcoco", "torchvision")
 
@@ -20,9 +25,13 @@ def answered(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_rows_needs_no_torch() -> None:
-    """In a process where these imports fail."""
+    """In a process where these imports fail; None in sys.modules would not do, since tyro looks there."""
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r}))\n"
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {BLOCKED!r}: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
         "sys.argv = ['yolov9bench', 'rows', '--json']\n"
         "from yolov9bench.__main__ import main; sys.exit(main())"
     )
@@ -97,15 +106,114 @@ def test_a_failure_is_one_sentence_and_status_2(
     assert said.out == ""
 
 
-def test_reproduce_has_a_flag_for_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        door.parser().parse_args(["reproduce", "--help"])
-    text = capsys.readouterr().out
-    for name in Parameters.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in text
+@pytest.mark.parametrize("command", door.COMMANDS)
+def test_help_explains_every_flag_and_gives_its_default(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Read with the standard library: a flag, or a positional's sentence, for each field of the dataclass."""
+    with pytest.raises(SystemExit) as ended:
+        door.parse([command, "--help"])
+    assert ended.value.code == 0
+    text = " ".join(re.sub("[│╭╰╮╯─]", " ", capsys.readouterr().out).split())
+    config = (get_args(door.COMMANDS[command]) or (door.COMMANDS[command],))[0]
+    sentences = documented(config)
+    for field in fields(config):
+        assert sentences[field.name] in text
+        if str(getattr(field, "default", "")) not in ("", "()") and field.default is not MISSING:
+            assert f"{sentences[field.name]} (default: {field.default})" in text
+        if field.name not in ("row", "file", "files") or command == "train":
+            assert f"--{field.name.replace('_', '-')}" in text
+
+
+def documented(config: type[Any]) -> dict[str, str]:
+    """The docstring under each field, from the source."""
+    (tree,) = ast.parse(inspect.getsource(config)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, text in pairwise(tree.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+@pytest.mark.parametrize("help_of", ["evaluate", "reproduce", "train"])
+def test_help_needs_no_torch(help_of: str) -> None:
+    code = (
+        "import sys\nfrom yolov9bench import __main__ as door\n"
+        f"try: door.parse([{help_of!r}, '--help'])\n"
+        "except SystemExit: sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+EVALUATE = ["evaluate", "--checkpoint", "x.pt", "--dataset", "d"]
+TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluatee"], "there is no command 'evaluatee'; did you mean 'evaluate'?"),
+        (["evaluate", "--checkpont", "x"], "there is no flag of evaluate '--checkpont'; did you mean '--ch"),
+        (["rows", "--no-jsn"], "there is no flag of rows '--no-jsn'"),
+        (["evaluate"], "Missing from python -m yolov9bench evaluate: --checkpoint PATH --dataset PATH"),
+        ([], "Expected one of {rows, inspect, evaluate"),
+        (["tidy"], "files is missing: give at least one"),
+        (["sweep", "--rows"], "rows is missing: give at least one"),
+        ([*TRAIN, "--seed", "many"], "Error parsing --seed"),
+        ([*TRAIN, "--seed"], "Missing value for argument '--seed'"),
+        ([*TRAIN, "--seed", "-1"], "seed is -1: give 0 or more"),
+        ([*TRAIN, "--precision", "float8"], "invalid choice 'float8' for argument '--precision'"),
+        ([*TRAIN, "--learning-rate", "nan"], "learning_rate is nan: give a finite number above 0"),
+        ([*TRAIN, "--recipe", "smal"], "there is no recipe 'smal'; did you mean 'small'?"),
+        ([*TRAIN, "--image-size", "100"], "image_size 100 is not a multiple of 32: take 96 or 128"),
+        ([*EVALUATE, "--protocol", "mmyol"], "there is no protocol 'mmyol'; did you mean 'mmyolo'?"),
+        ([*EVALUATE, "--limit", "0"], "limit is 0: give 1 or more"),
+        (EVALUATE, "checkpoint x.pt does not exist: check the path"),
+        (["measure", "yolov9-t", "--image-size", "33"], "image_size 33 is not a multiple of 32"),
+        (["reproduce", "--seed", "-1"], "seed is -1: give 0 or more"),
+        (["reproduce", "--checkpoint", "x.pt"], "checkpoint x.pt does not exist: check the path"),
+    ],
+)
+def test_a_usage_error_is_one_sentence_too(
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert answered(*arguments, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+@pytest.mark.parametrize("flag", ["--json", "--results"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocking = tmp_path / "file"
+    blocking.touch()
+    out = str(blocking / "below/record.json")
+    assert answered("measure", "yolov9-t", flag, out, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert f"lies below {blocking}, which is a file" in said and said.count("\n") == 1
+    assert blocking.read_bytes() == b"" and list(tmp_path.iterdir()) == [blocking]
+
+
+def test_ctrl_c_is_one_line_and_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(config: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door, "run", interrupted)
+    assert answered("rows", monkeypatch=monkeypatch) == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C\n"
 
 
 def test_public_names_come_when_asked_for() -> None:
     assert callable(yolov9bench.build) and callable(yolov9bench.nms)
+    assert callable(yolov9bench.evaluate) and callable(yolov9bench.train_row)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", yolov9bench.__version__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = yolov9bench.nothing

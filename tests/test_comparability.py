@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from yolov9bench import reproduce
 from yolov9bench.io import provenance
 from yolov9bench.records import Record, read, select, write
 from yolov9bench.records.comparability import column_of, commit_exists, differences, obstacles
 from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.verdict import interval_text
+from yolov9bench.records.verdict import verdict as verdict_of
 from yolov9bench.report import table
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS, Protocol, View
@@ -54,7 +55,7 @@ def perfect(row: str = "yolov9-c", protocol: Any = None, **changes: Any) -> Reco
 
 def refused(record: Record, row: str) -> str:
     """The reasons, after making sure that verdict and table refuse the record alike."""
-    verdict = reproduce.verdict(record)
+    verdict = verdict_of(record)
     assert verdict.word == "not comparable"
     found = evidence([record])[row]
     assert (found.ap, found.tta_ap) == (None, None)
@@ -76,7 +77,7 @@ def test_a_perfect_record_passes_both(protocol: str, row: str, tmp_path: Path) -
     published = ROWS[row].published.box_ap
     for record in (perfect(row), read(write(perfect(row), tmp_path))):
         assert ROWS[row].protocol.name == protocol and obstacles(record) == []
-        assert str(reproduce.verdict(record)) == f"reproduced: box AP {published}, published {published}"
+        assert str(verdict_of(record)) == f"reproduced: box AP {published}, published {published}"
         assert evidence([record])[row].ap == pytest.approx(published)
         assert checks([record]) == []
 
@@ -86,7 +87,7 @@ def test_a_perfect_tta_record_passes_both(tmp_path: Path) -> None:
     record = perfect(row, asdict(MMYOLO_TTA))
     for each in (record, read(write(record, tmp_path))):
         assert column_of(each) == "TTA box AP"
-        assert str(reproduce.verdict(each)) == "reproduced: TTA box AP 39.9, published 39.9"
+        assert str(verdict_of(each)) == "reproduced: TTA box AP 39.9, published 39.9"
         found = evidence([each])[row]
         assert found.ap is None and found.tta_ap == pytest.approx(39.9)
 
@@ -219,14 +220,14 @@ def test_a_commit_that_does_not_exist_is_refused() -> None:
 
 def test_a_row_without_a_published_tta_figure_is_measured_but_not_judged() -> None:
     record = perfect("yolov8-n", asdict(MMYOLO_TTA))
-    assert str(reproduce.verdict(record)) == "not comparable: no published TTA figure is known"
+    assert str(verdict_of(record)) == "not comparable: no published TTA figure is known"
     assert evidence([record])["yolov8-n"].tta_ap == pytest.approx(40.0)
 
 
 def test_a_tta_figure_may_differ_by_a_tenth_of_the_published_tta_figure() -> None:
     row = PLAIN["mmyolo"]  # box AP 37.4, TTA box AP 39.9
     for ap, word in ((0.400, "reproduced"), (0.401, "not reproduced"), (0.374, "not reproduced")):
-        assert reproduce.verdict(perfect(row, asdict(MMYOLO_TTA), values={"AP": ap})).word == word
+        assert verdict_of(perfect(row, asdict(MMYOLO_TTA), values={"AP": ap})).word == word
 
 
 def test_differences_are_told_by_their_place() -> None:
@@ -241,7 +242,7 @@ def test_the_interval_is_said_to_lie_high_on_few_images() -> None:
     caveat = (
         "percentile interval, which lies high on few images: of 60 synthetic sets of 100 images it covered"
     )
-    assert f"is 45.0 to 56.0. It is a {caveat}" in reproduce.interval_text(record)
+    assert f"is 45.0 to 56.0. It is a {caveat}" in interval_text(record)
     text = table.block(evidence([record]), checks([record]))
     assert caveat in text.split("### Checked on subsets")[1] and "true AP of 48" in text
 

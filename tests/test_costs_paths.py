@@ -11,8 +11,10 @@ import torch
 
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn import build
-from yolov9bench.profiling import measure, profile, training_memory
-from yolov9bench.profiling.measure import Peak, Timing, fastest, percentile, process_bytes, timed
+from yolov9bench.profiling import latency, peak_memory, profile, training_memory
+from yolov9bench.profiling.flops import count_gflops
+from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
+from yolov9bench.profiling.peak_memory import Peak, process_bytes
 from yolov9bench.profiling.training_memory import Workload
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -37,13 +39,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(torch.cuda, name, noting(name))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", noting("allocated", 3 * 2**20))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", noting("reserved", 4 * 2**20))
-    monkeypatch.setattr(measure, "process_bytes", lambda: 5 * 2**20)
+    monkeypatch.setattr(peak_memory, "process_bytes", lambda: 5 * 2**20)
     return calls
 
 
 def test_a_peak_begins_before_the_run_and_ends_when_the_gpu_has(gpu: list[str]) -> None:
     """Read before the GPU has finished, or not reset, it would be another run's."""
-    found = measure.peak(lambda: gpu.append("run"), "cuda:1")
+    found = peak_memory.measure_peak(lambda: gpu.append("run"), "cuda:1")
     assert found == Peak(3 * 2**20, 4 * 2**20, 5 * 2**20)
     assert gpu.index("reset_peak_memory_stats cuda:1") < gpu.index("run") < gpu.index("synchronize cuda:1")
     assert gpu.index("synchronize cuda:1") < gpu.index("allocated cuda:1")
@@ -65,8 +67,8 @@ def test_memory_of_training_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monke
         asked.append((work.batch_size, device))
         return FOUND
 
-    monkeypatch.setattr(training_memory, "measured", measured)
-    monkeypatch.setattr(training_memory, "predicted", lambda work: 4_000)
+    monkeypatch.setattr(training_memory, "measure_training_step", measured)
+    monkeypatch.setattr(training_memory, "predict_training_step", lambda work: 4_000)
     work = Workload(SMALL, RECIPES["yolov8-n"], 64, 3, 1)
     whole = {"predicted_bytes": 4_000, "allocated_bytes": 5_000}
     assert profile.measure_training_memory(work, "cuda:0") == whole | {
@@ -82,15 +84,17 @@ def test_memory_of_training_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monke
 def test_memory_of_inference_is_measured_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two bytes a weight are predicted, and feature maps of one image of 32 px, a few KiB."""
     runs = []
-    monkeypatch.setattr(profile, "deployed", lambda spec, device: build(spec, 80).deployed())
+    monkeypatch.setattr(profile, "build_deployed", lambda spec, device: build(spec, 80).deployed())
 
-    def peak(run: Callable[[], object], device: str) -> Peak:
+    def measure_peak(run: Callable[[], object], device: str) -> Peak:
         run()
         return FOUND
 
-    monkeypatch.setattr(measure, "peak", peak)
-    monkeypatch.setattr(measure, "forward", lambda detector, batch, size: lambda: runs.append((batch, size)))
-    on_gpu, on_cpu = (profile.inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
+    monkeypatch.setattr(profile, "measure_peak", measure_peak)
+    monkeypatch.setattr(
+        latency, "make_forward", lambda detector, batch, size: lambda: runs.append((batch, size))
+    )
+    on_gpu, on_cpu = (profile.measure_inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
     assert (on_gpu["allocated_bytes"], on_gpu["reserved_bytes"]) == (5_000, 7_000)
     assert runs == [(1, 32)] * 2  # once before the peak begins, as the first run takes more
     assert on_cpu == on_gpu | dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
@@ -108,22 +112,22 @@ def test_a_run_is_of_the_whole_batch_and_keeps_nothing_for_a_gradient() -> None:
             (tuple(inputs[0].shape), torch.is_inference_mode_enabled())
         )
     )
-    measure.forward(detector, 3, 64)()
+    latency.make_forward(detector, 3, 64)()
     assert seen == [((3, 3, 64, 64), True)]
 
 
 def test_the_batch_that_is_timed_is_the_batch_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches 1, 2 and 4 take as long as one image, 8 four times as long."""
-    monkeypatch.setattr(profile, "deployed", lambda spec, device: f"{spec.name} on {device}")
-    monkeypatch.setattr(measure, "forward", lambda detector, batch, size: (detector, batch, size))
+    monkeypatch.setattr(profile, "build_deployed", lambda spec, device: f"{spec.name} on {device}")
+    monkeypatch.setattr(latency, "make_forward", lambda detector, batch, size: (detector, batch, size))
     ran = []
 
     def timing(run: Any, batch: int, seconds: float) -> Timing:
         ran.append((*run, batch, seconds))
         return Timing(batch, 3, 4.0 if batch == 8 else 1.0, None, None)
 
-    monkeypatch.setattr(measure, "timed", timing)
-    single, best = profile.times(SMALL, "cuda", 96)
+    monkeypatch.setattr(latency, "time_runs", timing)
+    single, best = profile.time_detector(SMALL, "cuda", 96)
     assert (single.batch, best.batch) == (1, 4)
     assert ran == [("small on cuda", batch, 96, batch, 10.0) for batch in (1, 2, 4, 8)]
 
@@ -158,7 +162,7 @@ def test_percentiles_need_their_runs(runs: int) -> None:
         took.append(1.0)
         now[0] += 1.0
 
-    found = timed(run, 1, float(runs), lambda: now[0])
+    found = time_runs(run, 1, float(runs), lambda: now[0])
     assert found.runs == runs
     assert (found.p95 is None, found.p99 is None) == (runs < 20, runs < 100)
 
@@ -179,14 +183,14 @@ def test_a_larger_batch_that_gains_too_little_ends_the_search_but_counts() -> No
     """101 images a second after 100 are the best, though the search ends; 99 are not."""
     for last, best in ((101, 2), (100, 1), (99, 1)):
         larger = Timing(2, 3, 2 / last, None, None)
-        assert fastest({2: larger}.__getitem__, Timing(1, 3, 1 / 100, None, None)).batch == best
+        assert find_best_batch({2: larger}.__getitem__, Timing(1, 3, 1 / 100, None, None)).batch == best
 
 
 def test_a_rows_usual_batch_is_16_images_and_its_boxes_follow_the_batch() -> None:
     row = ROWS["yolov8-n"]
     usual = {size: profile.workloads(row, 640, size)["plain"].boxes for size in (1, 16, 64)}
     assert usual[1] < usual[16] < usual[64]
-    defaults = profile.measured.__defaults__
+    defaults = profile.measure_row.__defaults__
     assert defaults == ("auto", 640, 16)
 
 
@@ -195,7 +199,7 @@ def test_sizes_of_images_are_multiples_of_32_from_32_up(size: int, fits: bool) -
     if fits:
         assert profile.workloads(ROWS["yolov8-n"], size, 1)["plain"].image_size == size
     else:
-        with pytest.raises(SettingsError, match="give a multiple of 32"):
+        with pytest.raises(SettingsError, match="is not a multiple of 32"):
             profile.workloads(ROWS["yolov8-n"], size, 1)
 
 
@@ -225,7 +229,7 @@ def test_gflops_are_those_of_every_convolution_that_runs(classes: int) -> None:
         detector(torch.zeros(1, 3, 64, 96))
     assert len(counts) > 40
     seen = sum(counts) * 64 * 64 / (64 * 96)  # convolutions cost as much for every pixel
-    assert measure.gflops(detector, 64) == pytest.approx(seen / 1e9, rel=1e-9)
+    assert count_gflops(detector, 64) == pytest.approx(seen / 1e9, rel=1e-9)
 
 
 def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
@@ -233,6 +237,6 @@ def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
     spec = ROWS["yolov9-t"].spec
     assert spec.aux is not None
     weights = sum(each.numel() for each in build(spec, 80).deployed().parameters())
-    predicted = profile.inference_memory(spec, "cpu", 32)["predicted_bytes"]
+    predicted = profile.measure_inference_memory(spec, "cpu", 32)["predicted_bytes"]
     assert predicted is not None
     assert 2 * weights < predicted < 2.2 * weights

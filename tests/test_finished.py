@@ -14,7 +14,7 @@ import torch
 from synthetic import small_file
 
 from yolov9bench import records, reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.evaluation import evaluate
 from yolov9bench.records import Record
 from yolov9bench.train import trainer
@@ -29,8 +29,8 @@ class Finished:
     given: dict[str, Any]
     record: Record
 
-    def changed(self, **changes: Any) -> Parameters:
-        return Parameters(**self.given | changes)
+    def changed(self, **changes: Any) -> ReproduceConfig:
+        return ReproduceConfig(**self.given | changes)
 
 
 def paint(root: Path) -> None:
@@ -59,7 +59,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One real evaluation, shared by the tests of this module, which add no record to its folder."""
     root = tmp_path_factory.mktemp("finished")
     paint(root / "set")
-    given = {
+    given: dict[str, Any] = {
         "checkpoint": str(small_file(root / "weights.pt")),
         "dataset": str(root / "set"),
         "split": "val",
@@ -75,7 +75,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 )
 def test_the_same_settings_in_other_words_are_finished(ran: Finished, same: dict[str, Any]) -> None:
     """What "auto" and None stand for may be spelt out; epochs do not touch an evaluation."""
-    assert reproduce.finished(ran.changed(**same)) == ran.record
+    assert reproduce.find_finished(ran.changed(**same)) == ran.record
 
 
 @pytest.mark.parametrize(
@@ -94,18 +94,18 @@ def test_the_same_settings_in_other_words_are_finished(ran: Finished, same: dict
 )
 def test_another_setting_is_not_finished(ran: Finished, change: dict[str, Any]) -> None:
     """The record of another protocol, size, judge or list of images would hand its AP on as this one's."""
-    assert reproduce.finished(ran.changed(**change)) is None
+    assert reproduce.find_finished(ran.changed(**change)) is None
 
 
 def test_another_annotation_file_is_not_finished(ran: Finished, tmp_path: Path) -> None:
     """The list of images stays, and a box moves."""
     root = Path(shutil.copytree(ran.given["dataset"], tmp_path / "set"))
-    assert reproduce.finished(ran.changed(dataset=str(root))) == ran.record
+    assert reproduce.find_finished(ran.changed(dataset=str(root))) == ran.record
     path = root / "annotations/instances_val.json"
     text = path.read_text()
     assert text.count("[8, 8, 20, 20]") == 2
     path.write_text(text.replace("[8, 8, 20, 20]", "[9, 8, 20, 20]", 1))
-    assert reproduce.finished(ran.changed(dataset=str(root))) is None
+    assert reproduce.find_finished(ran.changed(dataset=str(root))) is None
 
 
 def test_other_weights_are_not_finished(ran: Finished, tmp_path: Path) -> None:
@@ -115,19 +115,19 @@ def test_other_weights_are_not_finished(ran: Finished, tmp_path: Path) -> None:
         next(checkpoint.detector.parameters()).view(-1)[0] += 1
     path = tmp_path / "other.pt"
     save(path, checkpoint.detector, checkpoint.names, row=checkpoint.row)
-    assert reproduce.finished(ran.changed(checkpoint=str(path))) is None
+    assert reproduce.find_finished(ran.changed(checkpoint=str(path))) is None
 
 
 def test_another_folder_of_results_is_not_finished(ran: Finished, tmp_path: Path) -> None:
-    assert reproduce.finished(ran.changed(results_dir=str(tmp_path))) is None
+    assert reproduce.find_finished(ran.changed(results_dir=str(tmp_path))) is None
 
 
 @pytest.mark.parametrize("kind", ["measure", "train"])
 def test_a_record_of_another_kind_is_no_evaluation(ran: Finished, tmp_path: Path, kind: str) -> None:
     records.write(replace(ran.record, kind=kind), tmp_path)
-    assert reproduce.finished(ran.changed(results_dir=str(tmp_path))) is None
+    assert reproduce.find_finished(ran.changed(results_dir=str(tmp_path))) is None
     records.write(ran.record, tmp_path)
-    assert reproduce.finished(ran.changed(results_dir=str(tmp_path))) == ran.record
+    assert reproduce.find_finished(ran.changed(results_dir=str(tmp_path))) == ran.record
 
 
 def test_the_newest_of_one_day_is_the_answer(ran: Finished, tmp_path: Path) -> None:
@@ -145,14 +145,16 @@ def test_the_newest_of_one_day_is_the_answer(ran: Finished, tmp_path: Path) -> N
     ]
     for each in reversed(chosen):
         records.write(each, tmp_path)
-    found = reproduce.finished(ran.changed(results_dir=str(tmp_path)))
+    found = reproduce.find_finished(ran.changed(results_dir=str(tmp_path)))
     assert found == chosen[-1]
     assert found.values["AP"] == min(each.values["AP"] for each in chosen)
     assert records.hash8(found) < max(map(records.hash8, chosen))
 
 
 @pytest.fixture
-def trained(ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Parameters]:
+def trained(
+    ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], ReproduceConfig]:
     """A training that is over, as files; the function writes the evaluation of its best weights at a size."""
     given = {
         "size": "t",
@@ -162,13 +164,13 @@ def trained(ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         "results_dir": str(tmp_path),
     }
     parameters = ran.changed(**given)
-    out = reproduce.job(reproduce.planned(parameters)).out
+    out = reproduce.build_job(reproduce.make_plan(parameters)).out
     out.mkdir(parents=True)
     shutil.copy(ran.given["checkpoint"], out / "best.pt")
     (out / "last.pt").write_bytes(b"of other weights")
     monkeypatch.setattr(trainer, "is_finished", lambda job: job.out == out)
 
-    def evaluated_at(image_size: int) -> Parameters:
+    def evaluated_at(image_size: int) -> ReproduceConfig:
         protocol = asdict(evaluate.choose_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
         settings = ran.record.settings | {"protocol": protocol}
         records.write(replace(ran.record, settings=settings), tmp_path)
@@ -178,23 +180,23 @@ def trained(ran: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def test_a_training_is_finished_by_an_evaluation_at_its_own_size(
-    trained: Callable[[int], Parameters], tmp_path: Path
+    trained: Callable[[int], ReproduceConfig], tmp_path: Path
 ) -> None:
     """The demo's recipe trains at 192 px, and so is its network evaluated: 640 px are another setting."""
     assert DEMO.image_size == 192
-    assert reproduce.finished(trained(640)) is None
-    found = reproduce.finished(trained(192))
+    assert reproduce.find_finished(trained(640)) is None
+    found = reproduce.find_finished(trained(192))
     assert found is not None
     assert found.settings["protocol"]["image_size"] == 192
 
 
 def test_a_training_under_way_is_not_finished(
-    trained: Callable[[int], Parameters], monkeypatch: pytest.MonkeyPatch
+    trained: Callable[[int], ReproduceConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters = trained(192)
-    assert reproduce.finished(parameters) is not None
+    assert reproduce.find_finished(parameters) is not None
     monkeypatch.setattr(trainer, "is_finished", lambda job: False)
-    assert reproduce.finished(parameters) is None
+    assert reproduce.find_finished(parameters) is None
 
 
 @pytest.mark.parametrize(("judge", "skip_corrupt", "batch_size"), [(True, False, None), (False, True, 1)])
@@ -204,11 +206,11 @@ def test_the_evaluation_gets_every_setting_that_was_asked_for(
     """And then counts as finished: what is written and what is looked for are the same."""
     asked = {"judge": judge, "skip_corrupt": skip_corrupt, "batch_size": batch_size, "seed": 7}
     given = ran.given | asked | {"results_dir": str(tmp_path)}
-    assert reproduce.finished(Parameters(**given)) is None
+    assert reproduce.find_finished(ReproduceConfig(**given)) is None
     found = reproduce.reproduce(**given)
     assert (found.settings["judge"], found.settings["skip_corrupt"]) == (judge, skip_corrupt)
     assert (found.settings["batch_size"], found.seed) == (batch_size or 16, 7)
-    assert reproduce.finished(Parameters(**given)) == found
+    assert reproduce.find_finished(ReproduceConfig(**given)) == found
 
 
 @pytest.mark.parametrize(("asked", "size"), [(None, 192), (96, 96)])
@@ -217,12 +219,12 @@ def test_what_was_trained_is_evaluated_at_the_size_of_its_training(
 ) -> None:
     """The recipe's 192 px unless another size is asked for, and not the 640 px of the protocol."""
     given = {"size": "t", "checkpoint": "train", "recipe": "demo", "image_size": asked}
-    plan = reproduce.planned(ran.changed(**given))
+    plan = reproduce.make_plan(ran.changed(**given))
     sizes: list[int | None] = []
 
     def run(*arguments: Any, **_: Any) -> None:
         sizes.append(arguments[2].image_size)
 
     monkeypatch.setattr(evaluate, "evaluate_loaded", run)
-    reproduce.evaluated(plan, load(ran.given["checkpoint"]), reproduce.data(plan))
+    reproduce.run_evaluation(plan, load(ran.given["checkpoint"]), reproduce.load_dataset(plan))
     assert sizes == [size]

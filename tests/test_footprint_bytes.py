@@ -31,7 +31,7 @@ def test_a_heavy_network_on_a_small_image_takes_five_copies_of_its_weights() -> 
     """
     weights = sum(parameter.numel() for parameter in Detector(HEAVY, 80).parameters())
     assert weights > 5_000_000
-    bytes_ = training_memory.predicted(Workload(HEAVY, RECIPE, 64, 1, 1))
+    bytes_ = training_memory.predict_training_step(Workload(HEAVY, RECIPE, 64, 1, 1))
     assert 20 * weights < bytes_ < 20 * weights * 1.05
 
 
@@ -60,7 +60,7 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
             yield memory
 
     monkeypatch.setattr(training_memory, "counted", watched)
-    training_memory.predicted(Workload(SMALL, RECIPE, 64, 8, 10))
+    training_memory.predict_training_step(Workload(SMALL, RECIPE, 64, 8, 10))
     detector = Detector(SMALL, 80)
     state = in_blocks([*detector.parameters(), *detector.buffers()])
     targets = 2048  # 80 boxes of six float32 numbers are 1,920 bytes

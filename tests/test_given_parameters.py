@@ -1,4 +1,4 @@
-"""Parameters as notebooks, numpy and paths give them: each is taken or refused, none is passed over."""
+"""ReproduceConfig as notebooks, numpy and paths give them: each is taken or refused, none is passed over."""
 
 from collections.abc import Callable
 from datetime import date
@@ -16,14 +16,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from papermill.exceptions import PapermillExecutionError
 
 from yolov9bench import __main__ as door
-from yolov9bench import reproduce, sweep
-from yolov9bench.config import Parameters, checked_parameters, parameters_from
+from yolov9bench import sweep
+from yolov9bench.config import ReproduceConfig, SweepConfig, parameters_from
 from yolov9bench.errors import SettingsError
 from yolov9bench.train import trainer
+from yolov9bench.train.jobs import train_row
 from yolov9bench.zoo import ROWS
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-WAYS = [parameters_from, checked_parameters, lambda given: Parameters(**given)]
+WAYS = [parameters_from, ReproduceConfig.from_names, lambda given: ReproduceConfig(**given)]
 
 
 @pytest.mark.parametrize("take", WAYS)
@@ -40,7 +41,7 @@ WAYS = [parameters_from, checked_parameters, lambda given: Parameters(**given)]
     ],
 )
 def test_a_path_and_a_value_of_numpy_are_taken(
-    take: Callable[[dict[str, Any]], Parameters], name: str, value: Any, expected: Any
+    take: Callable[[dict[str, Any]], ReproduceConfig], name: str, value: Any, expected: Any
 ) -> None:
     found = getattr(take({name: value}), name)
     assert found == expected and type(found) is type(expected)
@@ -66,7 +67,7 @@ def test_a_path_and_a_value_of_numpy_are_taken(
     ],
 )
 def test_a_value_of_no_parameters_type_is_refused(
-    take: Callable[[dict[str, Any]], Parameters], name: str, value: Any, message: str
+    take: Callable[[dict[str, Any]], ReproduceConfig], name: str, value: Any, message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         take({name: value})
@@ -74,7 +75,7 @@ def test_a_value_of_no_parameters_type_is_refused(
 
 def test_a_long_value_is_cut_to_one_line() -> None:
     with pytest.raises(SettingsError) as refusal:
-        Parameters(limit=np.zeros((20, 20)))  # type: ignore[arg-type]
+        ReproduceConfig(limit=np.zeros((20, 20)))  # type: ignore[arg-type]
     assert len(str(refusal.value)) < 120 and "\n" not in str(refusal.value)
 
 
@@ -82,7 +83,7 @@ def test_a_long_value_is_cut_to_one_line() -> None:
     "value", [[0, 1], {"a": 1}, (1,), {1}, date(2026, 1, 1), Path("x"), np.int64(1), b"x", np.zeros(3)]
 )
 def test_an_unknown_name_is_refused_whatever_its_value(value: Any) -> None:
-    with pytest.raises(SettingsError, match=r"no parameter 'datasets': did you mean dataset\?"):
+    with pytest.raises(SettingsError, match=r"no parameter 'datasets'; did you mean 'dataset'\?"):
         parameters_from({"datasets": value})
 
 
@@ -115,17 +116,17 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_a_fresh_shell_has_nothing_that_looks_like_a_parameter(shell: Shell) -> None:
-    assert shell.run(HEAD, ASKING) == Parameters(size="t")
+    assert shell.run(HEAD, ASKING) == ReproduceConfig(size="t")
     assert {"In", "Out", "get_ipython", "exit", "quit"} <= set(shell.shell.user_ns)
 
 
 @pytest.mark.parametrize(
     ("injected", "message"),
     [
-        ("# Parameters\nlimit = [1]", r"limit is \[1\], a list"),
-        ("# Parameters\nclasses = [0, 1]", "no parameter 'classes'"),
-        ("from pathlib import Path\ndatasets = Path('mine')", r"'datasets': did you mean dataset\?"),
-        ("limit, splitt = 3, {'a': 1}", r"'splitt': did you mean split\?"),
+        ("# ReproduceConfig\nlimit = [1]", r"limit is \[1\], a list"),
+        ("# ReproduceConfig\nclasses = [0, 1]", "no parameter 'classes'"),
+        ("from pathlib import Path\ndatasets = Path('mine')", r"'datasets'; did you mean 'dataset'\?"),
+        ("limit, splitt = 3, {'a': 1}", r"'splitt'; did you mean 'split'\?"),
     ],
 )
 def test_a_shell_refuses_what_a_parameters_cell_holds(shell: Shell, injected: str, message: str) -> None:
@@ -135,8 +136,8 @@ def test_a_shell_refuses_what_a_parameters_cell_holds(shell: Shell, injected: st
 
 def test_running_all_cells_again_is_not_refused_for_what_later_cells_left(shell: Shell) -> None:
     later = "shown = [1, 2]; truth = {'images': []}\nplace = Path('record.json')\ndone = {1: object()}"
-    assert shell.run(HEAD, ASKING, later, HEAD + "\nlimit = 4", ASKING) == Parameters(size="t", limit=4)
-    with pytest.raises(SettingsError, match=r"'splits': did you mean split\?"):
+    assert shell.run(HEAD, ASKING, later, HEAD + "\nlimit = 4", ASKING) == ReproduceConfig(size="t", limit=4)
+    with pytest.raises(SettingsError, match=r"'splits'; did you mean 'split'\?"):
         shell.run(HEAD + "\nsplits = ['a']", ASKING)
 
 
@@ -162,14 +163,14 @@ def test_the_training_notebooks_cell_has_parameters_with_their_types() -> None:
     namespace: dict[str, Any] = {}
     exec(cell.source, namespace)
     assert "train_split" in namespace
-    assert parameters_from(namespace) == Parameters(size="t")
+    assert parameters_from(namespace) == ReproduceConfig(size="t")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"precision": "float8"}, r"no precision 'float8'; did you mean 'float16'|did you mean 'float32'"),
-        ({"max_steps": 0}, "max_steps is 0: give None or a whole number from 1 up"),
+        ({"max_steps": 0}, "max_steps is 0: give 1 or more"),
         ({"max_steps": "3"}, "max_steps is '3'"),
         ({"batch_size": [2]}, r"batch_size is \[2\], a list"),
         ({"dataset": 5}, "dataset is 5, a int"),
@@ -177,7 +178,7 @@ def test_the_training_notebooks_cell_has_parameters_with_their_types() -> None:
 )
 def test_a_training_refuses_values_before_it_reads_anything(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        reproduce.trained(**{"row": "yolov9-t", "dataset": "/nowhere", "out": Path("/nowhere/run"), **given})
+        train_row(**{"row": "yolov9-t", "dataset": "/nowhere", "out": Path("/nowhere/run"), **given})
 
 
 def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
@@ -197,9 +198,11 @@ def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
         "max_steps": np.int64(4),
         "seed": np.int64(5),
     }
-    reproduce.trained("yolov9-t", tiny, str(tmp_path / "run"), split="val", start="first.pt", **numbers)
+    first = tmp_path / "first.pt"
+    first.touch()
+    train_row("yolov9-t", tiny, str(tmp_path / "run"), split="val", start=str(first), **numbers)
     (job,) = seen
-    assert (job.out, job.start) == (tmp_path / "run", Path("first.pt"))
+    assert (job.out, job.start) == (tmp_path / "run", first)
     found = (job.recipe.epochs, job.batch_size, job.max_steps, job.seed)
     assert found == (2, 3, 4, 5) and {type(number) for number in found} == {int}
 
@@ -210,11 +213,13 @@ def test_a_sweep_hands_paths_on_as_texts_and_refuses_a_name_that_is_set_twice() 
     assert (found["results_dir"], found["limit"]) == ("out/001", 8)
     assert type(found["results_dir"]) is str and type(found["limit"]) is int
     with pytest.raises(SettingsError, match="limit is set twice, to 4 and '8'"):
-        sweep.parsed(["limit=4", "judge=false", "limit=8"])
+        sweep.parse_assignments(["limit=4", "judge=false", "limit=8"])
 
 
 def test_a_second_flag_of_a_sweep_does_not_replace_the_first() -> None:
     words = ["sweep", "--rows", "yolov9-t", "--set", "limit=4", "--rows", "yolov9-s", "--set", "seed=1"]
-    arguments = door.parser().parse_args(words)
-    assert (arguments.rows, arguments.set) == (["yolov9-t", "yolov9-s"], ["limit=4", "seed=1"])
-    assert door.parser().parse_args(words[:3]).set == []
+    config = door.parse(words)
+    assert isinstance(config, SweepConfig)
+    assert (config.patterns, config.assignments) == (("yolov9-t", "yolov9-s"), ("limit=4", "seed=1"))
+    alone = door.parse(words[:3])
+    assert isinstance(alone, SweepConfig) and alone.assignments == ()

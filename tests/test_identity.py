@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from yolov9bench import reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.data import download
 from yolov9bench.errors import CheckpointError, DownloadError
 from yolov9bench.evaluation import evaluate
@@ -21,6 +21,7 @@ from yolov9bench.nn import build
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import is_unpinned, obstacles
 from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.verdict import verdict as verdict_of
 from yolov9bench.report import table
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS, SPECS
@@ -88,9 +89,9 @@ def test_the_rows_own_download_gives_the_row_and_says_that_its_hash_is_unpinned(
     }
     assert (found.inputs["format"], found.inputs["classes"]) == ("yolov9bench", 80)
     assert is_unpinned(found)
-    assert not any("weights" in reason for reason in reproduce.verdict(found).reasons)
-    plan = reproduce.planned(Parameters(**parameters(eighty, tmp_path)))
-    words = reproduce.description(plan, reproduce.subject(plan), reproduce.data(plan))
+    assert not any("weights" in reason for reason in verdict_of(found).reasons)
+    plan = reproduce.make_plan(ReproduceConfig(**parameters(eighty, tmp_path)))
+    words = reproduce.describe(plan, reproduce.load_checkpoint(plan), reproduce.load_dataset(plan))
     assert words["row"] == ROW and words["checkpoint"].endswith("…, hash unpinned")
 
 
@@ -104,7 +105,7 @@ def test_the_same_file_by_path_or_put_there_by_hand_gets_no_row(
     by_hand.write_bytes((site / "tiny.pt").read_bytes())
     found = reproduce.reproduce(**parameters(eighty, tmp_path, checkpoint="download"))
     assert found.row is None and "download" not in found.inputs
-    assert "unknown checkpoint" in str(reproduce.verdict(found))
+    assert "unknown checkpoint" in str(verdict_of(found))
 
 
 def test_another_hash_in_a_second_run_is_refused_with_both(site: Path, tmp_path: Path) -> None:
@@ -155,11 +156,11 @@ def test_a_download_of_another_content_is_refused(
     site: Path, tmp_path: Path, spec: str, classes: int, fault: str
 ) -> None:
     save(site / "tiny.pt", build(SPECS[spec], classes=classes), None)
-    plan = reproduce.planned(Parameters(size="t", data_dir=str(tmp_path)))
+    plan = reproduce.make_plan(ReproduceConfig(size="t", data_dir=str(tmp_path)))
     with pytest.raises(
         CheckpointError, match=rf"tiny\.pt is not the file of yolov9-t \({fault}\): delete it"
     ):
-        reproduce.subject(plan)
+        reproduce.load_checkpoint(plan)
 
 
 def test_a_converted_file_is_the_gelan_of_its_size() -> None:
@@ -204,7 +205,7 @@ def test_verdict_and_table_say_hash_unpinned_beside_the_figure() -> None:
     found = [unpinned()]
     assert obstacles(found[0]) == []
     text = "reproduced: box AP 52.5 (hash unpinned), published 52.5"
-    assert str(reproduce.verdict(found[0])) == text
+    assert str(verdict_of(found[0])) == text
     assert "**52.5** (hash unpinned) · *52.5*" in table.block(evidence(found), checks(found))
     (line,) = [line for line in table.csv_text(evidence(found)).splitlines() if line.startswith("gelan-c,")]
     assert "hash unpinned" in line
@@ -230,7 +231,7 @@ def test_verdict_and_table_say_hash_unpinned_beside_the_figure() -> None:
 def test_an_unpinned_record_needs_address_size_and_content_of_the_row(changes: dict[str, Any]) -> None:
     record = unpinned(**changes)
     assert obstacles(record) and not is_unpinned(record)
-    assert reproduce.verdict(record).word == "not comparable"
+    assert verdict_of(record).word == "not comparable"
     assert evidence([record])["gelan-c"].ap is None
 
 

@@ -13,8 +13,9 @@ import torch
 
 from yolov9bench import __main__ as door
 from yolov9bench.errors import SettingsError
-from yolov9bench.profiling import measure, profile
-from yolov9bench.profiling.measure import Timing, fastest, peak, percentile, process_bytes, timed
+from yolov9bench.profiling import latency, profile
+from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
+from yolov9bench.profiling.peak_memory import measure_peak, process_bytes
 from yolov9bench.records import Record
 from yolov9bench.zoo import ROWS
 
@@ -45,7 +46,7 @@ def test_percentiles_are_nearest_ranks() -> None:
 def test_timing_warms_up_and_stops_when_the_seconds_are_used_up() -> None:
     """Runs of 1/8 s: 2 s of warm-up are 16 runs, of which the slow first; 10 s of timing are 80."""
     clock = Clock(lambda number: 1.0 if number == 0 else 0.125)
-    found = timed(clock.run, 4, 10.0, clock)
+    found = time_runs(clock.run, 4, 10.0, clock)
     assert (found.batch, found.runs, found.p50, found.p95, found.p99) == (4, 80, 0.125, 0.125, None)
     assert clock.runs == 1 + 8 + 80
     assert found.images_per_second == 32.0
@@ -54,17 +55,17 @@ def test_timing_warms_up_and_stops_when_the_seconds_are_used_up() -> None:
 def test_percentiles_of_timed_runs() -> None:
     """One slow run in ten: the median is a fast one, p95 and p99 are slow."""
     clock = Clock(lambda number: 0.5 if number % 10 == 9 else 0.0625)
-    found = timed(clock.run, 1, 20.0, clock)
+    found = time_runs(clock.run, 1, 20.0, clock)
     assert found.runs > 100
     assert (found.p50, found.p95, found.p99) == (0.0625, 0.5, 0.5)
 
 
 def test_slow_runs_are_few_and_fast_ones_are_limited() -> None:
     slow = Clock(lambda _: 60.0)
-    assert timed(slow.run, 1, 10.0, slow) == Timing(1, measure.LEAST_RUNS, 60.0, None, None)
-    assert slow.runs == 1 + measure.LEAST_RUNS
+    assert time_runs(slow.run, 1, 10.0, slow) == Timing(1, latency.LEAST_RUNS, 60.0, None, None)
+    assert slow.runs == 1 + latency.LEAST_RUNS
     fast = Clock(lambda _: 2.0**-10)
-    assert timed(fast.run, 1, 10.0, fast).runs == measure.MOST_RUNS
+    assert time_runs(fast.run, 1, 10.0, fast).runs == latency.MOST_RUNS
 
 
 def test_the_best_batch_is_the_last_that_gains() -> None:
@@ -76,10 +77,10 @@ def test_the_best_batch_is_the_last_that_gains() -> None:
         asked.append(batch)
         return Timing(batch, 3, seconds[batch], None, None)
 
-    assert fastest(timing_of, timing_of(1)).batch == 8
+    assert find_best_batch(timing_of, timing_of(1)).batch == 8
     assert asked == [1, 2, 4, 8]
     seconds[8] = 8 / 29.9
-    assert fastest(timing_of, timing_of(1)).batch == 4
+    assert find_best_batch(timing_of, timing_of(1)).batch == 4
 
 
 def test_the_best_batch_fits_into_the_gpu() -> None:
@@ -88,12 +89,12 @@ def test_the_best_batch_fits_into_the_gpu() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Timing(batch, 3, 1.0, None, None)
 
-    assert fastest(timing_of, timing_of(1)).batch == 4
+    assert find_best_batch(timing_of, timing_of(1)).batch == 4
 
 
 def test_a_cpu_has_no_peak() -> None:
     with pytest.raises(SettingsError, match="'cpu' does not count its memory"):
-        peak(lambda: None, "cpu")
+        measure_peak(lambda: None, "cpu")
 
 
 def test_the_drivers_count_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_a_gpus_peak_is_what_was_alive_at_once() -> None:
         torch.empty(2**25, dtype=torch.uint8, device="cuda")
 
     before = torch.cuda.memory_allocated()
-    found = peak(run, "cuda")
+    found = measure_peak(run, "cuda")
     assert found.allocated_bytes - before == 2**26
     assert found.reserved_bytes >= found.allocated_bytes
 
@@ -134,7 +135,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     out = tmp_path_factory.mktemp("measure")
     flags = ["--device", "cpu", "--image-size", "64", "--batch-size", "2", "--json", str(out / "record.json")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SECONDS", 0.05)
+        patch.setattr(latency, "SECONDS", 0.05)
         patch.setattr(sys, "argv", ["yolov9bench", "measure", "yolov8-n", *flags])
         with (out / "text").open("w") as text:
             patch.setattr(sys, "stdout", text)
@@ -197,14 +198,14 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
     ("row", "sizes", "sentence"),
     [
         ("yolov8-q", {}, "yolov8-q"),
-        ("yolov8-n", {"image_size": 100}, "image_size is 100: give a multiple of 32"),
-        ("yolov8-n", {"image_size": 0}, "image_size is 0"),
+        ("yolov8-n", {"image_size": 100}, "image_size 100 is not a multiple of 32"),
+        ("yolov8-n", {"image_size": 0}, "image_size 0 is not a multiple of 32"),
         ("yolov8-n", {"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, int], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
-        profile.measured(row, "cpu", **sizes)
+        profile.measure_row(row, "cpu", **sizes)
 
 
 def test_a_step_of_the_published_batch_leaves_no_gradient_waiting() -> None:

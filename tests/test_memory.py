@@ -136,7 +136,7 @@ def test_the_forward_pass_is_that_of_cuda(name: str) -> None:
 def predicted(
     spec: Spec = SMALL, size: int = 64, batch: int = 8, boxes: int = 10, recipe: Recipe = RECIPE
 ) -> int:
-    return training_memory.predicted(Workload(spec, recipe, size, batch, boxes))
+    return training_memory.predict_training_step(Workload(spec, recipe, size, batch, boxes))
 
 
 def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -> None:
@@ -210,5 +210,5 @@ def test_every_object_is_assumed_to_claim_all_it_may() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to measure the memory of")
 def test_a_gpu_takes_what_was_predicted_and_workspaces() -> None:
     work = Workload(SMALL, RECIPE, 640, 16, 50)
-    found = training_memory.measured(work, "cuda")
-    assert 0.9 * training_memory.predicted(work) < found.allocated_bytes <= found.reserved_bytes
+    found = training_memory.measure_training_step(work, "cuda")
+    assert 0.9 * training_memory.predict_training_step(work) < found.allocated_bytes <= found.reserved_bytes

@@ -85,13 +85,13 @@ def test_reproduce_runs_on_painted_images(tiny: Path, tiny_weights: Path, tmp_pa
 def test_a_misspelt_parameter_stops_the_first_cell(tmp_path: Path) -> None:
     with pytest.raises(PapermillExecutionError, match="SettingsError") as stopped:
         run(tmp_path / "out.ipynb", sizee="m")
-    assert "did you mean size?" in str(stopped.value)
+    assert "did you mean 'size'?" in str(stopped.value)
     assert stopped.value.exec_count <= 3
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"size": "mm"}, "'mm'"), ({"protocol": "mmyol"}, "did you mean mmyolo?")],
+    [({"size": "mm"}, "'mm'"), ({"protocol": "mmyol"}, "did you mean 'mmyolo'?")],
     ids=str,
 )
 def test_a_misspelt_value_stops_the_first_cell(

@@ -1,4 +1,4 @@
-"""Parameters: what a notebook hands over is checked before anything runs."""
+"""ReproduceConfig: what a notebook hands over is checked before anything runs."""
 
 import re
 from dataclasses import fields
@@ -7,20 +7,20 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from yolov9bench.config import Parameters, checked_parameters, parameters_from, project_root
+from yolov9bench.config import ReproduceConfig, parameters_from, project_root
 from yolov9bench.errors import SettingsError
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/reproduce.ipynb"
 
 
 def test_a_misspelt_name_is_refused_with_the_likely_one() -> None:
-    with pytest.raises(SettingsError, match=r"no parameter 'sizee': did you mean size\?"):
-        checked_parameters({"sizee": "m"})
+    with pytest.raises(SettingsError, match=r"no parameter 'sizee'; did you mean 'size'\?"):
+        ReproduceConfig.from_names({"sizee": "m"})
 
 
 def test_a_name_like_no_other_lists_them_all() -> None:
-    with pytest.raises(SettingsError, match=r"'xyzzy'.*choose from family, size"):
-        checked_parameters({"xyzzy": 1})
+    with pytest.raises(SettingsError, match=r"'xyzzy'.*choose one of family, size"):
+        ReproduceConfig.from_names({"xyzzy": 1})
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def test_a_name_like_no_other_lists_them_all() -> None:
 )
 def test_a_value_of_another_type_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=f"{name} is {value!r}"):
-        checked_parameters({name: value})
+        ReproduceConfig.from_names({name: value})
 
 
 def test_a_notebooks_globals_give_its_plain_values() -> None:
     namespace = {"size": "c", "limit": None, "_hidden": 3, "re": re, "open": open, "__name__": "__main__"}
-    assert parameters_from(namespace) == Parameters(size="c")
+    assert parameters_from(namespace) == ReproduceConfig(size="c")
 
 
 def test_the_notebooks_parameter_cell_is_the_dataclass() -> None:
@@ -44,7 +44,7 @@ def test_the_notebooks_parameter_cell_is_the_dataclass() -> None:
     namespace: dict[str, object] = {}
     exec(cell.source, namespace)
     given = {name: value for name, value in namespace.items() if not name.startswith("_")}
-    assert given == {field.name: field.default for field in fields(Parameters)}
+    assert given == {field.name: field.default for field in fields(ReproduceConfig)}
     assert all("  # " in line for line in cell.source.splitlines()), "every parameter needs a comment"
 
 
@@ -55,5 +55,5 @@ def test_default_folders_hang_on_the_project_and_given_ones_on_the_working_direc
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert project_root() == tmp_path
-    assert Parameters().results_folder == tmp_path / "results"
-    assert Parameters(data_dir="here").data_folder == Path("here")
+    assert ReproduceConfig().results_folder == tmp_path / "results"
+    assert ReproduceConfig(data_dir="here").data_folder == Path("here")

@@ -61,7 +61,7 @@ def test_what_all_protocols_share() -> None:
 def test_protocols_are_found_by_name() -> None:
     assert find_protocol("mmyolo") is MMYOLO
     assert find_protocol("yolov9", image_size=1280) == replace(YOLOV9, image_size=1280)
-    with pytest.raises(SettingsError, match="no protocol 'mmyola': did you mean mmyolo"):
+    with pytest.raises(SettingsError, match="no protocol 'mmyola'; did you mean 'mmyolo'"):
         find_protocol("mmyola")
     with pytest.raises(SettingsError, match="choose one of yolov9, ultralytics, ultralytics-square, mmyolo"):
         find_protocol("?")

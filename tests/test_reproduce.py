@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from yolov9bench import records, reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
 from yolov9bench.records import Record
+from yolov9bench.records.verdict import verdict as verdict_of
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
@@ -60,7 +61,7 @@ def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
     ],
 )
 def test_figures_are_rounded_and_may_differ_by_a_tenth(ap: float, word: str) -> None:
-    verdict = reproduce.verdict(record(ap=ap))
+    verdict = verdict_of(record(ap=ap))
     assert (verdict.word, verdict.published) == (word, 53.0)
 
 
@@ -79,13 +80,13 @@ def test_figures_are_rounded_and_may_differ_by_a_tenth(ap: float, word: str) -> 
     ],
 )
 def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any], reason: str) -> None:
-    verdict = reproduce.verdict(record(**changes))
+    verdict = verdict_of(record(**changes))
     assert verdict.word == "not comparable"
     assert reason in str(verdict)
 
 
 def test_every_obstacle_is_named() -> None:
-    text = str(reproduce.verdict(record(images=8, protocol="mmyolo", weights="0" * 64)))
+    text = str(verdict_of(record(images=8, protocol="mmyolo", weights="0" * 64)))
     assert text.count(";") == 2
 
 
@@ -93,7 +94,7 @@ def test_a_row_without_a_published_figure_is_not_comparable(monkeypatch: pytest.
     row = ROWS["yolov9-c"]
     silent = replace(row, published=replace(row.published, box_ap=None))
     monkeypatch.setitem(ROWS, "yolov9-c", silent)
-    assert "no published figure" in str(reproduce.verdict(record()))
+    assert "no published figure" in str(verdict_of(record()))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_row_without_a_published_figure_is_not_comparable(monkeypatch: pytest.
         ({"family": "yolo9"}, "yolo9"),
         ({"size": "q"}, "'q'"),
         ({"source": "offical"}, "offical"),
-        ({"protocol": "mmyol"}, r"did you mean mmyolo\?"),
+        ({"protocol": "mmyol"}, r"did you mean 'mmyolo'\?"),
         ({"image_size": 600}, "take 576 or 608"),
         ({"device": "tpu"}, "'tpu'"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -112,7 +113,7 @@ def test_a_row_without_a_published_figure_is_not_comparable(monkeypatch: pytest.
 )
 def test_bad_values_are_refused_before_anything_is_fetched(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        reproduce.planned(Parameters(**given))
+        reproduce.make_plan(ReproduceConfig(**given))
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("named", [{"checkpoint": "download"}, {"dataset": "coco"}])
 @pytest.mark.usefixtures("unreachable")
 def test_what_is_asked_for_by_name_and_cannot_be_fetched_ends_in_a_sentence(
-    named: dict[str, str], tmp_path: Path
+    named: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*by hand"):
         reproduce.reproduce(size="t", data_dir=str(tmp_path), results_dir=str(tmp_path), **named)
@@ -135,11 +136,11 @@ def test_what_is_asked_for_by_name_and_cannot_be_fetched_ends_in_a_sentence(
 def test_without_a_network_auto_becomes_a_demonstration_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plan = reproduce.settled(reproduce.planned(Parameters(size="t", data_dir=str(tmp_path))))
-    assert (plan.parameters.checkpoint, plan.parameters.dataset) == ("train", "demo")
+    plan = reproduce.resolve_sources(reproduce.make_plan(ReproduceConfig(size="t", data_dir=str(tmp_path))))
+    assert (plan.config.checkpoint, plan.config.dataset) == ("train", "demo")
     assert "not a measurement of yolov9-t" in plan.note and "127.0.0.1 cannot be reached" in plan.note
     assert "demonstration" in caplog.text
-    job = reproduce.job(plan)
+    job = reproduce.build_job(plan)
     assert (job.train.split, job.validation.split, job.recipe.name) == ("train", "val", "demo")
 
 
@@ -156,7 +157,7 @@ def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path) -> None:
     )
     assert found.inputs["demo"] is True
     assert found.settings["protocol"]["image_size"] == 64
-    assert "the embedded demo set" in str(reproduce.verdict(found))
+    assert "the embedded demo set" in str(verdict_of(found))
     (run,) = (tmp_path / "out/runs/train").iterdir()
     assert sorted(path.name for path in run.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
 
@@ -173,7 +174,7 @@ def test_an_unknown_checkpoint_gets_a_record_and_no_comparison(
         results_dir=str(tmp_path / "out"),
     )
     assert found.row == "yolov9-t"
-    assert "weights other than the published ones" in str(reproduce.verdict(found))
+    assert "weights other than the published ones" in str(verdict_of(found))
     assert records.select(tmp_path / "out", "yolov9-t") == [found]
     stored = tmp_path / "out/runs/detections" / found.values["detections"]["file"]
     assert len(json.loads(stored.read_text())) == found.values["detections"]["count"]
@@ -202,7 +203,7 @@ def test_what_cannot_go_with_tta_is_refused_before_anything_is_fetched(
     given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        reproduce.planned(Parameters(family="yolov8", size="n", tta=True, **given))
+        reproduce.make_plan(ReproduceConfig(family="yolov8", size="n", tta=True, **given))
 
 
 def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -211,9 +212,9 @@ def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path,
     given |= {"limit": 2, "judge": False, "results_dir": str(tmp_path / "out")}
     found = reproduce.reproduce(**given, tta=True)
     assert json.loads(json.dumps(found.settings["protocol"])) == json.loads(json.dumps(asdict(MMYOLO_TTA)))
-    again = reproduce.finished(Parameters(**given, tta=True))
+    again = reproduce.find_finished(ReproduceConfig(**given, tta=True))
     assert again is not None and records.hash8(again) == records.hash8(found)
-    assert reproduce.finished(Parameters(**given)) is None
-    plan = reproduce.planned(Parameters(**given, tta=True))
-    words = reproduce.description(plan, reproduce.subject(plan), reproduce.data(plan))
+    assert reproduce.find_finished(ReproduceConfig(**given)) is None
+    plan = reproduce.make_plan(ReproduceConfig(**given, tta=True))
+    words = reproduce.describe(plan, reproduce.load_checkpoint(plan), reproduce.load_dataset(plan))
     assert words["protocol"] == "mmyolo+tta"

@@ -11,7 +11,7 @@ from synthetic import depthwise
 
 from yolov9bench.nn import build
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.profiling.measure import gflops, parameters
+from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.zoo.specs import (
     GELAN,
     PARAMETERS,
@@ -52,7 +52,7 @@ def test_each_spec_has_its_name_and_count() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_parameters(name: str) -> None:
-    assert parameters(skeleton(SPECS[name], 80)) == PARAMETERS[name]
+    assert count_parameters(skeleton(SPECS[name], 80)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("classes", [1, 3, 300])
@@ -62,26 +62,26 @@ def test_parameters_of_other_class_counts(name: str, classes: int) -> None:
     spec = SPECS[name]
     widths = [head.class_width for head in (spec.head, spec.aux_head) if head is not None]
     less = (80 - classes) * 3 * sum(width + 1 for width in widths)
-    assert parameters(skeleton(spec, classes)) == PARAMETERS[name] - less
+    assert count_parameters(skeleton(spec, classes)) == PARAMETERS[name] - less
 
 
 def test_parameters_of_a_built_detector() -> None:
-    assert parameters(build(SPECS["yolov8-n"])) == PARAMETERS["yolov8-n"]
+    assert count_parameters(build(SPECS["yolov8-n"])) == PARAMETERS["yolov8-n"]
 
 
 @pytest.mark.parametrize(("name", "count"), [("gelan-c", 25_227_859), ("yolov9-c", 50_698_278)])
 def test_folded_parameters_of_one_class(name: str, count: int) -> None:
     """Model summaries of trainings for one class, as users have published them."""
     spec = SPECS[name]
-    assert parameters(skeleton(spec, 1, fused=True)) == count - DFL_PARAMETERS * heads(spec)
+    assert count_parameters(skeleton(spec, 1, fused=True)) == count - DFL_PARAMETERS * heads(spec)
 
 
 def test_the_published_t_is_the_one_of_80_channels() -> None:
     """The official table has 2.0 M parameters and 7.7 GFLOPs for T; 128 channels would give 2.4 and 9.8."""
     folded = skeleton(SPECS["gelan-t-80"], 80, fused=True)
-    assert (round(parameters(folded) / 1e6, 1), round(gflops(folded), 1)) == (2.0, 7.7)
+    assert (round(count_parameters(folded) / 1e6, 1), round(count_gflops(folded), 1)) == (2.0, 7.7)
     other = skeleton(SPECS["gelan-t"], 80, fused=True)
-    assert (round(parameters(other) / 1e6, 1), round(gflops(other), 1)) == (2.4, 9.8)
+    assert (round(count_parameters(other) / 1e6, 1), round(count_gflops(other), 1)) == (2.4, 9.8)
 
 
 def test_class_width_is_that_of_both_heads() -> None:
@@ -114,19 +114,19 @@ def test_arithmetic_of_one_convolution_by_hand() -> None:
     spec = SPECS["gelan-t"]
     narrow, wide = (skeleton(type(spec)(**{**vars(spec), "stem": stem}), 80) for stem in (16, 32))
     more = 2 * (27 * 16 * 320**2 + 9 * 16 * 32 * 160**2) / 1e9
-    assert gflops(wide) - gflops(narrow) == pytest.approx(more, abs=1e-9)
+    assert count_gflops(wide) - count_gflops(narrow) == pytest.approx(more, abs=1e-9)
 
 
 def test_arithmetic_grows_with_the_area() -> None:
     twin = skeleton(SPECS["yolov8-n"], 80)
-    assert gflops(twin, 320) == pytest.approx(gflops(twin) / 4, rel=1e-12)
+    assert count_gflops(twin, 320) == pytest.approx(count_gflops(twin) / 4, rel=1e-12)
 
 
 def test_measuring_leaves_a_detector_as_it_was() -> None:
     detector = build(SPECS["yolov8-n"], classes=2)
     before = {key: value.clone() for key, value in detector.state_dict().items()}
-    gflops(detector, 64)
-    parameters(detector)
+    count_gflops(detector, 64)
+    count_parameters(detector)
     assert detector.training
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 
@@ -138,10 +138,10 @@ def test_official_figures(shared: Path, name: str) -> None:
     spec = SPECS[name]
     plain, folded = skeleton(spec, 80), skeleton(spec, 80, fused=True)
     projections = heads(spec)
-    assert parameters(plain) == expected["params_train_trainable"]
-    assert parameters(folded) == expected["params_fused"] - DFL_PARAMETERS * projections
+    assert count_parameters(plain) == expected["params_train_trainable"]
+    assert count_parameters(folded) == expected["params_fused"] - DFL_PARAMETERS * projections
     for twin, key in ((plain, "gflops_train_conv_only"), (folded, "gflops_fused_conv_only")):
-        measured = gflops(twin) + DFL_GFLOPS * projections
+        measured = count_gflops(twin) + DFL_GFLOPS * projections
         assert measured == pytest.approx(expected[key], abs=1.01 * ROUNDING), f"{key}: {measured}"
 
 
@@ -151,9 +151,9 @@ def test_ultralytics_figures(shared: Path, name: str) -> None:
     expected = figures(shared / "facts/more_formats/ultra_models.json")[name]
     spec = ULTRALYTICS[name]
     folded = skeleton(spec, 80, fused=True)
-    assert parameters(skeleton(spec, 80)) == expected["params_trainable"]
-    assert parameters(folded) == expected["params_fused"] - DFL_PARAMETERS
-    measured = gflops(folded) + DFL_GFLOPS
+    assert count_parameters(skeleton(spec, 80)) == expected["params_trainable"]
+    assert count_parameters(folded) == expected["params_fused"] - DFL_PARAMETERS
+    measured = count_gflops(folded) + DFL_GFLOPS
     assert measured == pytest.approx(expected["gflops_fused"], abs=1e-6), f"measured {measured}"
 
 
@@ -161,9 +161,9 @@ def test_ultralytics_figures_of_one_class(shared: Path) -> None:
     expected = figures(shared / "facts/more_formats/ultra_models.json")["yolov9t.dwhead.nc1"]
     spec = with_class_width(depthwise("ultralytics-yolov9t"), 64)
     folded = skeleton(spec, 1, fused=True)
-    assert parameters(skeleton(spec, 1)) == expected["params_trainable"]
-    assert parameters(folded) == expected["params_fused"] - DFL_PARAMETERS
-    assert gflops(folded) + DFL_GFLOPS == pytest.approx(expected["gflops_fused"], abs=1e-6)
+    assert count_parameters(skeleton(spec, 1)) == expected["params_trainable"]
+    assert count_parameters(folded) == expected["params_fused"] - DFL_PARAMETERS
+    assert count_gflops(folded) + DFL_GFLOPS == pytest.approx(expected["gflops_fused"], abs=1e-6)
 
 
 @pytest.mark.parametrize("spec", YOLOV8, ids=lambda spec: spec.name)
@@ -171,13 +171,13 @@ def test_mmyolo_figures(shared: Path, spec: Spec) -> None:
     """mmyolo holds the projection as a buffer and outside the count of its convolutions."""
     expected = figures(shared / "facts/mmyolo/models.json")[spec.name[-1]]
     plain = skeleton(spec, 80)
-    assert parameters(plain) == expected["params"]
-    assert gflops(plain) == pytest.approx(expected["gflops_2xmac"], abs=1e-9)
+    assert count_parameters(plain) == expected["params"]
+    assert count_gflops(plain) == pytest.approx(expected["gflops_2xmac"], abs=1e-9)
 
 
 @pytest.mark.parametrize("size", "tsmc")
 def test_multimediatechlab_figures(shared: Path, size: str) -> None:
     expected = figures(shared / "facts/more_formats/mtl_models.json")[f"v9-{size}"]
     dual, main = SPECS[f"yolov9-{size}"], SPECS[f"gelan-{size}"]
-    assert parameters(skeleton(dual, 80)) == expected["trainable"]
-    assert parameters(skeleton(main, 80)) == expected["main_only_params"] - 3 * DFL_PARAMETERS
+    assert count_parameters(skeleton(dual, 80)) == expected["trainable"]
+    assert count_parameters(skeleton(main, 80)) == expected["main_only_params"] - 3 * DFL_PARAMETERS

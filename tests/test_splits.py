@@ -11,7 +11,8 @@ import pytest
 
 from yolov9bench import __main__ as door
 from yolov9bench import reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
+from yolov9bench.data.sources import choose_training_split
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.train import trainer
 
@@ -22,11 +23,15 @@ def add_split(root: Path, name: str) -> None:
     shutil.copy(root / "annotations/instances_val.json", root / f"annotations/instances_{name}.json")
 
 
+def training_split(split: str = "val2017", train_split: str = "auto", dataset: str = "auto") -> str:
+    return choose_training_split(dataset, split, train_split)
+
+
 def job(root: Path, split: str, train_split: str = "auto") -> trainer.Job:
-    parameters = Parameters(
+    parameters = ReproduceConfig(
         size="t", checkpoint="train", dataset=str(root), split=split, train_split=train_split, device="cpu"
     )
-    return reproduce.job(reproduce.planned(parameters))
+    return reproduce.build_job(reproduce.make_plan(parameters))
 
 
 @pytest.mark.parametrize(
@@ -42,14 +47,14 @@ def job(root: Path, split: str, train_split: str = "auto") -> trainer.Job:
     ],
 )
 def test_the_split_to_train_on(split: str, train_split: str, expected: str) -> None:
-    assert reproduce.training_split(Parameters(split=split, train_split=train_split)) == expected
+    assert training_split(split=split, train_split=train_split) == expected
 
 
 def test_the_demo_set_has_one_split_to_train_on() -> None:
     """Whatever `split` says, which the demo set does not ask either."""
-    assert reproduce.training_split(Parameters(dataset="demo", split="test")) == "train"
+    assert training_split(dataset="demo", split="test") == "train"
     with pytest.raises(SettingsError, match="train_split is 'val': on the demo set give 'auto' or 'train'"):
-        reproduce.training_split(Parameters(dataset="demo", train_split="val"))
+        training_split(dataset="demo", train_split="val")
 
 
 @pytest.mark.parametrize(
@@ -63,11 +68,11 @@ def test_the_demo_set_has_one_split_to_train_on() -> None:
 def test_a_split_that_cannot_be_trained_on_is_refused_before_anything_is_read(
     split: str, train_split: str, message: str
 ) -> None:
-    chosen = Parameters(
+    chosen = ReproduceConfig(
         size="t", checkpoint="train", dataset="/nowhere", split=split, train_split=train_split
     )
     with pytest.raises(SettingsError, match=message):
-        reproduce.planned(chosen)
+        reproduce.make_plan(chosen)
 
 
 def test_other_images_under_the_same_ids_and_names_may_be_trained_on(tiny: Path) -> None:

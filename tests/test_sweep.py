@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from yolov9bench import reproduce, sweep
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.records import select
 from yolov9bench.zoo import ROWS
@@ -28,14 +28,14 @@ class Runs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...] = ()) -> None:
         self.rows: list[str] = []
         self.failing = failing
-        monkeypatch.setattr(reproduce, "finished", self.finished)
+        monkeypatch.setattr(reproduce, "find_finished", self.finished)
 
     def __call__(self, words: list[str]) -> int:
         self.rows.append(Path(words[4]).stem)
         return int(self.rows[-1] in self.failing)
 
-    def finished(self, parameters: Parameters) -> Any:
-        row = reproduce.planned(parameters).row
+    def finished(self, parameters: ReproduceConfig) -> Any:
+        row = reproduce.make_plan(parameters).row
         assert row is not None
         return RECORD if row.id in self.rows and row.id not in self.failing else None
 
@@ -52,26 +52,29 @@ RECORD: Any = SimpleNamespace(values={"AP": 0.25})
     ],
 )
 def test_patterns_choose_rows_in_the_order_of_the_table(patterns: list[str], expected: list[str]) -> None:
-    assert [row.id for row in sweep.chosen_rows(patterns)] == expected
+    assert [row.id for row in sweep.choose_rows(patterns)] == expected
 
 
 def test_every_rows_parameters_name_that_row() -> None:
     for row in ROWS.values():
-        assert reproduce.planned(Parameters(**sweep.parameters_of(row, {}))).row == row
+        assert reproduce.make_plan(ReproduceConfig(**sweep.parameters_of(row, {}))).row == row
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
         (
-            lambda: sweep.chosen_rows(["yolov8-n", "yolov10-*"]),
+            lambda: sweep.choose_rows(["yolov8-n", "yolov10-*"]),
             "no row matches 'yolov10-[*]': choose from yolov8",
         ),
         (lambda: sweep.parameters_of(ROWS["yolov8-n"], {"size": "s"}), "size is what the rows differ in"),
-        (lambda: sweep.parsed(["batch_sise=3"]), "no parameter 'batch_sise': did you mean batch_size?"),
-        (lambda: sweep.parsed(["limit"]), "'limit' sets nothing: write it as name=value"),
-        (lambda: sweep.parsed(["limit=many"]), "limit is 'many': give a value of type int"),
-        (lambda: sweep.parsed(["judge=1"]), "judge is '1': give true or false"),
+        (
+            lambda: sweep.parse_assignments(["batch_sise=3"]),
+            "no parameter 'batch_sise'; did you mean 'batch_size'?",
+        ),
+        (lambda: sweep.parse_assignments(["limit"]), "'limit' sets nothing: write it as name=value"),
+        (lambda: sweep.parse_assignments(["limit=many"]), "limit is 'many': give a value of type int"),
+        (lambda: sweep.parse_assignments(["judge=1"]), "judge is '1': give true or false"),
     ],
 )
 def test_what_makes_no_sweep_is_refused(act: Callable[[], object], message: str) -> None:
@@ -80,7 +83,7 @@ def test_what_makes_no_sweep_is_refused(act: Callable[[], object], message: str)
 
 
 def test_values_get_the_types_of_the_parameters() -> None:
-    found = sweep.parsed(["batch_size=32", "judge=False", "data_dir=001", "image_size=640"])
+    found = sweep.parse_assignments(["batch_size=32", "judge=False", "data_dir=001", "image_size=640"])
     assert found == {"batch_size": 32, "judge": False, "data_dir": "001", "image_size": 640}
 
 
@@ -106,18 +109,18 @@ def test_a_row_that_cannot_be_planned_fails_alone(tmp_path: Path, monkeypatch: p
     runs = Runs(monkeypatch)
     whole = runs.finished
 
-    def broken(parameters: Parameters) -> Any:
+    def broken(parameters: ReproduceConfig) -> Any:
         if parameters.size == "n":
             raise DatasetError("nothing to see")
         return whole(parameters)
 
-    monkeypatch.setattr(reproduce, "finished", broken)
+    monkeypatch.setattr(reproduce, "find_finished", broken)
     outcomes = sweep.sweep(["yolov8-n", "yolov8-s"], {"results_dir": str(tmp_path)}, runs)
     assert [outcome.word for outcome in outcomes] == ["failed", "ran"]
 
 
 def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
-    lines = sweep.listed(["yolov8-?"], {"data_dir": "a b/001", "limit": 8}).splitlines()
+    lines = sweep.list_commands(["yolov8-?"], {"data_dir": "a b/001", "limit": 8}).splitlines()
     assert len(lines) == 5
     for name, line in zip(PLAIN, lines, strict=True):
         words = shlex.split(line)
@@ -130,8 +133,8 @@ def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
 
 
 def test_a_sweep_with_tta_says_so_and_keeps_the_plain_notebooks(tmp_path: Path) -> None:
-    given = sweep.parsed(["tta=true"]) | {"results_dir": str(tmp_path)}
-    (line,) = sweep.listed(["yolov8-n-mask-refine"], given).splitlines()
+    given = sweep.parse_assignments(["tta=true"]) | {"results_dir": str(tmp_path)}
+    (line,) = sweep.list_commands(["yolov8-n-mask-refine"], given).splitlines()
     words = shlex.split(line)
     assert Path(words[4]).name == "yolov8-n-mask-refine-tta.ipynb"
     assert words[words.index("tta") - 1 : words.index("tta") + 2] == ["-p", "tta", "True"]
@@ -167,7 +170,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> No
 def test_a_notebook_that_fails_is_no_row_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its status counts, even where another run has left the record meanwhile."""
     answers = iter([None, RECORD])
-    monkeypatch.setattr(reproduce, "finished", lambda parameters: next(answers))
+    monkeypatch.setattr(reproduce, "find_finished", lambda parameters: next(answers))
     (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, lambda words: 1)
     assert (outcome.word, outcome.record) == ("failed", None)
     assert str(outcome) == "yolov8-n: failed"
@@ -176,13 +179,13 @@ def test_a_notebook_that_fails_is_no_row_that_ran(tmp_path: Path, monkeypatch: p
 def test_a_notebook_that_ends_well_and_leaves_no_record_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce, "finished", lambda parameters: None)
+    monkeypatch.setattr(reproduce, "find_finished", lambda parameters: None)
     (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, lambda words: 0)
     assert outcome.word == "failed"
 
 
 def test_a_row_that_is_finished_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "finished", lambda parameters: RECORD)
+    monkeypatch.setattr(reproduce, "find_finished", lambda parameters: RECORD)
 
     def never(words: list[str]) -> int:
         raise AssertionError("a finished row ran again")
@@ -213,7 +216,7 @@ def test_the_folder_of_the_notebooks_is_made_before_they_run(
 
 
 def test_a_value_may_hold_an_equals_sign_and_be_written_in_capitals() -> None:
-    assert sweep.parsed(["data_dir=a=b", "judge=TRUE"]) == {"data_dir": "a=b", "judge": True}
+    assert sweep.parse_assignments(["data_dir=a=b", "judge=TRUE"]) == {"data_dir": "a=b", "judge": True}
 
 
 def test_rows_are_counted_from_one(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from small_runs import Killed
 
 from yolov9bench import reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.io.files import sha256_of
 from yolov9bench.train import trainer
 from yolov9bench.weights import load
@@ -74,7 +74,7 @@ def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
         "device": "cpu",
         "results_dir": str(tmp_path / "results"),
     }
-    job = reproduce.job(reproduce.planned(Parameters(checkpoint="train", **given)))
+    job = reproduce.build_job(reproduce.make_plan(ReproduceConfig(checkpoint="train", **given)))
     with monkeypatch.context() as patch:
         trained = load(shared / "weights/yolov8n.pt", training=True).detector
         patch.setattr(trainer, "build", lambda *_: trained)

@@ -1,9 +1,8 @@
 """What a training is told by its arguments, up to the Job that runs."""
 
-import inspect
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import pytest
 from small_runs import small_data
 
 from yolov9bench import reproduce
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig, TrainConfig
 from yolov9bench.evaluation import evaluate
 from yolov9bench.train import trainer
+from yolov9bench.train.jobs import train_row
 from yolov9bench.train.trainer import Job
 from yolov9bench.zoo import RECIPES, ROWS
 
@@ -60,13 +60,14 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "device": ("meta", lambda job: job.device, "meta"),
     "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
     "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
+    "limit": (2, lambda job: (len(job.train.images), len(job.validation.images)), (2, 2)),
     "learning_rate": (0.004, lambda job: job.recipe.learning_rate, 0.004),
     "train_split": ("val2", lambda job: (job.train.split, job.validation.split), ("val2", "val2017")),
 }
 
 
 def test_every_argument_has_a_case() -> None:
-    assert set(inspect.signature(reproduce.trained).parameters) - GIVEN.keys() == {"dataset", "start"}
+    assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == {"dataset", "start", "data_dir"}
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -76,8 +77,8 @@ def test_an_argument_reaches_the_training_and_changes_nothing_else(
     value, part, expected = GIVEN[name]
     usual: dict[str, Any] = {"row": "yolov8-n", "dataset": str(data), "out": Path("here"), "recipe": "demo"}
     usual |= {"device": "cpu"}
-    reproduce.trained(**usual)
-    assert reproduce.trained(**usual | {name: value}) == jobs[1].out / "best.pt"
+    train_row(**usual)
+    assert train_row(**usual | {name: value}) == jobs[1].out / "best.pt"
     without, given = jobs
     assert part(without) != expected
     assert part(given) == expected
@@ -87,7 +88,7 @@ def test_an_argument_reaches_the_training_and_changes_nothing_else(
 
 
 def test_the_usual_training_is_that_of_the_row_on_the_validations_twin(data: Path, jobs: list[Job]) -> None:
-    reproduce.trained("yolov8-n", str(data), Path("here"), device="cpu")
+    train_row("yolov8-n", str(data), Path("here"), device="cpu")
     (job,) = jobs
     assert (job.train.split, job.validation.split) == ("train2017", "val2017")
     assert (len(job.train.images), len(job.validation.images)) == (5, 3)
@@ -97,7 +98,8 @@ def test_the_usual_training_is_that_of_the_row_on_the_validations_twin(data: Pat
 
 
 def test_a_start_reaches_the_training(data: Path, jobs: list[Job], tmp_path: Path) -> None:
-    reproduce.trained("yolov8-n", str(data), tmp_path, start=tmp_path / "start.pt", device="cpu")
+    (tmp_path / "start.pt").touch()
+    train_row("yolov8-n", str(data), tmp_path / "run", start=tmp_path / "start.pt", device="cpu")
     assert jobs[0].start == tmp_path / "start.pt"
 
 
@@ -121,12 +123,12 @@ def test_mixed_precision_is_for_recipes_with_it_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(evaluate, "resolve_device", lambda _: device)
-    reproduce.trained("yolov8-n", str(data), Path("here"), recipe=recipe, precision=given)
+    train_row("yolov8-n", str(data), Path("here"), recipe=recipe, precision=given)
     assert (jobs[0].device, jobs[0].precision) == (device, expected)
 
 
 def job_of(data: Path, results: Path, **given: Any) -> Job:
-    asked = Parameters(
+    asked = ReproduceConfig(
         family="yolov8",
         size="n",
         checkpoint="train",
@@ -134,7 +136,7 @@ def job_of(data: Path, results: Path, **given: Any) -> Job:
         results_dir=str(results),
         **{"split": "val", "device": "cpu", **given},
     )
-    return reproduce.job(reproduce.planned(asked))
+    return reproduce.build_job(reproduce.make_plan(asked))
 
 
 def test_a_notebooks_training_has_a_folder_for_each_configuration(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_runs import SPEC, small_data, small_job, stub_validation
 
-from yolov9bench.config import Parameters
+from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.demo.shapes import NAMES
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
@@ -165,7 +165,7 @@ def test_the_log_of_a_run_is_lines_of_json(ended: Job) -> None:
 )
 def test_numbers_that_make_no_run_are_refused_by_name(name: str, value: int) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is {value}: give "):
-        Parameters(**{name: value})  # type: ignore[arg-type]
+        ReproduceConfig(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, 16, 100])
@@ -180,8 +180,8 @@ def test_an_image_size_that_no_network_takes_is_refused_before_anything_is_writt
 
 @pytest.mark.parametrize("name", ["epochs", "limit", "batch_size"])
 def test_the_smallest_numbers_are_accepted(name: str) -> None:
-    assert getattr(Parameters(**{name: 1}), name) == 1  # type: ignore[arg-type]
-    assert Parameters(seed=0).seed == 0
+    assert getattr(ReproduceConfig(**{name: 1}), name) == 1  # type: ignore[arg-type]
+    assert ReproduceConfig(seed=0).seed == 0
 
 
 @pytest.mark.parametrize(

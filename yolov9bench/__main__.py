@@ -1,117 +1,162 @@
-"""The door of the command line: `python -m yolov9bench COMMAND`, and `--help` for the commands."""
+"""The command line: `python -m yolov9bench COMMAND`, and `--help` for the commands and their flags."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict, fields
-from pathlib import Path
+from functools import singledispatch
+from io import StringIO
+from itertools import dropwhile, takewhile
+from typing import Annotated, Any, get_args
 
-from yolov9bench.config import Parameters, plain_type
-from yolov9bench.errors import BenchError
+import tyro
+from tyro.conf import DisallowNone, FlagCreatePairsOff
+
+from yolov9bench.config import (
+    Config,
+    EvaluateConfig,
+    InspectConfig,
+    MeasureConfig,
+    ReportConfig,
+    ReproduceConfig,
+    RowsConfig,
+    SweepConfig,
+    TidyConfig,
+    TrainConfig,
+    project_root,
+)
+from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
 from yolov9bench.records import Record
 
-# Commands import what they need when they run, so that `rows` starts without torch.
+PROGRAM = "python -m yolov9bench"
+COMMANDS: dict[str, Any] = {
+    "rows": Annotated[RowsConfig, FlagCreatePairsOff],  # --json alone, without --no-json
+    "inspect": InspectConfig,
+    "evaluate": Annotated[EvaluateConfig, FlagCreatePairsOff],
+    "train": TrainConfig,
+    "reproduce": ReproduceConfig,
+    "measure": MeasureConfig,
+    "report": Annotated[ReportConfig, FlagCreatePairsOff],
+    "tidy": TidyConfig,
+    "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
+}
+
+# Commands import what they need when they run, so that `rows` and `--help` start without torch.
 
 
-def rows(arguments: argparse.Namespace) -> None:
+@singledispatch
+def run(config: Config) -> None:
+    """Run one command."""
+    raise NotImplementedError(type(config).__name__)
+
+
+@run.register
+def rows(config: RowsConfig) -> None:
     from yolov9bench.zoo import ROWS, listing
     from yolov9bench.zoo.rows import row
 
-    chosen = [row(arguments.row)] if arguments.row else list(ROWS.values())
-    if arguments.json:
+    chosen = [row(config.row)] if config.row else list(ROWS.values())
+    if config.json:
         print(listing.rows_json(chosen))
     else:
-        print(listing.row_text(chosen[0]) if arguments.row else listing.rows_table())
+        print(listing.row_text(chosen[0]) if config.row else listing.rows_table())
 
 
-def inspect(arguments: argparse.Namespace) -> None:
+@run.register
+def inspect(config: InspectConfig) -> None:
+    config.require_paths()
     from yolov9bench.io.files import write_json
-    from yolov9bench.weights import inspect as inspected
+    from yolov9bench.weights import inspect as inspect_file
 
-    found = inspected(arguments.file)
-    if arguments.json:
-        write_json(arguments.json, found)
+    found = inspect_file(config.file)
+    if config.json:
+        write_json(config.json, found)
     print(json.dumps(found, indent=2))
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
-    from yolov9bench.evaluation.evaluate import evaluate as evaluated
+@run.register
+def evaluate(config: EvaluateConfig) -> None:
+    config.require_paths()
+    from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
 
-    apart = ("json", "results", "command")
-    record = evaluated(**{name: value for name, value in vars(arguments).items() if name not in apart})
-    keep(record, arguments)
-    print(
-        "\n".join(
-            f"{name:5} {value:.5f}" for name, value in record.values.items() if isinstance(value, float)
-        )
+    given = {field.name: getattr(config, field.name) for field in fields(config)}
+    record = evaluate_file(
+        **{name: value for name, value in given.items() if name not in ("json", "results")}
     )
+    keep(record, config)
+    metrics = {name: value for name, value in record.values.items() if isinstance(value, float)}
+    print("\n".join(f"{name:5} {value:.5f}" for name, value in metrics.items()))
 
 
-def train(arguments: argparse.Namespace) -> None:
-    from yolov9bench.reproduce import trained
+@run.register
+def train(config: TrainConfig) -> None:
+    from yolov9bench.train.jobs import train_row
 
-    given = {name: value for name, value in vars(arguments).items() if name != "command"}
-    print(trained(**given))
+    print(train_row(**{field.name: getattr(config, field.name) for field in fields(config)}))
 
 
-def reproduce(arguments: argparse.Namespace) -> None:
-    from yolov9bench.reproduce import reproduce as reproduced
-    from yolov9bench.reproduce import verdict
+@run.register
+def reproduce(config: ReproduceConfig) -> None:
+    from yolov9bench.records.verdict import verdict
+    from yolov9bench.reproduce import reproduce as reproduce_row
 
-    record = reproduced(**{field.name: getattr(arguments, field.name) for field in fields(Parameters)})
+    record = reproduce_row(**asdict(config))
     print(f"AP {record.values['AP']:.5f} on {record.inputs['images']:,} images")
     print(verdict(record))
 
 
-def measure(arguments: argparse.Namespace) -> None:
-    from yolov9bench.profiling.profile import measured, summary
+@run.register
+def measure(config: MeasureConfig) -> None:
+    config.require_paths()
+    from yolov9bench.profiling.profile import measure_row, summary
 
-    record = measured(arguments.row, arguments.device, arguments.image_size, arguments.batch_size)
-    keep(record, arguments)
+    record = measure_row(config.row, config.device, config.image_size, config.batch_size)
+    keep(record, config)
     print(summary(record))
 
 
-def keep(record: Record, arguments: argparse.Namespace) -> None:
-    """Write a record where the arguments say: as a file, into a results folder, or nowhere."""
+def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
+    """Write a record where the command says: as a file, into a results folder, or nowhere."""
     from yolov9bench import records
     from yolov9bench.io.files import write_json
 
-    if arguments.json:
-        write_json(arguments.json, asdict(record))
-    if arguments.results:
-        print(f"record: {records.write(record, arguments.results)}", file=sys.stderr)
+    if config.json:
+        write_json(config.json, asdict(record))
+    if config.results:
+        print(f"record: {records.write(record, config.results)}", file=sys.stderr)
 
 
-def report(arguments: argparse.Namespace) -> None:
-    from yolov9bench import report as reported
-    from yolov9bench.config import project_root
+@run.register
+def report(config: ReportConfig) -> None:
+    from yolov9bench import report as pages
 
     root = project_root()
-    results = arguments.results or root / "results"
-    act = reported.check if arguments.check else reported.write
-    act(results, None if arguments.results else root / "README.md")
+    act = pages.check if config.check else pages.write
+    act(config.results or root / "results", None if config.results else root / "README.md")
 
 
-def tidy(arguments: argparse.Namespace) -> None:
-    from yolov9bench.io.notebooks import tidy as tidied
+@run.register
+def tidy(config: TidyConfig) -> None:
+    from yolov9bench.io.notebooks import tidy as tidy_notebook
 
-    for file in arguments.files:
-        tidied(file)
+    for file in config.files:
+        tidy_notebook(file)
 
 
-def sweep(arguments: argparse.Namespace) -> None:
-    from yolov9bench import sweep as sweeping
+@run.register
+def sweep(config: SweepConfig) -> None:
+    from yolov9bench import sweep as sweeps
 
-    given = sweeping.parsed(arguments.set)
-    if arguments.list:
-        print(sweeping.listed(arguments.rows, given))
+    given = sweeps.parse_assignments(config.assignments)
+    if config.list:
+        print(sweeps.list_commands(config.patterns, given))
         return
-    outcomes = sweeping.sweep(arguments.rows, given)
-    print(sweeping.summary(outcomes))
+    outcomes = sweeps.sweep(config.patterns, given)
+    print(sweeps.summary(outcomes))
     failed = [outcome.row for outcome in outcomes if outcome.record is None]
     if failed:
         raise BenchError(
@@ -119,129 +164,66 @@ def sweep(arguments: argparse.Namespace) -> None:
         )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = argparse.ArgumentParser("python -m yolov9bench", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(run: Callable[[argparse.Namespace], None], purpose: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__, help=purpose, description=purpose)
-        added.set_defaults(command=run)
-        return added
-
-    listed = command(rows, "every row, or one with its Spec and Recipe")
-    listed.add_argument("row", nargs="?", help="a row id")
-    listed.add_argument("--json", action="store_true", help="as JSON")
-    inspected = command(inspect, "what a checkpoint holds")
-    inspected.add_argument("file", type=Path)
-    inspected.add_argument("--json", type=Path, metavar="OUT", help="write the answer to a file as well")
-    add_evaluate(command(evaluate, "COCO metrics of a checkpoint on a data set"))
-    add_train(command(train, "a row by its own recipe, in a folder that the same command continues"))
-    add_reproduce(command(reproduce, "a row from its checkpoint to a verdict, as the notebook does"))
-    add_measure(command(measure, "what a row costs: parameters, GFLOPs, time and memory"))
-    reported = command(report, "write the table, its pages and its figures from the records")
-    reported.add_argument("--check", action="store_true", help="write nothing; fail if anything differs")
-    reported.add_argument(
-        "--results", type=Path, metavar="DIR", help="another folder; leaves README.md alone"
-    )
-    tidied = command(tidy, "take machine paths and widgets out of executed notebooks, in place")
-    tidied.add_argument("files", type=Path, nargs="+", metavar="NOTEBOOK")
-    add_sweep(command(sweep, "the notebook of many rows; finished rows are left alone"))
-    return top
+def parse(arguments: Sequence[str]) -> Config:
+    """The Config of a command line; SystemExit after --help, SettingsError with tyro's reason otherwise."""
+    _require_known_words(arguments)
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            config: Config = tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog=PROGRAM,
+                description=__doc__,
+                args=list(arguments),
+                sort_subcommands=False,
+                config=(DisallowNone,),
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise SettingsError(_reason(said.getvalue())) from None
+    return config
 
 
-def add_sweep(added: argparse.ArgumentParser) -> None:
-    # "extend": a flag that is given twice adds to the first, and does not replace it without a word.
-    added.add_argument(
-        "--rows",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="PATTERN",
-        help="row ids, like 'yolov8-*'",
-    )
-    added.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameters of the notebook, for every row",
-    )
-    added.add_argument("--list", action="store_true", help="run nothing, print one independent command a row")
+def _require_known_words(arguments: Sequence[str]) -> None:
+    """SettingsError with a suggestion for a command or a flag that does not exist."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return
+    command = arguments[0]
+    require_choice("command", command, COMMANDS)
+    config = get_args(COMMANDS[command])[0] if get_args(COMMANDS[command]) else COMMANDS[command]
+    names = [field.name for field in fields(config)]
+    flags = [f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")]
+    for word in arguments[1:]:
+        if word.startswith("--") and word != "--help":
+            flag = word.partition("=")[0].replace("_", "-")
+            if flag not in flags:
+                raise unknown(f"flag of {command}", flag, [each for each in flags if "--no-" not in each])
 
 
-def add_evaluate(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
-    added.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="a folder in COCO's format")
-    added.add_argument("--protocol", default="auto", help="auto: that of the checkpoint's format")
-    added.add_argument("--split", default="val2017")
-    added.add_argument("--batch-size", type=int, default=16)
-    added.add_argument("--limit", type=int, help="only the first image ids")
-    added.add_argument("--device", default="auto")
-    added.add_argument("--image-size", type=int, help="pixels; the protocol's if omitted")
-    added.add_argument("--tta", action="store_true", help="merge mmyolo's six views of each image")
-    added.add_argument("--judge", action="store_true", help="pycocotools must agree to 1e-12")
-    added.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
-    added.add_argument("--detections", type=Path, metavar="OUT", help="write the detections as COCO results")
-    add_record(added)
+def _reason(box: str) -> str:
+    """The first section of tyro's box on one line, without the flags' help, which is indented further.
 
-
-def add_train(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--row", required=True, help="a row id")
-    added.add_argument("--dataset", required=True, help="a folder in COCO's format, or demo")
-    added.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="last.pt, best.pt, log, settings"
-    )
-    added.add_argument("--epochs", type=int, help="the recipe's if omitted")
-    added.add_argument("--image-size", type=int, help="pixels; the recipe's if omitted")
-    added.add_argument("--batch-size", type=int, help="images of one iteration; the recipe's if omitted")
-    added.add_argument("--recipe", default="auto", help="auto: the row's own; small: for little data")
-    added.add_argument("--seed", type=int, default=0)
-    added.add_argument("--max-steps", type=int, help="end after so many steps of the optimiser")
-    added.add_argument("--device", default="auto")
-    added.add_argument("--precision", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
-    added.add_argument("--learning-rate", type=float, help="after warm-up; the recipe's if omitted")
-    added.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint to fine-tune")
-    added.add_argument("--split", default="val2017", help="for validation")
-    added.add_argument(
-        "--train-split", default="auto", help="auto: the split of that name with train for val"
-    )
-
-
-def add_measure(added: argparse.ArgumentParser) -> None:
-    added.add_argument("row", help="a row id")
-    added.add_argument("--device", default="auto")
-    added.add_argument("--image-size", type=int, default=640, help="pixels")
-    added.add_argument("--batch-size", type=int, default=16, help="images of a training step")
-    add_record(added)
-
-
-def add_record(added: argparse.ArgumentParser) -> None:
-    """Where `keep` is to write the record."""
-    added.add_argument("--json", type=Path, metavar="RECORD", help="write the record")
-    added.add_argument("--results", type=Path, metavar="DIR", help="add the record to DIR/records")
-
-
-def add_reproduce(added: argparse.ArgumentParser) -> None:
-    """A flag for every field of Parameters."""
-    for field in fields(Parameters):
-        flag, kind = f"--{field.name.replace('_', '-')}", plain_type(field.name)
-        if kind is bool:
-            added.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
-        else:
-            added.add_argument(flag, type=kind, default=field.default)
+    The box has a title and sections, between lines or, where the output's encoding has none, between dashes.
+    """
+    body = [line[1:].rstrip("│ ") for line in box.splitlines()[1:]]
+    rest = dropwhile(lambda line: not line.strip(" -"), body)
+    shown = takewhile(lambda line: line.strip(" ─-╰╯"), rest)
+    text = " ".join(line.strip() for line in shown if not line.startswith(" " * 9))
+    return f"{text.rstrip('.:')}: see --help"
 
 
 def main() -> int:
     """Run one command; an error that a user can mend is one sentence on stderr and status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    arguments = parser().parse_args()
     try:
-        arguments.command(arguments)
+        run(parse(sys.argv[1:]))
     except BenchError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130
     return 0
 
 

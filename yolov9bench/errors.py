@@ -1,7 +1,9 @@
-"""The errors this library raises on purpose: one sentence that names the offender and the remedy."""
+"""The errors raised on purpose, one sentence with offender and remedy, and the checks behind them."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class BenchError(Exception):
@@ -54,3 +56,45 @@ def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
     close = get_close_matches(value, names, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
     return SettingsError(f"there is no {kind} {value!r}; {remedy}")
+
+
+def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
+    """SettingsError with a suggestion for a name that is none of the choices."""
+    names = list(choices)
+    if value not in names:
+        raise unknown(kind, value, names)
+
+
+def require_at_least(least: int, **numbers: int | None) -> None:
+    """SettingsError for a number below `least`; None stands for a default and is accepted."""
+    for name, value in numbers.items():
+        if value is not None and value < least:
+            raise SettingsError(f"{name} is {value}: give {least} or more")
+
+
+def require_image_size(image_size: int | None, stride: int = 32) -> None:
+    """SettingsError for a size in pixels that is not a multiple of the network's largest stride."""
+    if image_size is not None and (image_size < stride or image_size % stride):
+        below = max(image_size // stride, 1) * stride
+        raise SettingsError(
+            f"image_size {image_size} is not a multiple of {stride}: take {below} or {below + stride}"
+        )
+
+
+def require_present(name: str, path: Path | None) -> None:
+    """SettingsError for an input file or folder that does not exist."""
+    if path is not None and not path.exists():
+        raise SettingsError(f"{name} {path} does not exist: check the path")
+
+
+def require_writable(name: str, path: Path | None, folder: bool = False) -> None:
+    """SettingsError for an output file, or `folder`, that could not be written; nothing is created."""
+    if path is None:
+        return
+    if path.exists() and path.is_dir() != folder:
+        raise SettingsError(f"{name} {path} is {'a file' if folder else 'a folder'}: choose another path")
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if existing != path and not existing.is_dir():
+        raise SettingsError(f"{name} {path} lies below {existing}, which is a file: choose another path")
+    if not os.access(existing, os.W_OK):
+        raise SettingsError(f"{name} {path} cannot be written: check the rights of {existing}")

@@ -1,131 +1,106 @@
-"""One row from its checkpoint to a verdict on its published figure: what the notebook calls, step by step."""
+"""One row from its checkpoint to a verdict on its published figure; the notebook calls the same steps.
+
+python -m yolov9bench reproduce --family yolov9 --size m
+papermill notebooks/reproduce.ipynb OUT.ipynb -p family yolov9 -p size m
+yolov9bench.reproduce.reproduce(family="yolov9", size="m")
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import math
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from yolov9bench import records
-from yolov9bench.config import Parameters, as_plain, checked_parameters
+from yolov9bench.config import ReproduceConfig, TrainConfig
 from yolov9bench.data import download
-from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, UnreachableError, unknown
+from yolov9bench.data.coco import CocoDataset
+from yolov9bench.data.sources import choose_training_split, read_dataset
+from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
-from yolov9bench.profiling.measure import gflops, parameters
-from yolov9bench.records import Record, comparability
-from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, Column
-from yolov9bench.train import trainer
-from yolov9bench.train.loop import PRECISIONS, Precision
+from yolov9bench.profiling.flops import count_gflops, count_parameters
+from yolov9bench.records import Record
+from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol
+from yolov9bench.records.verdict import verdict
+from yolov9bench.train import jobs, trainer
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
-from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
 from yolov9bench.zoo.rows import Published, Row, find_row, row_of_file, unlike
-from yolov9bench.zoo.rows import row as row_by_id
 
 logger = logging.getLogger("yolov9bench")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Validated parameters and what follows from them; `row` is None for a path, whose hash tells it.
+def reproduce(row: Row | None = None, **given: Any) -> Record:
+    """Run the whole flow and write its Record.
 
-    `note` is what a reader must know before all else; empty if there is nothing.
+    row: a Row of your own, instead of family and size. Keywords are the fields of `ReproduceConfig`. Raises
+    BenchErrors, each a sentence that names the offender and the remedy.
     """
-
-    parameters: Parameters
-    row: Row | None
-    device: str
-    note: str = ""
-
-    @property
-    def trains(self) -> bool:
-        """Whether the checkpoint is to be trained here."""
-        return self.parameters.checkpoint == "train"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A measured AP against the published one, in percent to 0.1, and what keeps them from comparison.
-
-    `measured` is None where the record states no AP. `unpinned`: no hash of the weights is published.
-    """
-
-    word: Literal["reproduced", "not reproduced", "not comparable"]
-    measured: float | None
-    published: float | None
-    reasons: tuple[str, ...] = ()
-    column: Column = "box AP"
-    unpinned: bool = False
-
-    def __str__(self) -> str:
-        if self.reasons:
-            return f"{self.word}: {'; '.join(self.reasons)}"
-        note = f" ({HASH_UNPINNED})" if self.unpinned else ""
-        return f"{self.word}: {self.column} {self.measured:.1f}{note}, published {self.published:.1f}"
-
-
-def reproduce(**given: Any) -> Record:
-    """Run the whole flow and write its Record; keywords are those of `Parameters`.
-
-    Raises BenchErrors, each a sentence that names the offender and the remedy.
-    """
-    plan = settled(planned(checked_parameters(given)))
-    checkpoint = subject(plan)
-    evaluation = evaluated(plan, checkpoint, data(plan))
-    records.write(evaluation.record, plan.parameters.results_folder)
+    plan = resolve_sources(make_plan(ReproduceConfig.from_names(given), row))
+    checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
+    evaluation = run_evaluation(plan, checkpoint, dataset)
+    records.write(evaluation.record, plan.config.results_folder)
     logger.info("%s", verdict(evaluation.record))
     return evaluation.record
 
 
-def planned(parameters: Parameters) -> Plan:
-    """Check every value that can be checked without work; SettingsError with a suggestion."""
-    row = find_row(parameters.family, parameters.size, parameters.mask_refine, parameters.source)
-    if parameters.tta:
-        find_tta_protocol(parameters.protocol, parameters.image_size)
-    else:
-        find_protocol(
-            parameters.protocol if parameters.protocol != "auto" else row.protocol.name, parameters.image_size
-        )
-    if parameters.recipe != "auto":
-        find_recipe(parameters.recipe)
-    if parameters.checkpoint == "train":
-        training_split(parameters)
-    by_path = parameters.checkpoint not in ("auto", "download", "train")
-    if parameters.dataset == "demo" and parameters.checkpoint == "download":
+@dataclass(frozen=True)
+class Plan:
+    """A checked Config and what follows from it.
+
+    `row` is the row to fetch or train; of a checkpoint's path it is None, since the hash tells the row,
+    unless it is one of your own. `note` is what a reader must know first; empty if there is nothing.
+    """
+
+    config: ReproduceConfig
+    row: Row | None
+    device: str
+    note: str = ""
+
+
+def make_plan(config: ReproduceConfig, row: Row | None = None) -> Plan:
+    """Check everything that can be checked without work, paths included; SettingsError with a suggestion."""
+    chosen = row or find_row(config.family, config.size, config.mask_refine, config.source)
+    if config.tta:
+        find_tta_protocol(config.protocol, config.image_size)
+    elif config.protocol != "auto":
+        find_protocol(config.protocol, config.image_size)
+    if config.trains:
+        choose_training_split(config.dataset, config.split, config.train_split)
+    if config.dataset == "demo" and config.checkpoint == "download":
         raise SettingsError(
             "the published weights know other classes than the demo set: train, or take 'coco'"
         )
-    return Plan(parameters, None if by_path else row, evaluate.resolve_device(parameters.device))
+    if not chosen.assets and config.checkpoint in ("auto", "download"):
+        raise SettingsError(f"row {chosen.id!r} names no file to fetch: give checkpoint a path, or train")
+    device = evaluate.resolve_device(config.device)
+    config.require_paths()
+    by_path = config.checkpoint not in ("auto", "download", "train")
+    return Plan(config, row if by_path else chosen, device)
 
 
-def settled(plan: Plan) -> Plan:
+def resolve_sources(plan: Plan) -> Plan:
     """Decide what "auto" means: the published weights on COCO, or without a network training on the demo set.
 
     Fetches what the plan needs. UnreachableError if something that was asked for by name cannot be fetched.
     """
-    chosen = plan.parameters
-    if chosen.dataset == "demo" and chosen.checkpoint in ("auto", "train"):
-        return demonstration(plan, "the demo set was asked for")
+    config = plan.config
+    if config.dataset == "demo" and config.checkpoint in ("auto", "train"):
+        return demonstrate(plan, "the demo set was asked for")
     try:
-        if chosen.checkpoint in ("auto", "download"):
-            subject(plan)
-        if chosen.dataset in ("auto", "coco"):
-            download.coco(chosen.data_folder, chosen.split)
+        if config.checkpoint in ("auto", "download"):
+            load_checkpoint(plan)
+        if config.dataset in ("auto", "coco"):
+            download.coco(config.data_folder, config.split)
     except UnreachableError as error:
-        if chosen.dataset != "auto" or chosen.checkpoint not in ("auto", "train"):
+        if config.dataset != "auto" or config.checkpoint not in ("auto", "train"):
             raise
-        return demonstration(plan, str(error))
+        return demonstrate(plan, str(error))
     return plan
 
 
-def demonstration(plan: Plan, reason: str) -> Plan:
+def demonstrate(plan: Plan, reason: str) -> Plan:
     """The plan that trains its row from scratch on the demo set, and says so."""
     name = plan.row.id if plan.row else "a row"
     note = (
@@ -134,22 +109,23 @@ def demonstration(plan: Plan, reason: str) -> Plan:
         "On two CPU cores this takes about 6 minutes for size t and 12 for size m."
     )
     logger.warning("%s", note.replace("*", ""))
-    return replace(plan, parameters=replace(plan.parameters, checkpoint="train", dataset="demo"), note=note)
+    return replace(plan, config=replace(plan.config, checkpoint="train", dataset="demo"), note=note)
 
 
-def subject(plan: Plan) -> Checkpoint:
+def load_checkpoint(plan: Plan) -> Checkpoint:
     """The checkpoint that the plan names, fetched or trained if need be, ready to detect.
 
     CheckpointError if the row's own download, under a hash that is known nowhere, holds another network.
     """
-    if plan.trains:
-        return load(trainer.train(job(plan)))
-    if plan.row is None:
-        return load(Path(plan.parameters.checkpoint))
-    fetched = download.checkpoint(plan.row.download, plan.parameters.data_folder)
-    loaded = load(fetched.path)
+    config = plan.config
+    if config.trains:
+        return load(trainer.train(build_job(plan)))
+    if config.checkpoint not in ("auto", "download"):
+        return load(Path(config.checkpoint))
+    row = require_row(plan)
+    loaded = load(download.checkpoint(row.download, config.data_folder).path)
     if row_of_file(loaded.sha256) is None:
-        require_network_of(plan.row, loaded)
+        require_network_of(row, loaded)
     return loaded
 
 
@@ -163,201 +139,137 @@ def require_network_of(row: Row, checkpoint: Checkpoint) -> None:
         )
 
 
-def origin_of(plan: Plan, checkpoint: Checkpoint) -> download.Origin | None:
-    """Where the plan's checkpoint came from, if its hash is known nowhere and its row's download brought it.
-
-    None for a known hash, which needs no origin, for a file given by path, and for one placed by hand.
-    """
-    if plan.row is None or plan.trains or row_of_file(checkpoint.sha256) is not None:
-        return None
-    seen = download.origin(plan.row.download, plan.parameters.data_folder)
-    return seen if seen is not None and seen.sha256 == checkpoint.sha256 else None
+def load_dataset(plan: Plan) -> CocoDataset:
+    """The data set to evaluate on, fetched or drawn if need be."""
+    config = plan.config
+    split = "val" if config.dataset == "demo" else config.split
+    return read_dataset(config.dataset, split, config.data_folder, config.limit, config.seed)
 
 
-def data(plan: Plan) -> CocoDataset:
-    """The data set that the plan names, fetched or drawn if need be."""
-    chosen = plan.parameters
-    if chosen.dataset == "demo":
-        return read_coco(make_demo(chosen.data_folder / "demo", chosen.seed), "val", chosen.limit)
-    if chosen.dataset in ("auto", "coco"):
-        return read_coco(download.coco(chosen.data_folder, chosen.split), chosen.split, chosen.limit)
-    return read_coco(Path(chosen.dataset), chosen.split, chosen.limit)
+def build_job(plan: Plan) -> trainer.Job:
+    """The training that the plan asks for; the same plan resumes the same run, in a folder of its own."""
+    job = jobs.build_job(training_config(plan), require_row(plan), plan.device)
+    return replace(job, out=plan.config.results_folder / "runs" / "train" / jobs.name_run(job))
 
 
-def job(plan: Plan) -> trainer.Job:
-    """The training that the plan asks for; the same plan continues the same run."""
-    chosen, row, recipe = plan.parameters, row_of(plan), recipe_of(plan)
-    split = training_split(chosen)
-    validation = data(plan)
-    if chosen.dataset in ("auto", "coco"):
-        download.coco(chosen.data_folder, split)
-    batch_size = chosen.batch_size or recipe.images_per_gpu
-    images = read_coco(validation.root, split, chosen.limit)
-    require_apart(images, validation)
-    wanted = trainer.Job(row, recipe, images, validation, Path(), batch_size, chosen.seed, plan.device)
-    if recipe.amp and plan.device.startswith("cuda"):
-        wanted = replace(wanted, precision="float16")
-    named = hashlib.sha256(json.dumps(trainer.configured(wanted), sort_keys=True).encode()).hexdigest()[:8]
-    return replace(wanted, out=chosen.results_folder / "runs" / "train" / f"{row.id}-{named}")
+def training_config(plan: Plan) -> TrainConfig:
+    """What the plan asks of its training."""
+    config = plan.config
+    return TrainConfig(
+        row=require_row(plan).id,
+        dataset=config.dataset,
+        out=Path(),
+        epochs=config.epochs,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        recipe=config.recipe,
+        seed=config.seed,
+        device=config.device,
+        split=config.split,
+        train_split=config.train_split,
+        limit=config.limit,
+        data_dir=config.data_dir,
+    )
 
 
-def training_split(chosen: Parameters) -> str:
-    """The split to train on; SettingsError if it is the one to validate on, or if "auto" cannot tell it.
-
-    "auto" is "train" on the demo set, else the split's own name with "train" for the "val", "valid" or
-    "validation" that it begins with.
-    """
-    split, given = chosen.split, chosen.train_split
-    if chosen.dataset == "demo":
-        if given not in ("auto", "train"):
-            raise SettingsError(f"train_split is {given!r}: on the demo set give 'auto' or 'train'")
-        return "train"
-    if given == split:
-        raise SettingsError(
-            f"train_split and split are both {split!r}, so that all images to validate on would be trained "
-            "on: give train_split another split"
-        )
-    if given != "auto":
-        return given
-    prefix = next((each for each in ("validation", "valid", "val") if split.startswith(each)), None)
-    if prefix is None:
-        raise SettingsError(
-            f"no split to train on follows from split {split!r}, which does not begin with 'val': "
-            "give train_split"
-        )
-    return "train" + split.removeprefix(prefix)
-
-
-def require_apart(training: CocoDataset, validation: CocoDataset) -> None:
-    """DatasetError if an image file is in both sets, under whatever path, link or name.
-
-    Ids and file names may agree: many tools number the images of each split anew.
-    """
-    shared = len(_files_of(training) & _files_of(validation))
-    if shared:
-        raise DatasetError(
-            f"the splits {training.split!r} to train on and {validation.split!r} to validate on share "
-            f"{shared} of {len(validation.images)} images of {validation.root}: give train_split a split "
-            "without them"
-        )
-
-
-def _files_of(dataset: CocoDataset) -> set[tuple[int, int]]:
-    """Device and inode of every image in use, which all links to a file share."""
-    return {(each.st_dev, each.st_ino) for each in map(os.stat, map(dataset.image_path, dataset.images))}
-
-
-def row_of(plan: Plan) -> Row:
-    """The row to train; SettingsError for a plan that has a checkpoint's path in its place."""
+def require_row(plan: Plan) -> Row:
+    """The row to train or to fetch; SettingsError for a plan that has a checkpoint's path in its place."""
     if plan.row is None:
         raise SettingsError("a training needs a row: give family and size")
     return plan.row
 
 
-def recipe_of(plan: Plan) -> Recipe:
-    """The recipe of the training that the plan asks for; no data set is read for it."""
-    chosen = plan.parameters
-    name = DEMO.name if (chosen.dataset, chosen.recipe) == ("demo", "auto") else chosen.recipe
-    return trainer.recipe_for(row_of(plan), name, chosen.epochs, chosen.image_size)
-
-
-def evaluated(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evaluate.Evaluation:
+def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> evaluate.Evaluation:
     """The evaluation that the plan asks for; detections go to the results folder's runs/detections."""
-    chosen = plan.parameters
+    config = plan.config
     return evaluate.evaluate_loaded(
         checkpoint,
         dataset,
         evaluate.EvaluationSettings(
-            protocol=chosen.protocol,
-            batch_size=chosen.batch_size or evaluate.BATCH_SIZE,
+            protocol=config.protocol,
+            batch_size=config.batch_size or evaluate.BATCH_SIZE,
             device=plan.device,
-            image_size=image_size_of(plan),
-            judge=chosen.judge,
-            skip_corrupt=chosen.skip_corrupt,
-            detections=chosen.results_folder / "runs" / "detections",
-            tta=chosen.tta,
+            image_size=evaluation_size(plan),
+            judge=config.judge,
+            skip_corrupt=config.skip_corrupt,
+            detections=config.results_folder / "runs" / "detections",
+            tta=config.tta,
         ),
-        seed=chosen.seed,
+        seed=config.seed,
         row=plan.row,
-        origin=origin_of(plan, checkpoint),
+        origin=find_origin(plan, checkpoint),
     )
 
 
-def image_size_of(plan: Plan) -> int | None:
+def evaluation_size(plan: Plan) -> int | None:
     """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's.
 
     None with test-time augmentation, whose views have sizes of their own.
     """
-    chosen = plan.parameters
-    if chosen.tta:
+    config = plan.config
+    if config.tta or config.image_size is not None or not config.trains:
+        return None if config.tta else config.image_size
+    return jobs.choose_recipe(training_config(plan), require_row(plan)).image_size
+
+
+def find_origin(plan: Plan, checkpoint: Checkpoint) -> download.Origin | None:
+    """Where the plan's checkpoint came from, if its hash is known nowhere and its row's download brought it.
+
+    None for a known hash, which needs no origin, for a file given by path, and for one placed by hand.
+    """
+    if plan.row is None or plan.config.checkpoint not in ("auto", "download"):
         return None
-    return recipe_of(plan).image_size if plan.trains and chosen.image_size is None else chosen.image_size
+    if row_of_file(checkpoint.sha256) is not None:
+        return None
+    seen = download.origin(plan.row.download, plan.config.data_folder)
+    return seen if seen is not None and seen.sha256 == checkpoint.sha256 else None
 
 
-def finished(given: Parameters) -> Record | None:
+def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | None:
     """The newest record of the same weights, images, annotations and settings; None if there is none.
 
-    Nothing is trained or evaluated for the answer, but what the parameters name is fetched.
+    Nothing is trained or evaluated for the answer, but what the Config names is fetched.
     """
-    plan = settled(planned(given))
-    if plan.trains:
-        wanted = job(plan)
-        if not trainer.is_finished(wanted):
+    plan = resolve_sources(make_plan(config, row))
+    if plan.config.trains:
+        job = build_job(plan)
+        if not trainer.is_finished(job):
             return None
-        checkpoint, images = load(wanted.out / "best.pt"), wanted.validation
+        checkpoint, dataset = load(job.out / "best.pt"), job.validation
     else:
-        checkpoint, images = subject(plan), data(plan)
+        checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
     inputs = {
         "weights_sha256": checkpoint.sha256,
-        "annotations_sha256": images.annotations_sha256,
-        "image_list_sha256": images.image_list_sha256,
+        "annotations_sha256": dataset.annotations_sha256,
+        "image_list_sha256": dataset.image_list_sha256,
     }
-    protocol = evaluate.choose_protocol(checkpoint, given.protocol, image_size_of(plan), given.tta)
+    protocol = evaluate.choose_protocol(
+        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
+    )
     settings = {
         "protocol": records.as_stored(protocol),
-        "batch_size": given.batch_size or evaluate.BATCH_SIZE,
-        "judge": given.judge,
-        "skip_corrupt": given.skip_corrupt,
+        "batch_size": config.batch_size or evaluate.BATCH_SIZE,
+        "judge": config.judge,
+        "skip_corrupt": config.skip_corrupt,
     }
-    for record in reversed(records.select(given.results_folder, kind="evaluate")):
+    for record in reversed(records.select(config.results_folder, kind="evaluate")):
         if inputs.items() <= record.inputs.items() and settings.items() <= record.settings.items():
             return record
     return None
 
 
-def verdict(record: Record) -> Verdict:
-    """What a Record of kind "evaluate" says of its row's published AP, or of its published TTA AP.
-
-    Figures are rounded to 0.1 and reproduced iff they then differ by at most 0.1; comparable only where
-    `comparability.obstacles` finds nothing, which is also what the table asks.
-    """
-    column, ap = comparability.column_of(record), comparability.ap_of(record)
-    row = comparability.row_of(record)
-    measured = None if ap is None else round(100 * ap, 1)
-    published = None if row is None else published_ap(row, column)
-    reasons = tuple(comparability.obstacles(record))
-    if row is not None and published is None:
-        reasons = (f"no published {'TTA ' if column == 'TTA box AP' else ''}figure is known", *reasons)
-    if reasons or measured is None or published is None:
-        return Verdict("not comparable", measured, published, reasons, column)
-    tenths = abs(round(10 * measured) - round(10 * published))
-    word: Literal["reproduced", "not reproduced"] = "reproduced" if tenths <= 1 else "not reproduced"
-    return Verdict(word, measured, published, (), column, comparability.is_unpinned(record))
-
-
-def published_ap(row: Row, column: Column) -> float | None:
-    """The published AP of a row in a column, in percent."""
-    return row.published.box_ap if column == "box AP" else row.published.tta_box_ap
-
-
-def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[str, str]:
+def describe(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[str, str]:
     """What runs, in words, for the top of the notebook."""
     known = row_of_file(checkpoint.sha256)
     row = known[0] if known else plan.row
-    chosen, spec = plan.parameters, checkpoint.spec
-    protocol = evaluate.choose_protocol(checkpoint, chosen.protocol, image_size_of(plan), chosen.tta).name
-    own = comparability.own_protocol(row, "TTA box AP" if chosen.tta else "box AP") if row else None
-    hashed = f"sha256 {checkpoint.sha256[:16]}…" + (f", {HASH_UNPINNED}" * bool(origin_of(plan, checkpoint)))
+    config, spec = plan.config, checkpoint.spec
+    protocol = evaluate.choose_protocol(
+        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
+    ).name
+    own = own_protocol(row, "TTA box AP" if config.tta else "box AP") if row else None
+    hashed = f"sha256 {checkpoint.sha256[:16]}…"
+    if find_origin(plan, checkpoint):
+        hashed += f", {HASH_UNPINNED}"
     return {
         "row": row.id if row else "none: an unknown checkpoint",
         "published box AP": row.box_ap_text if row else "—",
@@ -370,81 +282,12 @@ def description(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dic
     }
 
 
-def costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
+def count_costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
     """Parameters (millions) and GFLOPs at 640 px as deployed, counted and published (None where unknown)."""
     deployed = checkpoint.detector.deployed()
     known = row_of_file(checkpoint.sha256)
     published = known[0].published if known else Published("")
     return {
-        "counted": {"parameters (M)": parameters(deployed) / 1e6, "GFLOPs": gflops(deployed)},
+        "counted": {"parameters (M)": count_parameters(deployed) / 1e6, "GFLOPs": count_gflops(deployed)},
         "published": {"parameters (M)": published.parameters_m, "GFLOPs": published.gflops},
     }
-
-
-def interval_text(record: Record) -> str:
-    """What the images at hand say of AP on all such images, in one sentence."""
-    interval = record.values["AP_interval"]
-    if interval is None:
-        return (
-            f"AP on {record.inputs['images']:,} images; its bootstrap interval is drawn on small sets only."
-        )
-    low, high = (100 * end for end in interval)
-    return (
-        f"On {record.inputs['images']:,} images AP is uncertain: its 95 % bootstrap interval over images is "
-        f"{low:.1f} to {high:.1f}. {INTERVAL_CAVEAT}"
-    )
-
-
-def trained(
-    row: str,
-    dataset: str | Path,
-    out: str | Path,
-    epochs: int | None = None,
-    image_size: int | None = None,
-    batch_size: int | None = None,
-    recipe: str = "auto",
-    seed: int = 0,
-    max_steps: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    start: str | Path | None = None,
-    split: str = "val2017",
-    train_split: str = "auto",
-    learning_rate: float | None = None,
-) -> Path:
-    """Train a row on a folder in COCO's format or on "demo", in `out`, and return the best checkpoint.
-
-    precision "auto": float16 where the recipe trains in mixed precision and there is a GPU, else float32.
-    train_split: as in Parameters. learning_rate: the recipe's if None. SettingsError for an unknown name or a
-    value of another type.
-    """
-    precisions, max_steps = ("auto", *PRECISIONS), as_plain(max_steps)
-    if precision not in precisions:
-        raise unknown("precision", str(precision), precisions)
-    if max_steps is not None and (type(max_steps) is not int or max_steps < 1):
-        raise SettingsError(f"max_steps is {max_steps!r}: give None or a whole number from 1 up")
-    learning_rate = as_plain(learning_rate)
-    if learning_rate is not None and not (
-        type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
-    ):
-        raise SettingsError(f"learning_rate is {learning_rate!r}: give None or a finite number above 0")
-    chosen, place = row_by_id(row), evaluate.resolve_device(device)
-    given = {
-        "checkpoint": "train",
-        "dataset": dataset,
-        "split": split,
-        "train_split": train_split,
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "recipe": recipe,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    plan = Plan(checked_parameters(given), chosen, place)
-    start = None if start is None else Path(start)
-    wanted = replace(job(plan), out=Path(out), max_steps=max_steps, start=start)
-    if precision != "auto":
-        wanted = replace(wanted, precision=cast(Precision, precision))
-    if learning_rate is not None:
-        wanted = replace(wanted, recipe=replace(wanted.recipe, learning_rate=float(learning_rate)))
-    return trainer.train(wanted)

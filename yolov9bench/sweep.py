@@ -1,4 +1,8 @@
-"""Many rows, one papermill notebook each: finished rows are left alone, a failing one stops no other."""
+"""Many rows, one papermill notebook each: finished rows are left alone, a failing one stops no other.
+
+python -m yolov9bench sweep --rows 'yolov8-*' --set batch_size=32
+python -m yolov9bench sweep --rows 'yolov9-*' --list  # one independent command a row
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench import reproduce
-from yolov9bench.config import Parameters, checked_parameters, plain_type, project_root
+from yolov9bench.config import ReproduceConfig, project_root
 from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.records import Record
 from yolov9bench.zoo.rows import ROWS, Row
@@ -35,7 +39,7 @@ class Outcome:
         return f"{self.row}: {self.word}, AP {self.record.values['AP']:.5f}"
 
 
-def chosen_rows(patterns: Sequence[str]) -> list[Row]:
+def choose_rows(patterns: Sequence[str]) -> list[Row]:
     """The rows whose ids match a pattern like `yolov8-*`, in the table's order; SettingsError for none."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in ROWS):
@@ -54,12 +58,12 @@ def parameters_of(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:
     clashing = sorted(naming.keys() & given.keys())
     if clashing:
         raise SettingsError(f"{clashing[0]} is what the rows differ in: choose rows by their ids instead")
-    checked = checked_parameters(naming | dict(given))
+    checked = ReproduceConfig.from_names(naming | dict(given))
     return naming | {name: getattr(checked, name) for name in given}
 
 
-def parsed(assignments: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts as values of the types that Parameters has; SettingsError for what does not fit."""
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts as values of ReproduceConfig's types; SettingsError for what does not fit."""
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -67,11 +71,11 @@ def parsed(assignments: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(f"{assignment!r} sets nothing: write it as name=value, like batch_size=32")
         if name in values:
             raise SettingsError(f"{name} is set twice, to {values[name]!r} and {text!r}: set it once")
-        values[name] = _value(name, text, plain_type(name))
+        values[name] = _parse_value(name, text, ReproduceConfig.type_of(name))
     return values
 
 
-def _value(name: str, text: str, kind: type) -> Any:
+def _parse_value(name: str, text: str, kind: type) -> Any:
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise SettingsError(f"{name} is {text!r}: give true or false")
@@ -82,10 +86,10 @@ def _value(name: str, text: str, kind: type) -> Any:
         raise SettingsError(f"{name} is {text!r}: give a value of type {kind.__name__}") from error
 
 
-def command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
+def build_command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
     """The papermill command of one row; it depends on no other row, and may run on another machine."""
     root = project_root()
-    folder = Parameters(**parameters).results_folder / "runs"
+    folder = ReproduceConfig(**parameters).results_folder / "runs"
     words = [sys.executable, "-m", "papermill", str(root / "notebooks/reproduce.ipynb")]
     name = f"{row.id}-tta" if parameters.get("tta") else row.id
     words += [str(folder / f"{name}.ipynb"), "--no-progress-bar"]
@@ -95,9 +99,11 @@ def command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def listed(patterns: Sequence[str], given: Mapping[str, Any]) -> str:
+def list_commands(patterns: Sequence[str], given: Mapping[str, Any]) -> str:
     """One independent shell command a line."""
-    return "\n".join(shlex.join(command(row, parameters_of(row, given))) for row in chosen_rows(patterns))
+    return "\n".join(
+        shlex.join(build_command(row, parameters_of(row, given))) for row in choose_rows(patterns)
+    )
 
 
 def sweep(
@@ -107,28 +113,28 @@ def sweep(
 ) -> list[Outcome]:
     """Run the notebook of each row that has no record of these inputs and settings yet, and say what became.
 
-    `run` takes a command and returns its exit status; a process of its own unless told otherwise.
+    `run` takes a command and returns its exit status; a process of its own if omitted.
     """
     outcomes = []
-    rows = chosen_rows(patterns)
+    rows = choose_rows(patterns)
     planned = [(row, parameters_of(row, given)) for row in rows]
     for number, (row, parameters) in enumerate(planned, start=1):
         logger.info("row %d of %d: %s", number, len(rows), row.id)
-        outcome = _swept(row, parameters, run or _run)
+        outcome = _sweep_row(row, parameters, run or _run)
         logger.info("%s", outcome)
         outcomes.append(outcome)
     return outcomes
 
 
-def _swept(row: Row, parameters: dict[str, Any], run: Callable[[list[str]], int]) -> Outcome:
+def _sweep_row(row: Row, parameters: dict[str, Any], run: Callable[[list[str]], int]) -> Outcome:
     try:
-        found = reproduce.finished(Parameters(**parameters))
+        found = reproduce.find_finished(ReproduceConfig(**parameters))
         if found is not None:
             return Outcome(row.id, "finished before", found)
-        words = command(row, parameters)
+        words = build_command(row, parameters)
         Path(words[4]).parent.mkdir(parents=True, exist_ok=True)
         status = run(words)
-        found = reproduce.finished(Parameters(**parameters)) if status == 0 else None
+        found = reproduce.find_finished(ReproduceConfig(**parameters)) if status == 0 else None
     except BenchError as error:
         logger.error("%s", error)
         found = None

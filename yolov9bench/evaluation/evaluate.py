@@ -20,7 +20,7 @@ import torch
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
-from yolov9bench.errors import DatasetError, SettingsError
+from yolov9bench.errors import DatasetError, SettingsError, require_at_least
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.io import provenance
@@ -88,11 +88,13 @@ def evaluate(
     skip_corrupt: bool = False,
     detections: Path | None = None,
     tta: bool = False,
+    row: Row | None = None,
 ) -> Record:
     """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
 
     Only `detections` is written. limit: the first image ids only, ground truth likewise. Any detector can be
-    evaluated with `tta`. Raises BenchErrors that name the offender and the remedy.
+    evaluated with `tta`. row: your own, for a checkpoint that was trained for it. Raises BenchErrors that
+    name the offender and the remedy.
     """
     settings = EvaluationSettings(
         protocol=protocol,
@@ -105,7 +107,7 @@ def evaluate(
         tta=tta,
     )
     data = read_coco(Path(dataset), split, limit)
-    return evaluate_loaded(load(checkpoint), data, settings).record
+    return evaluate_loaded(load(checkpoint), data, settings, row=row).record
 
 
 def evaluate_loaded(
@@ -123,9 +125,8 @@ def evaluate_loaded(
     """
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)
-    protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta)
-    if settings.batch_size < 1:
-        raise SettingsError(f"batch_size is {settings.batch_size}: give 1 or more")
+    protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
+    require_at_least(1, batch_size=settings.batch_size)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt)
@@ -255,23 +256,38 @@ def download_of(origin: Origin | None) -> dict[str, Any]:
     return {"download": {"url": origin.url, "bytes": origin.bytes, "hash": "unpinned"}}
 
 
-def choose_protocol(checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool) -> Protocol:
-    """The protocol to evaluate by; "auto" is the checkpoint's own, but mmyolo's with `tta`."""
+def choose_protocol(
+    checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool, row: Row | None = None
+) -> Protocol:
+    """The protocol to evaluate by; "auto" is the checkpoint's own, but mmyolo's with `tta`.
+
+    row: a Row of your own, for a checkpoint that was trained for it.
+    """
     if tta:
         return find_tta_protocol(name, image_size)
     if name != "auto":
         return find_protocol(name, image_size)
-    return own_protocol(checkpoint).at_image_size(image_size)
+    return own_protocol(checkpoint, row).at_image_size(image_size)
 
 
-def own_protocol(checkpoint: Checkpoint) -> Protocol:
-    """The protocol of a checkpoint: its format's, or that of the row our own file was trained for."""
+def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
+    """The protocol of a checkpoint: its format's, or that of the row our own file was trained for.
+
+    row: a Row of your own. SettingsError for a file of ours that names no row, or one that nobody knows.
+    """
     if checkpoint.format != "yolov9bench":
         return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])
     if checkpoint.row is None:
         raise SettingsError(
             "this checkpoint of our own names no row, so no protocol follows from it: "
             "pass one, for instance yolov9"
+        )
+    if row is not None and row.id == checkpoint.row:
+        return row.protocol
+    if checkpoint.row not in ROWS:
+        raise SettingsError(
+            f"this checkpoint was trained for row {checkpoint.row!r}, which is not one of the table's: "
+            "give a protocol, or that Row itself"
         )
     return ROWS[checkpoint.row].protocol
 

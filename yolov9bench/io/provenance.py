@@ -11,6 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from yolov9bench.errors import RecordError
+from yolov9bench.io.git import run_git
 
 DISTRIBUTION = "yolov9bench"
 LIBRARIES = {  # library -> what it is imported as
@@ -121,16 +122,8 @@ def _file_name(path: str) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Naming the git-dir overrides GIT_DIR, which hooks set, and lets any user read it, as in containers.
-    place = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]
     try:
-        result = subprocess.run(
-            ["git", "--no-optional-locks", *place, *arguments],
-            cwd=root,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        result = run_git(root, *arguments)
     except OSError as error:
         raise RecordError("git cannot be run, so nothing tells which code this is: install git.") from error
     if result.returncode:

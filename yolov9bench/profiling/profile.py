@@ -8,13 +8,15 @@ from time import perf_counter
 
 import torch
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import require_at_least, require_image_size
 from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
 from yolov9bench.nn.detector import Detector, build, skeleton
-from yolov9bench.profiling import measure, training_memory
-from yolov9bench.profiling.measure import Peak, Timing
+from yolov9bench.profiling import latency, training_memory
+from yolov9bench.profiling.flops import count_gflops, count_parameters
+from yolov9bench.profiling.latency import Timing
 from yolov9bench.profiling.memory_tracker import BLOCK, counted
+from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
 from yolov9bench.records import Record
 from yolov9bench.train.loop import Precision
@@ -25,7 +27,7 @@ from yolov9bench.zoo.specs import Spec
 ABSENT = "—"
 
 
-def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
+def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
     """Measure a row, and predict the memory that it takes on a GPU; nothing is written.
 
     Time is measured on `device`. `batch_size` is that of a training step, whose memory is always predicted,
@@ -35,9 +37,9 @@ def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: 
     chosen, place = row_by_id(row), resolve_device(device)
     start, began = datetime.now(UTC), perf_counter()
     work = workloads(chosen, image_size, batch_size)
-    single, best = times(chosen.spec, place, image_size)
+    single, best = time_detector(chosen.spec, place, image_size)
     memory = {
-        "inference": inference_memory(chosen.spec, place, image_size),
+        "inference": measure_inference_memory(chosen.spec, place, image_size),
         "training": {name: measure_training_memory(each, place) for name, each in work.items()} or None,
     }
     return Record(
@@ -48,7 +50,7 @@ def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: 
         settings={
             "image_size": image_size,
             "inference_precision": inference_precision(place),
-            "seconds_a_figure": measure.SECONDS,
+            "seconds_a_figure": latency.SECONDS,
             "allocator_block_bytes": BLOCK,
             "training": {name: each.described() for name, each in work.items()} or None,
             "recipe": None if chosen.recipe is None else asdict(chosen.recipe),
@@ -64,10 +66,8 @@ def measured(row: str, device: str = "auto", image_size: int = 640, batch_size: 
 
 def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]:
     """The training steps whose memory counts: a usual batch and a crowded one; none without a recipe."""
-    if image_size < 32 or image_size % 32:
-        raise SettingsError(f"image_size is {image_size}: give a multiple of 32")
-    if batch_size < 1:
-        raise SettingsError(f"batch_size is {batch_size}: give 1 or more")
+    require_image_size(image_size)
+    require_at_least(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
     boxes = {"plain": fullest(batch_size), "crowded": CROWDED}
@@ -81,8 +81,8 @@ def arithmetic(spec: Spec, image_size: int) -> dict[str, dict[str, float]]:
     trained = build(spec, CLASSES)
     graphs = {"training": trained, "deployed": trained.deployed()}
     return {
-        "parameters": {name: measure.parameters(each) for name, each in graphs.items()},
-        "gflops": {name: measure.gflops(each, image_size) for name, each in graphs.items()},
+        "parameters": {name: count_parameters(each) for name, each in graphs.items()},
+        "gflops": {name: count_gflops(each, image_size) for name, each in graphs.items()},
     }
 
 
@@ -91,7 +91,7 @@ def inference_precision(device: str) -> Precision:
     return "float16" if torch.device(device).type == "cuda" else "float32"
 
 
-def deployed(spec: Spec, device: str) -> Detector:
+def build_deployed(spec: Spec, device: str) -> Detector:
     """A detector as it is deployed on a device, with fresh weights.
 
     Its normalisation has seen noise: otherwise the signal dies out, and a CPU is slow on numbers near 0.
@@ -108,15 +108,15 @@ def deployed(spec: Spec, device: str) -> Detector:
     return detector
 
 
-def times(spec: Spec, device: str, image_size: int) -> tuple[Timing, Timing]:
+def time_detector(spec: Spec, device: str, image_size: int) -> tuple[Timing, Timing]:
     """Time on one image, and on the batch of highest throughput."""
-    detector = deployed(spec, device)
+    detector = build_deployed(spec, device)
 
     def timing_of(batch: int) -> Timing:
-        return measure.timed(measure.forward(detector, batch, image_size), batch, measure.SECONDS)
+        return latency.time_runs(latency.make_forward(detector, batch, image_size), batch, latency.SECONDS)
 
     single = timing_of(1)
-    return single, measure.fastest(timing_of, single)
+    return single, latency.find_best_batch(timing_of, single)
 
 
 def figures_of(timing: Timing) -> dict[str, float | None]:
@@ -124,7 +124,7 @@ def figures_of(timing: Timing) -> dict[str, float | None]:
     return asdict(timing) | {"images_per_second": timing.images_per_second}
 
 
-def inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int | None]:
+def measure_inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int | None]:
     """Memory of one image through the deployed detector in half precision: weights and feature maps."""
     detector = skeleton(spec, CLASSES, fused=True).without_aux().eval()
     shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
@@ -136,15 +136,17 @@ def inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int 
     predicted = memory.peak
     if torch.device(device).type != "cuda":
         return memory_figures(predicted, None)
-    run = measure.forward(deployed(spec, device), 1, image_size)
+    run = latency.make_forward(build_deployed(spec, device), 1, image_size)
     run()
-    return memory_figures(predicted, measure.peak(run, device))
+    return memory_figures(predicted, measure_peak(run, device))
 
 
 def measure_training_memory(work: Workload, device: str) -> dict[str, int | None]:
     """Memory of a training step on one GPU: predicted, and measured where there is one."""
-    found = training_memory.measured(work, device) if torch.device(device).type == "cuda" else None
-    return memory_figures(training_memory.predicted(work), found)
+    found = (
+        training_memory.measure_training_step(work, device) if torch.device(device).type == "cuda" else None
+    )
+    return memory_figures(training_memory.predict_training_step(work), found)
 
 
 def memory_figures(predicted: int, found: Peak | None) -> dict[str, int | None]:

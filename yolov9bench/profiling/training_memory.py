@@ -10,8 +10,8 @@ import torch
 
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.nn.head import STRIDES
-from yolov9bench.profiling.measure import Peak, peak
 from yolov9bench.profiling.memory_tracker import counted
+from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.train.loop import Batch, Precision, State, accumulate, begun, step
 from yolov9bench.train.optim import Schedule
 from yolov9bench.zoo.recipes import Recipe
@@ -88,7 +88,7 @@ def fullest(images: int) -> int:
     return boxes
 
 
-def predicted(work: Workload) -> int:
+def predict_training_step(work: Workload) -> int:
     """Bytes that torch's allocator would have handed out at the peak of a training step on one GPU.
 
     The training loop's own functions run on tensors without data. Left out: workspaces, which cuDNN chooses
@@ -110,13 +110,13 @@ def predicted(work: Workload) -> int:
     return memory.peak
 
 
-def measured(work: Workload, device: str) -> Peak:
+def measure_training_step(work: Workload, device: str) -> Peak:
     """The peaks of a real training step on a CUDA device, on noise and random boxes."""
     detector = build(work.spec, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = begun(detector, work.recipe, work.schedule.images_per_iteration, work.precision)
     batch = noise(work)
     warm_up(work, state, batch)
-    return peak(lambda: train_step(work, state, batch), device)
+    return measure_peak(lambda: train_step(work, state, batch), device)
 
 
 def noise(work: Workload) -> Batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from yolov9bench.io.git import run_git
 from yolov9bench.records.record import Record, as_stored
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, Protocol
@@ -196,10 +196,9 @@ def commit_exists(commit: str, root: Path = Path(__file__).parents[2]) -> bool:
 
 
 def _git(root: Path, *arguments: str) -> tuple[int, str]:
-    """Status and output; naming the git-dir overrides GIT_DIR, which hooks set, and lets any user read it."""
-    words = ["git", "--no-optional-locks", f"--git-dir={root / '.git'}", *arguments]
+    """Status and output; status 127 where git is not installed."""
     try:
-        done = subprocess.run(words, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
+        done = run_git(root, *arguments)
     except OSError:
         return 127, ""
     return done.returncode, done.stdout.strip()

@@ -16,7 +16,13 @@ import torch
 from yolov9bench.data.coco import CocoDataset, label_categories
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
 from yolov9bench.data.transforms import Sample
-from yolov9bench.errors import DatasetError, SettingsError, TrainingError, unknown
+from yolov9bench.errors import (
+    DatasetError,
+    SettingsError,
+    TrainingError,
+    require_at_least,
+    require_choice,
+)
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io import provenance
@@ -67,14 +73,9 @@ class Job:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        for name in ("batch_size", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} is {value}: give 1 or more")
-        if self.seed < 0:
-            raise SettingsError(f"seed is {self.seed}: give 0 or more")
+        require_choice("precision", self.precision, PRECISIONS)
+        require_at_least(1, batch_size=self.batch_size, max_steps=self.max_steps)
+        require_at_least(0, seed=self.seed)
 
 
 def recipe_for(
@@ -86,7 +87,7 @@ def recipe_for(
     """
     recipe = own_recipe(row) if name == "auto" else find_recipe(name)
     if epochs is None:
-        epochs = DEMO_EPOCHS[row.size] if recipe.name == DEMO.name else recipe.epochs
+        epochs = DEMO_EPOCHS.get(row.size, recipe.epochs) if recipe.name == DEMO.name else recipe.epochs
     return replace(
         recipe,
         epochs=epochs,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import SettingsError, require_choice, require_image_size
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for size in (self.image_size, *self.view_sizes):
-            if size < self.stride or size % self.stride:
-                below = max(size // self.stride, 1) * self.stride
-                raise SettingsError(
-                    f"image_size {size} is not a multiple of {self.stride}: "
-                    f"take {below} or {below + self.stride}"
-                )
+            require_image_size(size, self.stride)
 
     @property
     def view_sizes(self) -> tuple[int, ...]:
@@ -139,10 +133,7 @@ PROTOCOL_OF_FORMAT = {
 
 def find_protocol(name: str, image_size: int | None = None) -> Protocol:
     """A protocol by name, at another image size if one is given. Raises SettingsError with a suggestion."""
-    if name not in PROTOCOLS:
-        close = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PROTOCOLS)}"
-        raise SettingsError(f"there is no protocol {name!r}: {hint}")
+    require_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name].at_image_size(image_size)
 
 

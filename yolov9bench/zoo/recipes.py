@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from yolov9bench.errors import unknown
+from yolov9bench.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,5 @@ RECIPES: dict[str, Recipe] = {
 
 def find_recipe(name: str) -> Recipe:
     """A recipe by name; SettingsError with a suggestion if there is none."""
-    if name not in RECIPES:
-        raise unknown("recipe", name, ("auto", *RECIPES))
+    require_choice("recipe", name, RECIPES)
     return RECIPES[name]

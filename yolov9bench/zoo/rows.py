@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from yolov9bench.errors import SettingsError, unknown
+from yolov9bench.errors import SettingsError, require_choice, unknown
 from yolov9bench.zoo.protocols import MMYOLO, TTA_PROTOCOLS, ULTRALYTICS, YOLOV9, Protocol
 from yolov9bench.zoo.recipes import RECIPES, Recipe
 from yolov9bench.zoo.specs import SPECS, Spec
@@ -410,8 +410,7 @@ ROWS: dict[str, Row] = {line.id: line for line in (*YOLOV8_ROWS, *OFFICIAL_ROWS,
 
 def row(row_id: str) -> Row:
     """The row of that id; raises SettingsError with the nearest id, or with all of them."""
-    if row_id not in ROWS:
-        raise unknown("row", row_id, ROWS)
+    require_choice("row", row_id, ROWS)
     return ROWS[row_id]
 
 
@@ -421,10 +420,8 @@ def find_row(family: str, size: str, mask_refine: bool = False, source: str = "a
     `mask_refine` chooses between the two mmyolo rows of a YOLOv8 size. `source` "auto" is mmyolo for YOLOv8
     and the official release for YOLOv9 and GELAN.
     """
-    if family not in AUTO_SOURCE:
-        raise unknown("family", family, AUTO_SOURCE)
-    if source not in ("auto", *PROTOCOLS):
-        raise unknown("source", source, ("auto", *PROTOCOLS))
+    require_choice("family", family, AUTO_SOURCE)
+    require_choice("source", source, ("auto", *PROTOCOLS))
     publisher = AUTO_SOURCE[family] if source == "auto" else source
     offered = [line for line in ROWS.values() if line.family == family and line.source == publisher]
     if not offered:

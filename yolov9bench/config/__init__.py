@@ -1,0 +1,28 @@
+"""What a user may ask: one frozen dataclass a command, from which flags, help and notebook cell come."""
+
+from yolov9bench.config.commands import (
+    InspectConfig,
+    MeasureConfig,
+    ReportConfig,
+    RowsConfig,
+    SweepConfig,
+    TidyConfig,
+)
+from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
+from yolov9bench.config.notebook import parameters_from
+from yolov9bench.config.values import Config, project_root
+
+__all__ = [
+    "Config",
+    "EvaluateConfig",
+    "InspectConfig",
+    "MeasureConfig",
+    "ReportConfig",
+    "ReproduceConfig",
+    "RowsConfig",
+    "SweepConfig",
+    "TidyConfig",
+    "TrainConfig",
+    "parameters_from",
+    "project_root",
+]

@@ -1,0 +1,121 @@
+"""What the smaller commands are asked: rows, inspect, measure, report, tidy and sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from yolov9bench.config.values import Config
+from yolov9bench.errors import (
+    SettingsError,
+    require_at_least,
+    require_image_size,
+    require_writable,
+)
+
+Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
+
+
+@dataclass(frozen=True)
+class RowsConfig(Config):
+    """Show every row, or one with its Spec and Recipe."""
+
+    row: Annotated[Positional[str | None], arg(metavar="[ROW]")] = None
+    """A row id; every row if omitted."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class InspectConfig(Config):
+    """Show what a checkpoint holds."""
+
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """The checkpoint."""
+    json: Path | None = None
+    """Write the answer to this file as well."""
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_writable("json", self.json)
+
+
+@dataclass(frozen=True)
+class MeasureConfig(Config):
+    """Measure what a row costs: parameters, GFLOPs, time and memory."""
+
+    row: Annotated[Positional[str], arg(metavar="ROW")]
+    """A row id."""
+    device: str = "auto"
+    """Where time is measured: cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    image_size: int = 640
+    """Pixels, a multiple of 32."""
+    batch_size: int = 16
+    """Images of a training step."""
+    json: Path | None = None
+    """Write the record to this file."""
+    results: Path | None = None
+    """Add the record to this folder's records/."""
+
+    def validate(self) -> None:
+        require_image_size(self.image_size)
+        require_at_least(1, batch_size=self.batch_size)
+
+    def require_paths(self) -> None:
+        """SettingsError for an output that cannot be written."""
+        require_writable("json", self.json)
+        require_writable("results", self.results, folder=True)
+
+
+@dataclass(frozen=True)
+class ReportConfig(Config):
+    """Write the table, its pages and its figures from the records."""
+
+    check: bool = False
+    """Write nothing; fail if anything differs."""
+    results: Path | None = None
+    """Another folder than results/; leaves README.md alone."""
+
+
+@dataclass(frozen=True)
+class TidyConfig(Config):
+    """Take machine paths and widgets out of executed notebooks, in place."""
+
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="NOTEBOOK")]
+    """The notebooks."""
+
+    def validate(self) -> None:
+        _require_any("files", self.files)
+
+
+@dataclass(frozen=True)
+class SweepConfig(Config):
+    """Run the notebook of many rows; rows that have their record already are left alone."""
+
+    rows: Annotated[Words, arg(metavar="PATTERN")]
+    """Row ids, or patterns like 'yolov8-*'."""
+    set: Annotated[Words, arg(metavar="NAME=VALUE")] = ()
+    """Parameters of the notebook, for every row."""
+    list: bool = False
+    """Run nothing; print one independent command a row."""
+
+    def validate(self) -> None:
+        _require_any("rows", self.patterns)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The rows' patterns of every --rows."""
+        return tuple(word for words in self.rows for word in words)
+
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """The name=value of every --set."""
+        return tuple(word for words in self.set for word in words)
+
+
+def _require_any(name: str, values: tuple[object, ...]) -> None:
+    if not values:
+        raise SettingsError(f"{name} is missing: give at least one")

@@ -1,0 +1,220 @@
+"""What evaluate, train and reproduce are asked: fields, in order, are flags, their docstrings the help."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from yolov9bench.config.values import Config, project_root
+from yolov9bench.errors import (
+    SettingsError,
+    require_at_least,
+    require_image_size,
+    require_present,
+    require_writable,
+)
+from yolov9bench.zoo.protocols import find_protocol
+from yolov9bench.zoo.recipes import find_recipe
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """Compute the COCO metrics of a checkpoint on a data set."""
+
+    checkpoint: Path
+    """The file of weights, of any known format."""
+    dataset: Path
+    """A folder in COCO's format: annotations/instances_<split>.json and <split>/."""
+    protocol: str = "auto"
+    """How images become detections: yolov9, ultralytics, ultralytics-square or mmyolo; auto: that of the
+    checkpoint's format."""
+    split: str = "val2017"
+    """The split to evaluate on."""
+    batch_size: int = 16
+    """Images at a time; changes speed and memory, not the detections."""
+    limit: int | None = None
+    """Only the first image ids; all if omitted."""
+    device: str = "auto"
+    """cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    image_size: int | None = None
+    """Pixels, a multiple of 32; the protocol's if omitted."""
+    tta: bool = False
+    """Merge mmyolo's six views of each image."""
+    judge: bool = False
+    """pycocotools must agree on every metric to 1e-12."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, and count them."""
+    detections: Path | None = None
+    """Write the detections as a COCO result file."""
+    json: Path | None = None
+    """Write the record to this file."""
+    results: Path | None = None
+    """Add the record to this folder's records/."""
+
+    def validate(self) -> None:
+        _check_protocol(self.protocol)
+        require_image_size(self.image_size)
+        require_at_least(1, batch_size=self.batch_size, limit=self.limit)
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_present("checkpoint", self.checkpoint)
+        require_present("dataset", self.dataset)
+        require_writable("detections", self.detections, folder=not (self.detections or Path()).suffix)
+        require_writable("json", self.json)
+        require_writable("results", self.results, folder=True)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """Train a row by its own recipe, in a folder where the same command resumes the run."""
+
+    row: str
+    """A row id."""
+    dataset: str
+    """A folder in COCO's format; demo: drawn here; coco: COCO 2017, fetched."""
+    out: Path
+    """The folder of the run: last.pt, best.pt, log.jsonl and run.json."""
+    epochs: int | None = None
+    """The recipe's if omitted."""
+    image_size: int | None = None
+    """Pixels, a multiple of 32; the recipe's if omitted."""
+    batch_size: int | None = None
+    """Images of one iteration; the recipe's images per GPU if omitted."""
+    recipe: str = "auto"
+    """auto: the row's own, on the demo set the demo's; small: for little data; or another name."""
+    seed: int = 0
+    """Of the first weights and of every augmentation."""
+    max_steps: int | None = None
+    """End after so many steps of the optimizer."""
+    device: str = "auto"
+    """cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: float16 where the recipe trains in mixed precision and there is a GPU, else float32."""
+    learning_rate: float | None = None
+    """After warm-up; the recipe's if omitted."""
+    start: Path | None = None
+    """A checkpoint to fine-tune."""
+    split: str = "val2017"
+    """The split for validation."""
+    train_split: str = "auto"
+    """The split to train on; auto: the split of that name with train for val."""
+    limit: int | None = None
+    """Only the first image ids of each split; all if omitted."""
+    data_dir: str = "auto"
+    """Downloads; auto: data/ at the root of the project."""
+
+    def validate(self) -> None:
+        _check_recipe(self.recipe)
+        require_image_size(self.image_size)
+        require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        require_at_least(1, max_steps=self.max_steps, limit=self.limit)
+        require_at_least(0, seed=self.seed)
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_present("start", self.start)
+        require_writable("out", self.out, folder=True)
+
+    @property
+    def data_folder(self) -> Path:
+        """Where downloads lie."""
+        return _folder(self.data_dir, "data")
+
+
+@dataclass(frozen=True)
+class ReproduceConfig(Config):
+    """Take a row from its checkpoint to a verdict on its published figure, as the notebook does."""
+
+    family: str = "yolov9"
+    """yolov8, yolov9 or gelan."""
+    size: str = "m"
+    """n, s, m, l, x for yolov8; t, s, m, c, e for yolov9; c, e for gelan."""
+    mask_refine: bool = False
+    """The yolov8 rows trained with boxes refined by masks."""
+    source: str = "auto"
+    """official, mmyolo or ultralytics; auto: mmyolo for yolov8, else official."""
+    checkpoint: str = "auto"
+    """auto or download: the row's published file; train: from scratch; or a path."""
+    dataset: str = "auto"
+    """auto or coco: COCO 2017, fetched; demo: drawn here; or a folder in COCO's format. Where nothing can be
+    fetched, auto becomes a training on the demo set."""
+    split: str = "val2017"
+    """The split to evaluate on: annotations/instances_<split>.json and <split>/."""
+    train_split: str = "auto"
+    """Of a training; auto: the split of that name with train for val."""
+    protocol: str = "auto"
+    """yolov9, ultralytics, ultralytics-square or mmyolo; auto: the checkpoint's own."""
+    tta: bool = False
+    """Test-time augmentation: mmyolo's six views of each image, merged; protocol auto or mmyolo."""
+    image_size: int | None = None
+    """Pixels, a multiple of 32; the protocol's, in a training the recipe's, if omitted."""
+    batch_size: int | None = None
+    """Images at a time; 16, in a training the recipe's images per GPU, if omitted."""
+    limit: int | None = None
+    """Only the first image ids; all if omitted."""
+    device: str = "auto"
+    """cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    seed: int = 0
+    """Of a training; an evaluation draws nothing at random."""
+    recipe: str = "auto"
+    """Of a training; auto: the row's own, on the demo set the demo's; or a name, like small."""
+    epochs: int | None = None
+    """Of a training; the recipe's if omitted."""
+    judge: bool = True
+    """pycocotools must agree on every metric to 1e-12."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, and count them."""
+    data_dir: str = "auto"
+    """Downloads; auto: data/ at the root of the project."""
+    results_dir: str = "auto"
+    """Records and detections; auto: results/ at the root of the project."""
+
+    def validate(self) -> None:
+        _check_protocol(self.protocol)
+        _check_recipe(self.recipe)
+        require_image_size(self.image_size)
+        require_at_least(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
+        require_at_least(0, seed=self.seed)
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        if self.checkpoint not in ("auto", "download", "train"):
+            require_present("checkpoint", Path(self.checkpoint))
+        if self.dataset not in ("auto", "coco", "demo"):
+            require_present("dataset", Path(self.dataset))
+        require_writable("data_dir", self.data_folder, folder=True)
+        require_writable("results_dir", self.results_folder, folder=True)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the checkpoint is to be trained here."""
+        return self.checkpoint == "train"
+
+    @property
+    def data_folder(self) -> Path:
+        """Where downloads lie."""
+        return _folder(self.data_dir, "data")
+
+    @property
+    def results_folder(self) -> Path:
+        """Where records and detections go."""
+        return _folder(self.results_dir, "results")
+
+
+def _check_protocol(name: str) -> None:
+    if name != "auto":
+        find_protocol(name)
+
+
+def _check_recipe(name: str) -> None:
+    if name != "auto":
+        find_recipe(name)
+
+
+def _folder(given: str, name: str) -> Path:
+    return project_root() / name if given == "auto" else Path(given)

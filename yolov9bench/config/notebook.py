@@ -1,0 +1,60 @@
+"""The parameters of a notebook: its plain globals as a ReproduceConfig."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from types import ModuleType
+from typing import Any
+
+from yolov9bench.config.flows import ReproduceConfig
+from yolov9bench.config.values import PLAIN
+
+
+def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
+    """The ReproduceConfig of a notebook's globals, of which every value that is given as one must be one.
+
+    papermill hands an unknown name on with no more than a warning: here a misspelt one raises SettingsError
+    with the likely meaning, before anything runs, and so does a value of a type that no parameter has.
+
+    Every value counts but modules, functions, classes and names with an underscore. In a notebook, whose
+    cells may run again after others have left lists and tables behind, an unknown name whose value is not
+    plain counts only if a parameters cell assigns it.
+    """
+    cells = namespace.get("In") if "get_ipython" in namespace else None  # IPython's sources of what has run
+    assigned = None if cells is None else set(_assigned_as_parameters(cells))
+    known = {field.name for field in fields(ReproduceConfig)}
+    given = {}
+    for name, value in namespace.items():
+        if name in known:
+            given[name] = value
+        elif name.startswith("_") or isinstance(value, ModuleType) or callable(value):
+            continue
+        elif type(value) in PLAIN or assigned is None or name in assigned:
+            given[name] = value
+    return ReproduceConfig.from_names(given)
+
+
+def _assigned_as_parameters(cells: list[str]) -> Iterator[str]:
+    """The names that are assigned in parameters cells, which are those before the first that asks for them
+    and, when they run again, those that assign a known parameter."""
+    known = {field.name for field in fields(ReproduceConfig)}
+    has_asked = False
+    for cell in cells:
+        has_asked = has_asked or f"{parameters_from.__name__}(" in cell
+        try:
+            names = set(_assigned(ast.parse(cell)))
+        except SyntaxError:  # IPython keeps such a cell too, but it has assigned nothing
+            continue
+        if not has_asked or names & known:
+            yield from names
+
+
+def _assigned(cell: ast.Module) -> Iterator[str]:
+    for statement in cell.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for node in (node for target in targets for node in ast.walk(target)):
+                if isinstance(node, ast.Name):
+                    yield node.id

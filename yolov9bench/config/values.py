@@ -1,0 +1,104 @@
+"""The values of a Config: taken from notebooks, numpy and paths, of the stated type, or refused by name."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from yolov9bench.errors import SettingsError, require_choice
+
+PLAIN = (str, int, float, bool, NoneType)
+SHOWN_CHARACTERS = 60  # of a value in an error
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a user asks of one command: values of the annotated types, each checked when the Config is made.
+
+    A path is accepted for text and the reverse, and a number of numpy for Python's. SettingsError: a value
+    of another type, a name that does not exist, or a number out of range. Nothing is read or fetched.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _converted(name, getattr(self, name), hint))  # frozen
+        self.validate()
+
+    def validate(self) -> None:
+        """Refuse names that do not exist and numbers out of range; SettingsError."""
+
+    @classmethod
+    def from_names(cls, given: Mapping[str, Any]) -> Self:
+        """A Config from names and values; SettingsError with a suggestion for an unknown name."""
+        for name in given:
+            cls.type_of(name)
+        return cls(**given)
+
+    @classmethod
+    def type_of(cls, name: str) -> type:
+        """The type of a field's values but None; SettingsError with a suggestion for an unknown name."""
+        require_choice("parameter", name, [field.name for field in fields(cls)])
+        kinds = _kinds(get_type_hints(cls)[name])
+        return next(each for each in kinds if each is not NoneType)
+
+
+def as_plain(value: Any) -> Any:
+    """A path as a text, a number or text of numpy as Python's; any other value as it is."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # numpy's protocol of a single value
+        value = value.item()
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass may print itself in another way
+    return int(value) if isinstance(value, numbers.Integral) else value
+
+
+def project_root() -> Path:
+    """The nearest folder upwards from the working directory with a pyproject.toml, else that directory."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def _converted(name: str, given: Any, hint: Any) -> Any:
+    """A value as its annotation wants it; SettingsError if it is of another type."""
+    if get_origin(hint) is tuple:
+        return tuple(_converted(name, each, get_args(hint)[0]) for each in _flat(given))
+    value, kinds = as_plain(given), _kinds(hint)
+    if type(value) is int and float in kinds:
+        value = float(value)
+    wants_path = Path in kinds and type(value) is str
+    if type(value) not in kinds and not wants_path:
+        wanted = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)
+        raise SettingsError(f"{name} is {_shown(given)}, a {type(given).__name__}: give {wanted}")
+    if get_origin(hint) is Literal:
+        require_choice(name, value, get_args(hint))
+    return Path(value) if wants_path else value
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """The types that an annotation accepts, as in (int, NoneType)."""
+    if get_origin(hint) is Literal:
+        return (str,)
+    return get_args(hint) or (hint,)
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """The values of a list, and of lists in it, as a flag that is given twice makes them."""
+    if not isinstance(values, list | tuple):
+        yield values
+        return
+    for each in values:
+        yield from _flat(each)
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, and not all of a long one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
