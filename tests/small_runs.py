@@ -11,7 +11,7 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.data.demo import make_demo
 from yolov9bench.evaluation import evaluate
 from yolov9bench.train import trainer
-from yolov9bench.train.trainer import Job
+from yolov9bench.train.job import Job
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 

@@ -12,8 +12,10 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
 from yolov9bench.profiling.flops import count_parameters
-from yolov9bench.train.loop import begun
-from yolov9bench.train.trainer import Job, configured, keep, resume, started
+from yolov9bench.train.checkpoint import resume, save_checkpoint
+from yolov9bench.train.job import Job, configuration_of
+from yolov9bench.train.state import make_state
+from yolov9bench.train.trainer import prepare
 from yolov9bench.weights import load, save
 from yolov9bench.weights.names import Format
 from yolov9bench.zoo import RECIPES, ROWS, Row
@@ -237,7 +239,7 @@ def test_a_training_builds_what_the_rows_source_builds(
     tiny: Path, row: str, classes: int, width: int, trainable: int | None
 ) -> None:
     """The counts of 120 classes: the closed form above, 100 wide where Ultralytics ends."""
-    state, _ = started(job(ROWS[row], tiny, [f"class {number}" for number in range(classes)]))
+    state, _ = prepare(job(ROWS[row], tiny, [f"class {number}" for number in range(classes)]))
     assert set(widths(state.detector.spec)) == {width}
     assert trainable in (None, count_parameters(state.detector))
     assert count_parameters(state.ema.detector) == count_parameters(state.detector)
@@ -246,19 +248,19 @@ def test_a_training_builds_what_the_rows_source_builds(
 def test_a_one_class_file_starts_a_one_class_training(tiny: Path) -> None:
     given = random_detector(for_classes(SPECS["yolov8-n"], 1, "ultralytics"), 1)
     torch.save(OrderedDict(foreign_tensors(given, "ultralytics")), tiny / "ball.pt")
-    state, _ = started(job(ROWS["yolov8-n"], tiny, ["ball"], tiny / "ball.pt"))
+    state, _ = prepare(job(ROWS["yolov8-n"], tiny, ["ball"], tiny / "ball.pt"))
     require_equal(state.detector, given)
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_own_width(tiny: Path) -> None:
     """Its last.pt has a class branch of 80 channels for one class; another row ignores it."""
     again = job(ROWS["yolov8-n"], tiny, ["ball"])
-    old = begun(random_detector(SPECS["yolov8-n"], 1), again.recipe, again.batch_size, again.precision)
-    keep(again, old, configured(again), watch=None)
-    state, _ = started(again)
-    resume(again, state, configured(again))
+    old = make_state(random_detector(SPECS["yolov8-n"], 1), again.recipe, again.batch_size, again.precision)
+    save_checkpoint(again, old, configuration_of(again), watch=None)
+    state, _ = prepare(again)
+    resume(again, state, configuration_of(again))
     require_equal(state.detector, old.detector)
-    assert widths(started(replace(again, row=ROWS["yolov8-s"]))[0].detector.spec) == (128,)
+    assert widths(prepare(replace(again, row=ROWS["yolov8-s"]))[0].detector.spec) == (128,)
 
 
 def test_building_directly_keeps_the_width_of_the_spec() -> None:

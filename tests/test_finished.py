@@ -17,7 +17,6 @@ from yolov9bench import records, reproduce
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.evaluation import evaluate
 from yolov9bench.records import Record
-from yolov9bench.train import trainer
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.recipes import DEMO
 
@@ -168,7 +167,7 @@ def trained(
     out.mkdir(parents=True)
     shutil.copy(ran.given["checkpoint"], out / "best.pt")
     (out / "last.pt").write_bytes(b"of other weights")
-    monkeypatch.setattr(trainer, "is_finished", lambda job: job.out == out)
+    monkeypatch.setattr(reproduce, "is_finished", lambda job: job.out == out)
 
     def evaluated_at(image_size: int) -> ReproduceConfig:
         protocol = asdict(evaluate.choose_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
@@ -195,7 +194,7 @@ def test_a_training_under_way_is_not_finished(
 ) -> None:
     parameters = trained(192)
     assert reproduce.find_finished(parameters) is not None
-    monkeypatch.setattr(trainer, "is_finished", lambda job: False)
+    monkeypatch.setattr(reproduce, "is_finished", lambda job: False)
     assert reproduce.find_finished(parameters) is None
 
 

@@ -13,7 +13,7 @@ from yolov9bench.nn.detector import Detector, build
 from yolov9bench.profiling import training_memory
 from yolov9bench.profiling.memory_tracker import LiveBytes, counted
 from yolov9bench.profiling.training_memory import COCO_BOXES, COCO_IMAGES, Workload
-from yolov9bench.train.loop import begun
+from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES
 from yolov9bench.zoo.recipes import Recipe
 from yolov9bench.zoo.specs import Head, yolov8
@@ -71,7 +71,7 @@ def test_before_the_first_step_there_are_the_detector_its_average_and_the_target
 def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
     """float16 overflows at first, and then no step is taken: here three times."""
     work = Workload(SMALL, RECIPE, 64, 1, 1)
-    state = begun(build(SMALL, 80), RECIPE, 16, "float32")
+    state = make_state(build(SMALL, 80), RECIPE, 16, "float32")
     calls: list[int] = []
 
     def step(work: Workload, state: Any, batch: Any) -> None:

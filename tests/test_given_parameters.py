@@ -20,7 +20,8 @@ from yolov9bench import sweep
 from yolov9bench.config import ReproduceConfig, SweepConfig, parameters_from
 from yolov9bench.errors import SettingsError
 from yolov9bench.train import trainer
-from yolov9bench.train.jobs import train_row
+from yolov9bench.train.job import Job
+from yolov9bench.train.trainer import train_row
 from yolov9bench.zoo import ROWS
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -190,7 +191,7 @@ def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
     (tiny / "train").mkdir()
     for image in (tiny / "val").iterdir():
         (tiny / "train" / image.name).write_bytes(image.read_bytes())
-    seen: list[trainer.Job] = []
+    seen: list[Job] = []
     monkeypatch.setattr(trainer, "train", seen.append)
     numbers: dict[str, Any] = {
         "epochs": np.int64(2),

@@ -8,7 +8,8 @@ import pytest
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.evaluation.evaluate import EvaluationSettings, evaluate_loaded
 from yolov9bench.train import trainer
-from yolov9bench.train.trainer import Job, train
+from yolov9bench.train.job import Job
+from yolov9bench.train.trainer import train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 
@@ -64,7 +65,9 @@ def learn_by_heart(shared: Path, out: Path, row: str, size: int) -> float:
 
 @pytest.fixture
 def _no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "keep", lambda *_: None)  # an epoch is four steps: no checkpoint after each
+    monkeypatch.setattr(
+        trainer, "save_checkpoint", lambda *_: None
+    )  # an epoch is four steps: no checkpoint after each
 
 
 @pytest.mark.slow(50)

@@ -20,7 +20,7 @@ from yolov9bench.profiling import training_memory
 from yolov9bench.profiling.memory_tracker import LikeCuda, counted
 from yolov9bench.profiling.training_memory import Workload, fullest
 from yolov9bench.train.assigner import PAIRS_AT_ONCE
-from yolov9bench.train.loop import begun
+from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES, SPECS
 from yolov9bench.zoo.recipes import Recipe
 from yolov9bench.zoo.specs import Head, Spec, yolov8
@@ -188,7 +188,7 @@ def test_a_real_step_runs_on_the_same_workload() -> None:
     assert targets[:, 0].tolist() == [0.0] * 5 + [1.0] * 5
     assert targets[:, 2:].min() >= 0 and targets[:, 2:].max() <= 64
     assert (targets[:, 4:] - targets[:, 2:4]).min() >= 6.4
-    state = begun(Detector(SMALL, 80), work.recipe, 16, work.precision)
+    state = make_state(Detector(SMALL, 80), work.recipe, 16, work.precision)
     training_memory.warm_up(work, state, (images, targets))
     training_memory.train_step(work, state, (images, targets))
     assert (state.steps, state.pending) == (2, 0)

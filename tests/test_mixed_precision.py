@@ -15,9 +15,11 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn import build
 from yolov9bench.train import loop
-from yolov9bench.train.loop import State, accumulate, begun, step
+from yolov9bench.train.job import Job
+from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.optim import Rates, make_optimizer
-from yolov9bench.train.trainer import Job, train
+from yolov9bench.train.state import State, make_state, require_finite
+from yolov9bench.train.trainer import train
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -43,7 +45,7 @@ def poisoned() -> Iterator[None]:
 @pytest.fixture
 def state() -> State:
     """A very small detector about to be trained by SGD in float16."""
-    return begun(build(SMALL, classes=2, seed=0).train(), SGD, 2, "float16")
+    return make_state(build(SMALL, classes=2, seed=0).train(), SGD, 2, "float16")
 
 
 def batch(count: int = 2) -> tuple[Tensor, Tensor]:
@@ -108,19 +110,19 @@ def test_gradients_are_unscaled_before_they_are_clipped(state: State, scale: flo
     recipe = replace(SGD, weight_decay=0.0, nesterov=False)
     for group in state.optimizer.param_groups:
         group["weight_decay"], group["nesterov"] = 0.0, False
-    step(state, Rates((0.5, 0.5, 0.5), 0.9, 1), recipe)
+    optimizer_step(state, Rates((0.5, 0.5, 0.5), 0.9, 1), recipe)
     for parameter, old in zip(state.detector.parameters(), before, strict=True):
         assert torch.allclose(parameter, old - 0.5 * each / 2, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
 def test_convolutions_run_in_the_precision_asked_for(precision: Any) -> None:
-    state = begun(build(SMALL, classes=2).train(), SGD, 2, precision)
+    state = make_state(build(SMALL, classes=2).train(), SGD, 2, precision)
     seen: set[torch.dtype] = set()
     for module in state.detector.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
-    accumulate(state, *batch(), SGD, precision)
+    forward_backward(state, *batch(), SGD, precision)
     assert seen == {getattr(torch, precision)}
     assert state.scaler.is_enabled() == (precision == "float16")
     assert all(parameter.dtype == torch.float32 for parameter in state.detector.parameters())
@@ -135,10 +137,10 @@ def test_a_step_in_half_precision_is_close_to_that_in_float32(precision: Any) ->
     """Their gradients, unscaled, against float32's: the cosine over all parameters, and the loss."""
     found = {}
     for each in ("float32", precision):
-        state = begun(build(SMALL, classes=2, seed=1).train(), SGD, 2, each)
+        state = make_state(build(SMALL, classes=2, seed=1).train(), SGD, 2, each)
         if state.scaler.is_enabled():
             state.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
-        losses = accumulate(state, *batch(), SGD, each)
+        losses = forward_backward(state, *batch(), SGD, each)
         state.scaler.unscale_(state.optimizer)
         gradients = [p.grad.flatten() for p in state.detector.parameters() if p.grad is not None]
         found[each] = losses["total"], torch.cat(gradients)
@@ -169,9 +171,9 @@ def test_float16_skips_a_batch_that_is_not_finite_and_goes_on(state: State, wher
     state.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     scales, weights, statistics = [], [], []
     for _ in range(3):
-        losses = accumulate(state, *batch(), SGD, "float16")
-        loop.count(state, losses)
-        step(state, RATES, SGD)
+        losses = forward_backward(state, *batch(), SGD, "float16")
+        loop.count_iteration(state, losses)
+        optimizer_step(state, RATES, SGD)
         scales.append(state.scaler.get_scale())
         weights.append([each.detach().clone() for each in state.detector.parameters()])
         statistics.append([each.clone() for each in loop.running_statistics(state.detector)])
@@ -183,20 +185,20 @@ def test_float16_skips_a_batch_that_is_not_finite_and_goes_on(state: State, wher
     if where == "loss":
         assert all(torch.equal(*pair) for pair in zip(statistics[0], statistics[1], strict=True))
     assert all(math.isfinite(total) and total > 0 for total in state.sums.values())
-    loop.require_finite(state)
+    require_finite(state)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_without_a_scaler_it_is_an_error_before_the_step(precision: Any, where: str) -> None:
-    state = begun(build(SMALL, classes=2).train(), SGD, 2, precision)
+    state = make_state(build(SMALL, classes=2).train(), SGD, 2, precision)
     spoilt(state, {0}, where)
     before = [each.detach().clone() for each in state.detector.parameters()]
     with pytest.raises(
         TrainingError, match=r"became (nan|inf) in epoch 0, iteration 0: the training diverged"
     ):
-        accumulate(state, *batch(), SGD, precision)
-        step(state, RATES, SGD)
+        forward_backward(state, *batch(), SGD, precision)
+        optimizer_step(state, RATES, SGD)
     assert all(torch.equal(*pair) for pair in zip(before, state.detector.parameters(), strict=True))
 
 
@@ -205,8 +207,8 @@ def test_float16_gives_up_after_so_many_skipped_steps_in_a_row(state: State) -> 
     spoilt(state, set(range(100)) - {1}, "gradient")
     with pytest.raises(TrainingError, match="in 32 steps in a row"):
         for _ in range(100):
-            accumulate(state, *batch(), SGD, "float16")
-            step(state, RATES, SGD)
+            forward_backward(state, *batch(), SGD, "float16")
+            optimizer_step(state, RATES, SGD)
     # One step was taken between the first skipped one and the 32 others, of which the last one was the error.
     assert (state.steps, state.skipped) == (33, 32)
 
@@ -214,9 +216,9 @@ def test_float16_gives_up_after_so_many_skipped_steps_in_a_row(state: State) -> 
 @pytest.mark.parametrize("kind", ["weights", "averages", "momenta"])
 def test_nothing_is_kept_that_is_not_finite(state: State, kind: str) -> None:
     state.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
-    accumulate(state, *batch(), SGD, "float16")
-    step(state, RATES, SGD)
-    loop.require_finite(state)
+    forward_backward(state, *batch(), SGD, "float16")
+    optimizer_step(state, RATES, SGD)
+    require_finite(state)
     with torch.no_grad():
         if kind == "momenta":
             list(state.optimizer.state.values())[3]["momentum_buffer"].view(-1)[0] = math.inf
@@ -224,7 +226,7 @@ def test_nothing_is_kept_that_is_not_finite(state: State, kind: str) -> None:
             detector = state.detector if kind == "weights" else state.ema.detector
             loop.running_statistics(detector)[2][0] = math.nan
     with pytest.raises(TrainingError, match=f"1 of the {kind} became NaN or infinite"):
-        loop.require_finite(state)
+        require_finite(state)
 
 
 def test_channels_last_gives_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,8 +235,8 @@ def test_channels_last_gives_the_same_losses_and_gradients(monkeypatch: pytest.M
     for layout in (torch.contiguous_format, torch.channels_last):
         monkeypatch.setattr(loop, "memory_format", lambda _device, layout=layout: layout)
         detector = build(SMALL, classes=2).double().train().to(memory_format=layout)
-        state = begun(detector, SGD, 2, "float32")
-        losses = accumulate(state, *batch(), SGD, "float32")
+        state = make_state(detector, SGD, 2, "float32")
+        losses = forward_backward(state, *batch(), SGD, "float32")
         found.append((losses, [each.grad for each in state.detector.parameters() if each.grad is not None]))
     (ours, gradients), (theirs, others) = found
     assert ours == pytest.approx(theirs, rel=1e-12)

@@ -15,6 +15,7 @@ from yolov9bench.data.loader import TrainingBatches, training_set
 from yolov9bench.data.polygons import objects_of
 from yolov9bench.errors import DatasetError
 from yolov9bench.train import trainer
+from yolov9bench.train.job import Job, recipe_for
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
@@ -131,8 +132,8 @@ def test_no_step_is_taken_on_nothing(tiny: Path, tmp_path: Path, monkeypatch: py
     steps: list[object] = []
     monkeypatch.setattr(trainer, "fit", lambda *given, **named: steps.append(given))
     row = ROWS["yolov8-n"]
-    recipe = trainer.recipe_for(row, "demo", epochs=1, image_size=64)
-    job = trainer.Job(row, recipe, nothing, validation, tmp_path / "run")
+    recipe = recipe_for(row, "demo", epochs=1, image_size=64)
+    job = Job(row, recipe, nothing, validation, tmp_path / "run")
     with pytest.raises(DatasetError, match="learning on 0 of 6 objects"):
         trainer.train(job)
     assert not steps and not (tmp_path / "run").exists()

@@ -14,7 +14,8 @@ from yolov9bench.evaluation.evaluate import evaluate
 from yolov9bench.records import select
 from yolov9bench.records.verdict import verdict
 from yolov9bench.train import trainer
-from yolov9bench.train.jobs import train_row
+from yolov9bench.train.job import Job
+from yolov9bench.train.trainer import train_row
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import MMYOLO
@@ -72,7 +73,7 @@ def test_a_row_without_a_file_is_not_fetched() -> None:
 def test_a_training_takes_a_row_object(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, jobs = small_data(tmp_path / "data"), []
 
-    def noting(job: trainer.Job) -> Path:
+    def noting(job: Job) -> Path:
         jobs.append(job)
         return job.out
 

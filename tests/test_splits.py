@@ -15,6 +15,7 @@ from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.sources import choose_training_split
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.train import trainer
+from yolov9bench.train.job import Job
 
 
 def add_split(root: Path, name: str) -> None:
@@ -27,7 +28,7 @@ def training_split(split: str = "val2017", train_split: str = "auto", dataset: s
     return choose_training_split(dataset, split, train_split)
 
 
-def job(root: Path, split: str, train_split: str = "auto") -> trainer.Job:
+def job(root: Path, split: str, train_split: str = "auto") -> Job:
     parameters = ReproduceConfig(
         size="t", checkpoint="train", dataset=str(root), split=split, train_split=train_split, device="cpu"
     )
@@ -139,7 +140,7 @@ def test_train_refuses_it_in_one_sentence(
 
 def test_train_takes_a_split_of_its_own(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add_split(tiny, "mine")
-    seen: list[trainer.Job] = []
+    seen: list[Job] = []
     monkeypatch.setattr(trainer, "train", seen.append)
     words = ["train", "--row", "yolov9-t", "--dataset", str(tiny), "--out", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["yolov9bench", *words, "--split", "val", "--train-split", "mine"])

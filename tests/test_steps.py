@@ -10,9 +10,10 @@ from torch import Tensor
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.nn import Detector, build
-from yolov9bench.train.loop import accumulate, begun, step
+from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates
+from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES, SPECS
 
 IMAGES, SIZE = 4, 160
@@ -43,7 +44,7 @@ def test_steps_on_real_images_are_those_of_the_formula(shared: Path, name: str) 
     recipe = replace(RECIPES["yolov8-n" if name == "yolov8-n" else "yolov9"], image_size=SIZE)
     dataset = read_coco(shared / "coco", "train2017", 2 * IMAGES)
     detector = build(SPECS[name], classes=len(dataset.categories), seed=0).double().train()
-    state = begun(detector, recipe, IMAGES, "float32")
+    state = make_state(detector, recipe, IMAGES, "float32")
     # 4 images at a time, 16 times: the decay stated for 128 images, at 64.
     decay = 0.0005
     velocities: dict[str, Tensor] = {}
@@ -54,9 +55,9 @@ def test_steps_on_real_images_are_those_of_the_formula(shared: Path, name: str) 
         names = [name for name, _ in detector.named_parameters()]
         # The running statistics of that forward pass change no gradient of this one.
         after = by_hand(detector, velocities, dict(zip(names, found, strict=True)), rates, decay)
-        losses = accumulate(state, images, targets, recipe, "float32")
+        losses = forward_backward(state, images, targets, recipe, "float32")
         assert losses["total"] == pytest.approx(total.item(), rel=1e-12)
-        step(state, rates, recipe)
+        optimizer_step(state, rates, recipe)
         for key, parameter in detector.named_parameters():
             assert (parameter - after[key]).abs().max() <= 1e-9, (number, key)
     assert len(velocities) == len(names)

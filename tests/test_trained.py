@@ -13,8 +13,8 @@ from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig, TrainConfig
 from yolov9bench.evaluation import evaluate
 from yolov9bench.train import trainer
-from yolov9bench.train.jobs import train_row
-from yolov9bench.train.trainer import Job
+from yolov9bench.train.job import Job
+from yolov9bench.train.trainer import train_row
 from yolov9bench.zoo import RECIPES, ROWS
 
 

@@ -14,7 +14,9 @@ import torch
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
 from yolov9bench.train import loop, trainer
-from yolov9bench.train.trainer import Job, recipe_for, train
+from yolov9bench.train.job import Job, recipe_for
+from yolov9bench.train.state import TERMS
+from yolov9bench.train.trainer import train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -96,7 +98,7 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
     job: Job, whole_run: Path, instant: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iterations: Iterator[int] = iter(range(100))
-    whole = loop.accumulate
+    whole = loop.forward_backward
 
     def cut_short(*arguments: Any) -> Any:
         if next(iterations) == instant:
@@ -104,7 +106,7 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
         return whole(*arguments)
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # keep after every step
-    monkeypatch.setattr(loop, "accumulate", cut_short)
+    monkeypatch.setattr(loop, "forward_backward", cut_short)
     with pytest.raises(Killed):
         train(job)
     (job.out / ".last-0000.pt").write_bytes(b"half a checkpoint")
@@ -157,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
 ) -> None:
     train(replace(job, max_steps=None, recipe=replace(RECIPE, epochs=4)))
     monkeypatch.setattr(
-        loop, "detection_loss", lambda *_: {term: torch.tensor(float("nan")) for term in loop.TERMS}
+        loop, "detection_loss", lambda *_: {term: torch.tensor(float("nan")) for term in TERMS}
     )
     other = replace(job, out=job.out.with_name("other"))
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 0, iteration 0"):
@@ -179,12 +181,12 @@ def test_training_starts_from_given_weights_of_the_same_network(
 ) -> None:
     best = whole_run / "best.pt"
     again = replace(job, start=best, out=tmp_path / "again", max_steps=1)
-    state, _ = trainer.started(again)
+    state, _ = trainer.prepare(again)
     for key, value in load(best, training=True).detector.state_dict().items():
         assert torch.equal(state.detector.state_dict()[key], value)
     wider = replace(job.row, spec=replace(SMALL, head=Head("dense", 16, 32)))
     with pytest.raises(CheckpointError, match=r"is \(16, 16, 3, 3\) in the file, \(32, 16, 3, 3\)"):
-        trainer.started(replace(again, row=wider))
+        trainer.prepare(replace(again, row=wider))
 
 
 def test_rows_without_a_known_recipe_name_one_with() -> None:

@@ -23,8 +23,10 @@ from yolov9bench.io.files import atomic_path
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.blocks import ConvBNAct
 from yolov9bench.ops.images import read_image
-from yolov9bench.train import loop, trainer
+from yolov9bench.train import checkpoint, loop, trainer
+from yolov9bench.train.checkpoint import is_finished, read_log
 from yolov9bench.train.initialise import initialise_head
+from yolov9bench.train.job import first_images
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.trainer import train
 from yolov9bench.weights import load, save
@@ -84,7 +86,7 @@ def test_best_is_the_average_after_the_best_epoch(
     assert distance(averages[1], best) < 1e-6
     for other in (averages[0], averages[2], snapshots[6], snapshots[9]):
         assert distance(averages[1], other) > 1e-3
-    assert [entry["AP"] for entry in trainer.log_of(job)] == [0.3, 0.5, 0.4]
+    assert [entry["AP"] for entry in read_log(job)] == [0.3, 0.5, 0.4]
     for expected, (validated, batches, *_) in zip(averages, seen, strict=True):
         detector = build(SPEC, classes=6)
         detector.load_state_dict({key: value.float() for key, value in expected.items()}, strict=False)
@@ -115,15 +117,15 @@ def test_the_best_of_an_interrupted_run_stays_the_best(
     stub_validation(monkeypatch, iter([0.5, Killed()]))
     with pytest.raises(Killed):
         train(job)
-    assert not trainer.is_finished(job)
+    assert not is_finished(job)
     best = (job.out / "best.pt").read_bytes()
     stub_validation(monkeypatch, iter([0.4, 0.49]))
     train(job)
     assert (job.out / "best.pt").read_bytes() == best
-    assert trainer.is_finished(job)
+    assert is_finished(job)
     for gone in ("last.pt", "best.pt"):
         (job.out / gone).unlink()
-        assert not trainer.is_finished(job)
+        assert not is_finished(job)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +147,10 @@ def test_epochs_are_validated_as_the_recipe_says_and_the_last_of_a_run(
     stub_validation(monkeypatch, count(0.9, -0.01))
     job = small_job(data, tmp_path / "run", epochs=4, max_steps=max_steps, **recipe)
     train(job)
-    entries = trainer.log_of(job)
+    entries = read_log(job)
     assert [entry["epoch"] + 1 for entry in entries if entry["AP"] is not None] == measured
     assert entries[-1]["steps"] == (max_steps or 12)
-    assert trainer.is_finished(job)
+    assert is_finished(job)
 
 
 def watched_losses(monkeypatch: pytest.MonkeyPatch, note: Callable[[dict[str, Tensor], Tensor], Any]) -> None:
@@ -201,7 +203,7 @@ def test_the_log_has_the_mean_losses_of_an_epoch_and_the_rates_that_were_applied
         assert rate == pytest.approx(full * progress, rel=1e-9)
         assert bias_rate == pytest.approx(0.05 + (full - 0.05) * progress, rel=1e-9)
         assert momentum == pytest.approx(0.8 + 0.1 * progress, rel=1e-9)
-    entries = trainer.log_of(job)
+    entries = read_log(job)
     assert grown == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
     for number, entry in enumerate(entries):
         for term in ("box", "cls", "dfl", "total"):
@@ -274,7 +276,7 @@ def test_checkpoints_come_after_ten_minutes_and_after_each_epoch(
     watched_losses(monkeypatch, passed)
     stub_validation(monkeypatch, count(0.9, -0.01))
     monkeypatch.setattr(loop, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(trainer, "save", saving)
+    monkeypatch.setattr(checkpoint, "save", saving)
     train(small_job(data, tmp_path / "run", batch_size=1, nominal_batch=1, epochs=2))
     assert kept == [3, 5, 8, 10]
 
@@ -385,9 +387,9 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: Path, tmp_path: Path) -> None:
     job = small_job(data, tmp_path / "run", seed=4, mosaic=1.0)
     images = loader.training_set(job.train, job.recipe)
-    found = trainer.first_images(job, 12)
+    found = first_images(job, 12)
     assert len(found) == 5
-    assert len(trainer.first_images(job, 2)) == 2
+    assert len(first_images(job, 2)) == 2
     for index, sample in enumerate(found):
         expected = loader.training_sample(images, index, job.recipe, seed=4, epoch=0)
         assert (sample.pixels == expected.pixels).all() and (sample.boxes == expected.boxes).all()
@@ -399,7 +401,7 @@ def test_training_starts_from_all_of_a_checkpoint_auxiliary_branch_included(
     spec = narrowed(SPECS["yolov9-c"], 8)
     start = lively(spec, classes=6)
     save(tmp_path / "start.pt", start, None)
-    state, _ = trainer.started(small_job(data, tmp_path / "run", spec=spec, start=tmp_path / "start.pt"))
+    state, _ = trainer.prepare(small_job(data, tmp_path / "run", spec=spec, start=tmp_path / "start.pt"))
     found, expected = state.detector.state_dict(), start.state_dict()
     assert any(name.startswith("aux.") for name in expected)
     assert found.keys() == expected.keys()

@@ -16,8 +16,9 @@ from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.demo.shapes import NAMES
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
-from yolov9bench.train import trainer
-from yolov9bench.train.trainer import Job, recipe_for, train
+from yolov9bench.train.checkpoint import read_log
+from yolov9bench.train.job import Job, configuration_of, departures, recipe_for
+from yolov9bench.train.trainer import train
 from yolov9bench.weights import save
 from yolov9bench.zoo import ROWS
 
@@ -93,7 +94,7 @@ ANNOUNCED = {
 def test_every_setting_of_a_run_has_a_case(ended: Job) -> None:
     refused = {key.partition(".")[0] for key, _ in REFUSED.values()}
     assert not refused & {"threads", "versions"}
-    assert trainer.configured(ended).keys() == refused | {"threads", "versions"}
+    assert configuration_of(ended).keys() == refused | {"threads", "versions"}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -155,7 +156,7 @@ def test_other_weights_under_the_same_name_are_refused(ended: Job, tmp_path: Pat
 
 def test_the_log_of_a_run_is_lines_of_json(ended: Job) -> None:
     (line,) = (ended.out / "log.jsonl").read_text().splitlines()
-    assert trainer.log_of(ended) == [json.loads(line)]
+    assert read_log(ended) == [json.loads(line)]
     assert json.loads(line)["AP"] == 0.9
 
 
@@ -217,7 +218,7 @@ def test_departures_from_the_published_recipe_are_said(
         batch_size=batch_size,
         precision=precision,
     )
-    lines = trainer.departures(job).splitlines()
+    lines = departures(job).splitlines()
     assert len(lines) == len(said)
     for line, sentence in zip(lines, said, strict=True):
         assert sentence in line
@@ -226,4 +227,4 @@ def test_departures_from_the_published_recipe_are_said(
 def test_a_changed_number_of_the_recipe_is_named(ended: Job) -> None:
     row = ROWS["yolov8-n"]
     job = replace(ended, row=row, recipe=recipe_for(row, image_size=320), batch_size=128, precision="float16")
-    assert trainer.departures(job) == "- another image_size"
+    assert departures(job) == "- another image_size"

@@ -14,7 +14,10 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, SettingsError, TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.train import loop, trainer
-from yolov9bench.train.trainer import Job, train
+from yolov9bench.train.checkpoint import is_finished, rebatch
+from yolov9bench.train.job import Job, configuration_of
+from yolov9bench.train.state import State
+from yolov9bench.train.trainer import train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -49,8 +52,8 @@ def run_json(job: Job) -> dict[str, Any]:
 
 
 def failing(at: int, how: Callable[..., Any]) -> Callable[..., Any]:
-    """`loop.accumulate`, but for one iteration, counted over all epochs, in which `how` takes its place."""
-    whole, calls = loop.accumulate, iter(range(10**6))
+    """`loop.forward_backward`, but for one iteration, counted over all epochs, where `how` is run."""
+    whole, calls = loop.forward_backward, iter(range(10**6))
 
     def accumulate(*arguments: Any) -> Any:
         return how(*arguments) if next(calls) == at else whole(*arguments)
@@ -58,13 +61,13 @@ def failing(at: int, how: Callable[..., Any]) -> Callable[..., Any]:
     return accumulate
 
 
-def nan_gradient(state: loop.State, *rest: Any) -> Any:
+def nan_gradient(state: State, *rest: Any) -> Any:
     losses = loop_accumulate(state, *rest)
     next(state.detector.parameters()).grad.fill_(math.nan)  # type: ignore[union-attr]
     return losses
 
 
-loop_accumulate = loop.accumulate
+loop_accumulate = loop.forward_backward
 
 
 def out_of_memory(*_: Any) -> Any:
@@ -76,7 +79,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
     job: Job, monkeypatch: pytest.MonkeyPatch, at: int, epochs_kept: int
 ) -> None:
     """The last step of an epoch, just before its checkpoint."""
-    monkeypatch.setattr(loop, "accumulate", failing(at, nan_gradient))
+    monkeypatch.setattr(loop, "forward_backward", failing(at, nan_gradient))
     kept = "holds the last good state" if epochs_kept else "no checkpoint was written yet"
     with pytest.raises(TrainingError, match=rf"gradients became nan in epoch {epochs_kept}, .*{kept}"):
         train(job)
@@ -91,12 +94,12 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
 def test_statistics_that_are_not_finite_are_not_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by a step, so that no gradient tells: a running mean, in the second epoch."""
 
-    def spoil(state: loop.State, *rest: Any) -> Any:
+    def spoil(state: State, *rest: Any) -> Any:
         losses = loop_accumulate(state, *rest)
         loop.running_statistics(state.detector)[0].fill_(math.inf)
         return losses
 
-    monkeypatch.setattr(loop, "accumulate", failing(5, spoil))
+    monkeypatch.setattr(loop, "forward_backward", failing(5, spoil))
     with pytest.raises(TrainingError, match=r"weights became NaN or infinite \(first backbone"):
         train(job)
     assert saved(job)["state"]["epoch"] == 1
@@ -117,7 +120,7 @@ def test_a_stopped_run_accepts_the_remedies_of_its_error(
     job: Job, monkeypatch: pytest.MonkeyPatch, remedy: str, fault: Callable[..., Any]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "accumulate", failing(4, fault))
+        patch.setattr(loop, "forward_backward", failing(4, fault))
         with pytest.raises(TrainingError, match="train in the same folder with precision float32"):
             train(job)
     best = train(REMEDIES[remedy](job))
@@ -126,7 +129,7 @@ def test_a_stopped_run_accepts_the_remedies_of_its_error(
     run = run_json(job)
     assert "stopped" not in run
     assert run["changes"] == [{"steps": 3, "changed": [remedy]}]
-    assert saved(job)["configuration"] == trainer.configured(REMEDIES[remedy](job))
+    assert saved(job)["configuration"] == configuration_of(REMEDIES[remedy](job))
     with pytest.raises(TrainingError, match=f"another {remedy}"):  # the error of old is over
         train(job)
 
@@ -140,7 +143,7 @@ def test_a_run_that_was_only_cut_refuses_them(job: Job, remedy: str) -> None:
 
 def test_nothing_else_is_accepted_after_a_stop(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "accumulate", failing(4, nan_gradient))
+        patch.setattr(loop, "forward_backward", failing(4, nan_gradient))
         with pytest.raises(TrainingError, match="diverged"):
             train(job)
     with pytest.raises(TrainingError, match=r"another (seed, precision|precision, seed)"):
@@ -149,9 +152,9 @@ def test_nothing_else_is_accepted_after_a_stop(job: Job, monkeypatch: pytest.Mon
 
 def test_another_batch_size_goes_on_at_the_same_image(job: Job) -> None:
     """By hand: two batches of two are four images, so batch 4 of six batches of one; the mean loss stays."""
-    state, _ = trainer.started(job)
+    state, _ = trainer.prepare(job)
     state.epoch, state.batch, state.iteration, state.sums["total"] = 2, 2, 8, 10.0
-    trainer.rebatch(state, before=2, now=1, images=6)
+    rebatch(state, before=2, now=1, images=6)
     assert (state.epoch, state.batch, state.iteration) == (2, 4, 16)
     assert state.sums["total"] == 20.0
 
@@ -163,15 +166,15 @@ def test_a_run_cut_between_its_last_step_and_its_validation_is_ended(
     short = replace(job, max_steps=4)
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "validated", lambda job, state: 1 / 0 if state.steps == 4 else None)
+        patch.setattr(trainer, "validate", lambda job, state: 1 / 0 if state.steps == 4 else None)
         with pytest.raises(ZeroDivisionError):
             train(short)
     assert (saved(job)["state"]["steps"], saved(job)["state"]["batch"]) == (4, 1)
     assert not (job.out / "best.pt").exists()
-    assert not trainer.is_finished(short)
+    assert not is_finished(short)
     best = train(short)
     assert load(best).row == "yolov8-n"
-    assert trainer.is_finished(short)
+    assert is_finished(short)
     assert saved(job)["state"]["steps"] == 4
     assert [json.loads(line)["steps"] for line in (job.out / "log.jsonl").read_text().splitlines()] == [3, 4]
 
@@ -250,7 +253,7 @@ def train_some(job: Job) -> None:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "accumulate", failing(4, kill))
+        patch.setattr(loop, "forward_backward", failing(4, kill))
         with pytest.raises(Killed):
             train(job)
 
@@ -283,15 +286,15 @@ def test_every_image_is_trained_once_after_a_change_of_batch_size(
     """The epoch in which the run stopped: its first batch in pairs, the rest one by one, none twice."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "accumulate", failing(4, out_of_memory))
+        patch.setattr(loop, "forward_backward", failing(4, out_of_memory))
         with pytest.raises(TrainingError, match="halve the batch size"):
             train(job)
     sizes = []
 
-    def spy(state: loop.State, images: torch.Tensor, *rest: Any) -> Any:
+    def spy(state: State, images: torch.Tensor, *rest: Any) -> Any:
         sizes.append((state.epoch, len(images)))
         return loop_accumulate(state, images, *rest)
 
-    monkeypatch.setattr(loop, "accumulate", spy)
+    monkeypatch.setattr(loop, "forward_backward", spy)
     train(replace(job, batch_size=1))
     assert sizes == [(1, 1)] * 4 + [(2, 1)] * 6

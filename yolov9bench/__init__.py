@@ -13,7 +13,7 @@ _HOMES = {
     "decode": "yolov9bench.predict",
     "nms": "yolov9bench.predict",
     "evaluate": "yolov9bench.evaluation.evaluate",
-    "train_row": "yolov9bench.train.jobs",
+    "train_row": "yolov9bench.train.trainer",
 }
 
 __all__ = ["build", "decode", "evaluate", "load", "nms", "train_row"]

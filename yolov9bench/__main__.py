@@ -94,7 +94,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
 @run.register
 def train(config: TrainConfig) -> None:
-    from yolov9bench.train.jobs import train_row
+    from yolov9bench.train.trainer import train_row
 
     print(train_row(**{field.name: getattr(config, field.name) for field in fields(config)}))
 

@@ -23,7 +23,9 @@ from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol
 from yolov9bench.records.verdict import verdict
-from yolov9bench.train import jobs, trainer
+from yolov9bench.train import trainer
+from yolov9bench.train.checkpoint import is_finished
+from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import Published, Row, find_row, row_of_file, unlike
@@ -146,10 +148,10 @@ def load_dataset(plan: Plan) -> CocoDataset:
     return read_dataset(config.dataset, split, config.data_folder, config.limit, config.seed)
 
 
-def build_job(plan: Plan) -> trainer.Job:
+def build_job(plan: Plan) -> Job:
     """The training that the plan asks for; the same plan resumes the same run, in a folder of its own."""
-    job = jobs.build_job(training_config(plan), require_row(plan), plan.device)
-    return replace(job, out=plan.config.results_folder / "runs" / "train" / jobs.name_run(job))
+    job = make_job(training_config(plan), require_row(plan), plan.device)
+    return replace(job, out=plan.config.results_folder / "runs" / "train" / name_run(job))
 
 
 def training_config(plan: Plan) -> TrainConfig:
@@ -209,7 +211,7 @@ def evaluation_size(plan: Plan) -> int | None:
     config = plan.config
     if config.tta or config.image_size is not None or not config.trains:
         return None if config.tta else config.image_size
-    return jobs.choose_recipe(training_config(plan), require_row(plan)).image_size
+    return choose_recipe(training_config(plan), require_row(plan)).image_size
 
 
 def find_origin(plan: Plan, checkpoint: Checkpoint) -> download.Origin | None:
@@ -233,7 +235,7 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
     plan = resolve_sources(make_plan(config, row))
     if plan.config.trains:
         job = build_job(plan)
-        if not trainer.is_finished(job):
+        if not is_finished(job):
             return None
         checkpoint, dataset = load(job.out / "best.pt"), job.validation
     else:

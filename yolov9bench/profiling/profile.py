@@ -19,7 +19,7 @@ from yolov9bench.profiling.memory_tracker import BLOCK, counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
 from yolov9bench.records import Record
-from yolov9bench.train.loop import Precision
+from yolov9bench.train.state import Precision
 from yolov9bench.zoo.rows import ROWS, Row
 from yolov9bench.zoo.rows import row as row_by_id
 from yolov9bench.zoo.specs import Spec

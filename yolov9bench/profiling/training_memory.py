@@ -12,8 +12,9 @@ from yolov9bench.nn.detector import Detector, build
 from yolov9bench.nn.head import STRIDES
 from yolov9bench.profiling.memory_tracker import counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
-from yolov9bench.train.loop import Batch, Precision, State, accumulate, begun, step
+from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.optim import Schedule
+from yolov9bench.train.state import Batch, Precision, State, make_state
 from yolov9bench.zoo.recipes import Recipe
 from yolov9bench.zoo.specs import Spec
 
@@ -95,7 +96,7 @@ def predict_training_step(work: Workload) -> int:
     when it runs; and on several GPUs the buckets in which gradients travel, as large as all the parameters.
     """
     with counted(work.marked) as memory:
-        state = begun(
+        state = make_state(
             Detector(work.spec, CLASSES), work.recipe, work.schedule.images_per_iteration, work.precision
         )
         shape = (work.batch_size, 3, work.image_size, work.image_size)
@@ -113,7 +114,7 @@ def predict_training_step(work: Workload) -> int:
 def measure_training_step(work: Workload, device: str) -> Peak:
     """The peaks of a real training step on a CUDA device, on noise and random boxes."""
     detector = build(work.spec, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = begun(detector, work.recipe, work.schedule.images_per_iteration, work.precision)
+    state = make_state(detector, work.recipe, work.schedule.images_per_iteration, work.precision)
     batch = noise(work)
     warm_up(work, state, batch)
     return measure_peak(lambda: train_step(work, state, batch), device)
@@ -145,5 +146,5 @@ def warm_up(work: Workload, state: State, batch: Batch) -> None:
 def train_step(work: Workload, state: State, batch: Batch) -> None:
     """A step of the optimiser; of the iterations whose gradients wait for it, two are as good as more."""
     for _ in range(min(work.accumulation, 2)):
-        accumulate(state, *batch, work.recipe, work.precision)
-    step(state, work.schedule.at(0), work.recipe)
+        forward_backward(state, *batch, work.recipe, work.precision)
+    optimizer_step(state, work.schedule.at(0), work.recipe)

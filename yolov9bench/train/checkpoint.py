@@ -1,0 +1,177 @@
+"""The files of a training run: run.json, the log, and the checkpoint from which the same command resumes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolov9bench.errors import TrainingError
+from yolov9bench.io import provenance
+from yolov9bench.io.files import write_json, write_text
+from yolov9bench.train.job import Job
+from yolov9bench.train.state import State, find_not_finite, is_done
+from yolov9bench.weights import save
+
+ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
+# What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
+REMEDIES = ("precision", "batch_size", "recipe.learning_rate")
+PLAUSIBLE = 100.0  # times what clipped gradients can add up to in a momentum
+
+
+logger = logging.getLogger("yolov9bench")
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What run.json in a run's folder says; empty if there is none."""
+    path = out / "run.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def write_run(
+    job: Job,
+    configuration: dict[str, Any],
+    changes: list[dict[str, Any]] | None = None,
+    stopped: str | None = None,
+) -> None:
+    """Write run.json: configuration, command, changes on the way, and why the run stopped if it had to."""
+    changes = read_run(job.out).get("changes", []) if changes is None else changes
+    written = configuration | {"command": provenance.command()}
+    written |= {"changes": changes} if changes else {}
+    write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
+
+
+def read_log(job: Job) -> list[dict[str, Any]]:
+    """The log of a run so far: a dictionary an epoch."""
+    return [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def save_checkpoint(
+    job: Job,
+    state: State,
+    configuration: dict[str, Any],
+    watch: Callable[[list[dict[str, Any]]], object] | None,
+) -> None:
+    """Write the log, then the checkpoint to go on from: a cut between them loses nothing."""
+    write_text(job.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in state.log))
+    names = dict(enumerate(job.train.names))
+    training = {"state": state.as_dict(), "configuration": configuration}
+    save(job.out / "last.pt", state.ema.detector, names, job.row.id, training)
+    if watch is not None and state.log:
+        watch(state.log)
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the job's folder holds its whole run; False too where it holds nothing yet."""
+    best, last = job.out / "best.pt", job.out / "last.pt"
+    if not (best.exists() and last.exists()):
+        return False
+    counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
+    return is_done(counters, job.recipe.epochs, job.max_steps)
+
+
+def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
+    """Continue the job from the checkpoint in its folder.
+
+    The settings must be the same, but for REMEDIES after an error that proposed them. With another batch size
+    the epoch goes on at the same image, to the batch. TrainingError for other settings and for a checkpoint
+    with numbers that no training leaves behind.
+    """
+    last = job.out / "last.pt"
+    saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
+    if saved is None:
+        raise TrainingError(f"{last} holds no training to go on from: choose another folder")
+    before = saved["configuration"]
+    changed = accepted_changes(before, configuration, job.out)
+    require_plausible(saved["state"], before["recipe"], last)
+    state.restore(saved["state"])
+    if "batch_size" in changed:
+        rebatch(state, before["batch_size"], job.batch_size, len(job.train.images))
+    logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
+    if changed:
+        logger.warning("after the run stopped, it goes on with another %s", ", ".join(changed))
+        save_checkpoint(job, state, configuration, None)
+        earlier = read_run(job.out).get("changes", [])
+        write_run(job, configuration, [*earlier, {"steps": state.steps, "changed": changed}])
+
+
+def accepted_changes(before: dict[str, Any], configuration: dict[str, Any], out: Path) -> list[str]:
+    """The settings that differ from a checkpoint's and may; TrainingError for one that may not."""
+    differing = {
+        key: (before.get(key), value) for key, value in configuration.items() if before.get(key) != value
+    }
+    for key in [key for key in ANNOUNCED if key in differing]:
+        old, new = differing.pop(key)
+        logger.warning("%s was %s and is %s: the end will not be the same bit for bit", key, old, new)
+    changed = changed_keys(differing)
+    may_change = REMEDIES if read_run(out).get("stopped") else ()
+    if not set(changed) <= set(may_change):
+        raise TrainingError(
+            f"{out} holds a run with another {', '.join(changed)}: give its own settings, or another folder"
+        )
+    return changed
+
+
+def changed_keys(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Names of the settings that differ, those inside a nested one with a dot."""
+    names = []
+    for key, (old, new) in differing.items():
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += [f"{key}.{each}" for each in new if old.get(each) != new[each]]
+        else:
+            names.append(key)
+    return names
+
+
+def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path) -> None:
+    """TrainingError for a checkpoint with numbers that are not finite, or that no training leaves behind.
+
+    A momentum m sums up gradients of a norm of at most c, so none of its entries exceeds c / (1 - m) by much:
+    weight decay adds little. Uninitialised memory exceeds it by far (fused SGD left it in float16 runs).
+    """
+    momenta = {
+        f"optimizer.{number}.{name}": value
+        for number, values in saved["optimizer"]["state"].items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    weights = {f"detector.{name}": value for name, value in saved["detector"].items()}
+    averages = {f"ema.{name}": value for name, value in saved["ema"]["tensors"].items()}
+    broken = find_not_finite(momenta | weights | averages)
+    most = PLAUSIBLE * recipe["clip_norm"] / (1 - recipe["momentum"])
+    broken += [name for name, value in momenta.items() if value.dim() and value.abs().max() > most]
+    if broken:
+        raise TrainingError(
+            f"{last} has NaN, infinity or impossible numbers in {len(broken)} tensors (first {broken[0]}): "
+            "its training diverged; start anew in another folder"
+        )
+
+
+def rebatch(state: State, before: int, now: int, images: int) -> None:
+    """Count what was trained so far in batches of another size; the epoch goes on at the same image."""
+    batch = state.batch * before // now
+    if state.batch:
+        state.sums = {term: total * batch / state.batch for term, total in state.sums.items()}
+    state.batch, state.iteration = batch, state.epoch * math.ceil(images / now) + batch
+
+
+def remedy(job: Job) -> str:
+    """What to do about a run that stopped; `accepted_changes` accepts it."""
+    how = "with precision float32, a smaller batch_size or a lower learning_rate (flags of the command train)"
+    last = job.out / "last.pt"
+    if last.exists():
+        return f"{last} holds the last good state: train in the same folder {how} to go on from it"
+    return f"no checkpoint was written yet: train again {how}"
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove what a kill in the middle of writing has left."""
+    for pattern in (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json"):
+        for stray in folder.glob(pattern):
+            stray.unlink()

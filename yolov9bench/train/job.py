@@ -1,0 +1,187 @@
+"""What one training run is: its row, recipe, data and folder, and all that decides its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolov9bench.config import TrainConfig
+from yolov9bench.data.coco import CocoDataset, label_categories
+from yolov9bench.data.loader import training_sample, training_set
+from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
+from yolov9bench.data.transforms import Sample
+from yolov9bench.errors import SettingsError, require_at_least, require_choice
+from yolov9bench.records import as_stored
+from yolov9bench.train.state import PRECISIONS, Precision
+from yolov9bench.weights import load
+from yolov9bench.zoo.protocols import Protocol
+from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
+from yolov9bench.zoo.rows import Row
+
+# About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
+DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training run: what to train, on what, by which rules, and where it lies.
+
+    `batch_size` counts the images of one iteration, on one device; up to the recipe's nominal batch gradients
+    are accumulated. `start` is a checkpoint whose weights are taken instead of fresh ones. `max_steps` ends a
+    run early. SettingsError for a number below 1 or another precision.
+    """
+
+    row: Row
+    recipe: Recipe
+    train: CocoDataset
+    validation: CocoDataset
+    out: Path
+    batch_size: int = 16
+    seed: int = 0
+    device: str = "cpu"
+    precision: Precision = "float32"
+    max_steps: int | None = None
+    start: Path | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        require_choice("precision", self.precision, PRECISIONS)
+        require_at_least(1, batch_size=self.batch_size, max_steps=self.max_steps)
+        require_at_least(0, seed=self.seed)
+
+
+def make_job(config: TrainConfig, row: Row, device: str) -> Job:
+    """The Job that a Config asks for, with its data sets read; the same Config resumes the same run.
+
+    DatasetError if an image is both trained on and validated on.
+    """
+    recipe = choose_recipe(config, row)
+    split = choose_training_split(config.dataset, config.split, config.train_split)
+    validation, training = (
+        read_dataset(config.dataset, each, config.data_folder, config.limit, config.seed)
+        for each in (config.split if config.dataset != "demo" else "val", split)
+    )
+    require_apart(training, validation)
+    return Job(
+        row,
+        recipe,
+        training,
+        validation,
+        out=config.out,
+        batch_size=config.batch_size or recipe.images_per_gpu,
+        seed=config.seed,
+        device=device,
+        precision=choose_precision(config, recipe, device),
+        max_steps=config.max_steps,
+        start=config.start,
+    )
+
+
+def choose_recipe(config: TrainConfig, row: Row) -> Recipe:
+    """The recipe to train by, with the numbers that were given; no data set is read for it."""
+    name = DEMO.name if (config.dataset, config.recipe) == ("demo", "auto") else config.recipe
+    recipe = recipe_for(row, name, config.epochs, config.image_size)
+    return recipe if config.learning_rate is None else replace(recipe, learning_rate=config.learning_rate)
+
+
+def recipe_for(
+    row: Row, name: str = "auto", epochs: int | None = None, image_size: int | None = None
+) -> Recipe:
+    """A recipe by name ("auto": the row's own) with other numbers where given; SettingsError if unknown.
+
+    The demo recipe has fewer epochs for larger networks, whose steps cost more.
+    """
+    recipe = own_recipe(row) if name == "auto" else find_recipe(name)
+    if epochs is None:
+        epochs = DEMO_EPOCHS.get(row.size, recipe.epochs) if recipe.name == DEMO.name else recipe.epochs
+    return replace(
+        recipe,
+        epochs=epochs,
+        closing_epochs=min(recipe.closing_epochs, epochs),
+        image_size=recipe.image_size if image_size is None else image_size,
+    )
+
+
+def own_recipe(row: Row) -> Recipe:
+    """How the row was trained; SettingsError where that is not known."""
+    if row.recipe is None:
+        known = row.spec.name if row.family == "yolov8" else f"{row.family}-{row.size}"
+        raise SettingsError(f"the training of {row.id} is not known in full: train the row {known} instead")
+    return row.recipe
+
+
+def choose_precision(config: TrainConfig, recipe: Recipe, device: str) -> Precision:
+    """What was asked for; "auto" is float16 where the recipe trains in mixed precision on a GPU."""
+    if config.precision != "auto":
+        return config.precision
+    return "float16" if recipe.amp and device.startswith("cuda") else "float32"
+
+
+def name_run(job: Job) -> str:
+    """A folder name for each row and configuration: the row's id and 8 hex digits."""
+    text = json.dumps(configuration_of(job), sort_keys=True)
+    return f"{job.row.id}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def configuration_of(job: Job) -> dict[str, Any]:
+    """All that decides the outcome of a run, as plain data."""
+    return {
+        "row": job.row.id,
+        "recipe": as_stored(job.recipe),
+        "batch_size": job.batch_size,
+        "classes": list(job.train.names),
+        "train": [job.train.annotations_sha256, job.train.image_list_sha256],
+        "validation": [job.validation.annotations_sha256, job.validation.image_list_sha256],
+        "seed": job.seed,
+        "device": job.device,
+        "precision": job.precision,
+        "max_steps": job.max_steps,
+        "start": None if job.start is None else load(job.start).sha256,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+    }
+
+
+def validation_settings(job: Job) -> tuple[Protocol, tuple[int, ...]]:
+    """The protocol that a run validates by, and the validation set's category of each label.
+
+    SettingsError: an image size that no network takes. DatasetError: other classes than are trained on.
+    """
+    protocol = job.row.protocol.at_image_size(job.recipe.image_size)
+    names = dict(enumerate(job.train.names))
+    return protocol, label_categories(job.validation, names, len(names))
+
+
+def first_images(job: Job, count: int) -> list[Sample]:
+    """The first images as the first epoch sees them."""
+    images = training_set(job.train, job.recipe)
+    return [
+        training_sample(images, index, job.recipe, job.seed, epoch=0)
+        for index in range(min(count, len(images)))
+    ]
+
+
+def departures(job: Job) -> str:
+    """What a run does otherwise than its published recipe, as a Markdown list."""
+    said = []
+    usual = job.row.recipe
+    if usual is None or usual.name != job.recipe.name:
+        said.append(f"the recipe is `{job.recipe.name}`, not the row's own")
+    elif usual != job.recipe:
+        changed = [key for key, value in asdict(usual).items() if asdict(job.recipe)[key] != value]
+        said.append(f"another {', '.join(changed)}")
+    published = job.recipe.gpus * job.recipe.images_per_gpu
+    if job.batch_size != published:
+        step = job.batch_size * max(round(job.recipe.nominal_batch / job.batch_size), 1)
+        said.append(
+            f"{step} images a step, {job.batch_size} at a time, where {published} were trained on at once"
+        )
+    if job.recipe.amp and job.precision == "float32":
+        said.append("float32 throughout, where mixed precision was used")
+    return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."

@@ -1,0 +1,147 @@
+"""What changes while training, and whether it is still finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from yolov9bench.errors import TrainingError
+from yolov9bench.nn.detector import Detector
+from yolov9bench.train.optim import Ema, make_optimizer
+from yolov9bench.zoo.recipes import Recipe
+
+Precision = Literal["float32", "float16", "bfloat16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+Batch = tuple[
+    Tensor, Tensor
+]  # images uint8 [B, 3, H, W] in RGB; targets [n, 6]: image, class, x1, y1, x2, y2 px
+
+TERMS = ("box", "cls", "dfl", "total")
+
+
+@dataclass
+class State:
+    """Everything that changes while training; what `as_dict` returns brings it back exactly.
+
+    `epoch` and `batch` are the next ones to be trained. `pending` counts the iterations since the last step
+    of the optimiser, whose gradients wait for it; at a checkpoint there are none. `steps` counts all steps,
+    those included that float16 skipped because a gradient was not finite: `skipped` of this epoch and
+    `skipped_in_a_row` up to now. `unusable` counts this epoch's iterations whose loss was not finite; `sums`
+    leaves them out.
+    """
+
+    detector: Detector
+    optimizer: torch.optim.Optimizer
+    ema: Ema
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    batch: int = 0
+    iteration: int = 0
+    pending: int = 0
+    steps: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    unusable: int = 0
+    best: float = -1.0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TERMS, 0.0))
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    COUNTERS = (
+        "epoch",
+        "batch",
+        "iteration",
+        "pending",
+        "steps",
+        "skipped",
+        "skipped_in_a_row",
+        "unusable",
+        "best",
+        "sums",
+        "log",
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Tensors and plain data; the tensors are those in use, to be written at once."""
+        counters = {name: getattr(self, name) for name in self.COUNTERS}
+        return counters | {
+            "detector": self.detector.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from what `as_dict` returned.
+
+        The optimiser keeps its own settings: those of a file may be of another way to compute a step, and
+        rates are set anew before every step. Counters that an older file lacks stay at 0.
+        """
+        self.detector.load_state_dict(saved["detector"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": groups})
+        self.ema.restore(saved["ema"])
+        if saved["scaler"]:  # empty where the run was not in float16 so far
+            self.scaler.load_state_dict(saved["scaler"])
+        for name in self.COUNTERS:
+            setattr(self, name, saved.get(name, getattr(self, name)))
+
+
+def make_state(detector: Detector, recipe: Recipe, images_per_iteration: int, precision: Precision) -> State:
+    """The state before the first iteration, on the detector's device."""
+    device = next(detector.parameters()).device.type
+    scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+    optimizer = make_optimizer(detector, recipe, images_per_iteration)
+    return State(detector, optimizer, Ema(detector, recipe), scaler)
+
+
+def is_done(counters: Mapping[str, Any], epochs: int, max_steps: int | None) -> bool:
+    """Whether a run with these counters of its State has no epoch left to train or to end.
+
+    A run may be cut between its last step and the end of that epoch: it is not done then.
+    """
+    at_the_end = counters["epoch"] >= epochs or has_reached(counters["steps"], max_steps)
+    return counters["batch"] == 0 and at_the_end
+
+
+def has_reached(steps: int, max_steps: int | None) -> bool:
+    """Whether a run of so many steps has taken all that it may."""
+    return max_steps is not None and steps >= max_steps
+
+
+def require_finite(state: State) -> None:
+    """TrainingError if anything that a checkpoint keeps is not finite: the last good one is to stay."""
+    kept = {"weights": state.detector.state_dict(), "averages": state.ema.detector.state_dict()}
+    momenta = {
+        f"{number}.{name}": value
+        for number, values in enumerate(state.optimizer.state.values())
+        for name, value in values.items()
+    }
+    for kind, tensors in (kept | {"momenta": momenta}).items():
+        broken = find_not_finite(tensors)
+        if broken:
+            raise divergence_error(
+                state, f"{len(broken)} of the {kind} became NaN or infinite (first {broken[0]})"
+            )
+
+
+def find_not_finite(tensors: Mapping[str, Any]) -> list[str]:
+    """The names of the floating-point tensors that hold NaN or infinity."""
+    floats = {
+        name: value
+        for name, value in tensors.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    if not floats:
+        return []
+    flags = torch.stack([value.isfinite().all().cpu() for value in floats.values()])
+    return [name for name, finite in zip(floats, flags.tolist(), strict=True) if not finite]
+
+
+def divergence_error(state: State, what: str) -> TrainingError:
+    """The error for a run whose numbers are no longer finite; the caller knows what was kept."""
+    return TrainingError(f"{what} in epoch {state.epoch}, iteration {state.iteration}: the training diverged")
