@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from yolov9bench.data.transforms import Sample
-from yolov9bench.plots.training import augmented_pictures, training_curves
+from yolov9bench.plots.training import augmented_images, training_curves
 
 MEMORY = ("bytes_allocated", "bytes_reserved")
 
@@ -84,7 +84,7 @@ def sample(boxes: list[list[float]]) -> Sample:
 
 @pytest.mark.parametrize(("count", "shape"), [(1, 4), (4, 4), (5, 8)])
 def test_each_image_is_shown_once_in_its_colours(count: int, shape: int) -> None:
-    figure = augmented_pictures([sample([]) for _ in range(count)])
+    figure = augmented_images([sample([]) for _ in range(count)])
     assert len(figure.axes) == shape
     images = [axes.images for axes in figure.axes]
     assert [len(each) for each in images] == [1] * count + [0] * (shape - count)
@@ -94,7 +94,7 @@ def test_each_image_is_shown_once_in_its_colours(count: int, shape: int) -> None
 
 
 def test_boxes_lie_where_they_are_learnt() -> None:
-    figure = augmented_pictures([sample([[5, 10, 25, 16], [30, 2, 58, 38]]), sample([[1, 1, 3, 3]])])
+    figure = augmented_images([sample([[5, 10, 25, 16], [30, 2, 58, 38]]), sample([[1, 1, 3, 3]])])
     outlines = [
         [
             (*patch.get_xy(), patch.get_width(), patch.get_height())

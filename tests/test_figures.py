@@ -416,8 +416,7 @@ def test_real_results_are_legible(real: tuple[CocoDataset, list[dict[str, Any]]]
 
 def test_figures_leave_pyplot_alone() -> None:
     """A library that loads pyplot chooses a backend for its caller."""
-    code = (
-        "import sys, yolov9bench.figures; print({'matplotlib.pyplot', 'torch', 'pandas'} & set(sys.modules))"
-    )
+    code = "import sys, yolov9bench.plots.detections\n"
+    code += "print({'matplotlib.pyplot', 'torch', 'pandas'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
