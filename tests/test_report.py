@@ -359,10 +359,20 @@ class TestFiles:
             assert path.stat().st_size < 150_000, path.name
 
 
+def blocking(*modules: str) -> str:
+    """Code that makes these imports fail; None in sys.modules would not do, since tyro looks there."""
+    return (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {modules!r}: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+    )
+
+
 def test_the_command_line_needs_no_torch_and_checks_what_it_wrote(tmp_path: Path) -> None:
     """In a process where torch cannot be imported."""
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision')))\n"
+    code = blocking("torch", "torchvision") + (
         "from yolov9bench.__main__ import main\n"
         f"sys.argv = ['yolov9bench', 'report', '--results', {str(tmp_path)!r}]\n"
         "written = main(); sys.argv.append('--check'); sys.exit(written or main())"
@@ -373,8 +383,7 @@ def test_the_command_line_needs_no_torch_and_checks_what_it_wrote(tmp_path: Path
 
 
 def test_the_check_needs_no_drawing_library(written: Path) -> None:
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('torch', 'matplotlib', 'numpy', 'PIL')))\n"
+    code = blocking("torch", "matplotlib", "numpy", "PIL") + (
         "from yolov9bench.__main__ import main\n"
         "sys.argv = ['yolov9bench', 'report', '--check']; sys.exit(main())"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,22 @@ from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import CocoResult
 from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.plots.style import (
+    BLUE,
+    GREEN,
+    HEADING,
+    PALETTE,
+    PURPLE,
+    SKY,
+    SMALL,
+    TINY,
+    VERMILION,
+    WIDTH,
+    YELLOW,
+    quieten,
+)
 from yolov9bench.predict.predictions import Predictions, result_rows
 
-# The eight colours of Okabe and Ito, less black; as printed in Wong, Nature Methods 8, 441 (2011).
-PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
-ORANGE, SKY, GREEN, YELLOW, VERMILION, PURPLE, BLUE = PALETTE
 CURVES = {"0.50": (BLUE, "solid"), "0.75": (VERMILION, "dashed"), "0.50:0.95": (GREEN, "dashdot")}
 VERDICTS = {
     "found": (SKY, "solid"),
@@ -45,8 +56,6 @@ ERROR_NAMES = {
     "Bkg": "no object there",
     "Miss": "object missed",
 }
-WIDTH = 8.0  # inches
-HEADING, SMALL, TINY = 10, 8, 6.5  # points
 MATCH_IOU = 0.5  # that of diagnostics.worst_images
 
 Row = Mapping[str, Any]
@@ -124,7 +133,7 @@ def precision_recall(result: CocoResult) -> Figure:
     axes.set_title("Precision over recall, mean over the classes with objects", fontsize=HEADING)
     axes.set(xlabel="recall (fraction of objects)", ylabel="precision (fraction of detections)")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    _quieten(axes, "both")
+    quieten(axes)
     figure.legend(loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=SMALL)
     return figure
 
@@ -309,10 +318,4 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], form: str) 
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.tick_params(axis="y", length=0)
-    _quieten(axes, "x")
-
-
-def _quieten(axes: Axes, grid: Literal["x", "both"]) -> None:
-    axes.grid(axis=grid, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    quieten(axes, "x")

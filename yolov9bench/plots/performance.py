@@ -13,27 +13,26 @@ from matplotlib.ticker import MultipleLocator
 
 from yolov9bench.plots.labels import Label, place_labels
 from yolov9bench.plots.plotted import Plotted
+from yolov9bench.plots.style import BLUE, GREEN, HEADING, ORANGE, PURPLE, SKY, SMALL, TINY, VERMILION, quieten
 
-# Five of the eight colours of Okabe and Ito, as printed in Wong, Nature Methods 8, 441 (2011), and a marker
-# for each, so that no line is told by its colour alone.
+# A colour and a marker for each line, so that none is told by its colour alone.
 LOOKS = {
-    "YOLOv8 (mmyolo)": ("#0072B2", "o"),
-    "YOLOv8, mask refine (mmyolo)": ("#CC79A7", "s"),
-    "YOLOv9 (official)": ("#D55E00", "^"),
-    "GELAN (official)": ("#009E73", "D"),
-    "YOLOv8 (Ultralytics)": ("#56B4E9", "v"),
-    "YOLOv9 (Ultralytics)": ("#E69F00", "P"),
+    "YOLOv8 (mmyolo)": (BLUE, "o"),
+    "YOLOv8, mask refine (mmyolo)": (PURPLE, "s"),
+    "YOLOv9 (official)": (VERMILION, "^"),
+    "GELAN (official)": (GREEN, "D"),
+    "YOLOv8 (Ultralytics)": (SKY, "v"),
+    "YOLOv9 (Ultralytics)": (ORANGE, "P"),
 }
 QUIET = ("#9aa5ab", "#b0a596", "#a8a0b4", "#9fae9f")  # lines of the paper's series, labelled, not in the key
 QUIET_TEXT = "#5f666a"
 QUIET_STYLES = ("solid", "dashed", "dashdot")
 AXES = {"parameters_m": "parameters (millions)", "gflops": "operations at 640 x 640 (GFLOPs)"}
 LOWEST_AP = 36.0  # percent; as in the paper's figure, which leaves out YOLOv5-N below
-HEADING, SMALL, TINY = 10, 8, 7  # points
 MEMORY_LOOKS: dict[str, dict[str, Any]] = {
     "published": {"marker": "o", "color": "0.35", "markerfacecolor": "none", "markersize": 11},
-    "predicted": {"marker": "D", "color": "#D55E00", "markerfacecolor": "none", "markersize": 8},
-    "measured": {"marker": "o", "color": "#0072B2", "markersize": 5},
+    "predicted": {"marker": "D", "color": VERMILION, "markerfacecolor": "none", "markersize": 8},
+    "measured": {"marker": "o", "color": BLUE, "markersize": 5},
 }
 
 
@@ -49,7 +48,7 @@ def performance(plotted: Plotted) -> Figure:
         axes.yaxis.set_major_locator(MultipleLocator(2))
         axes.set_xlabel(quantity)
         axes.set_ylabel("box AP on COCO val2017 (%)")
-        _quieten(axes)
+        quieten(axes)
     key = _key(plotted["table"])
     figure.legend(handles=key, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     for axes, cost in zip(figure.axes, AXES, strict=True):
@@ -71,7 +70,7 @@ def memory(plotted: Plotted) -> Figure:
     axes.set_xlabel("training memory of one GPU (GiB; published: the authors' GB)")
     axes.set_ylabel("row")
     axes.set_title("Training memory: 16 images of 640 x 640 on a GPU, mixed precision", fontsize=HEADING)
-    _quieten(axes)
+    quieten(axes)
     figure.legend(loc="outside lower center", ncols=len(MEMORY_LOOKS), frameon=False, fontsize=SMALL)
     return figure
 
@@ -123,9 +122,3 @@ def _key(names: Mapping[str, object]) -> list[Line2D]:
         look: dict[str, Any] = {"color": "0.3", "marker": "o", "markerfacecolor": fill, "linestyle": "none"}
         key.append(Line2D([], [], label=kind, **look))
     return key
-
-
-def _quieten(axes: Axes) -> None:
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

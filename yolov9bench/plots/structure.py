@@ -11,13 +11,14 @@ from matplotlib.patches import Patch, Rectangle
 
 from yolov9bench.plots.plotted import Plotted
 from yolov9bench.plots.skeletons import STRIDES
+from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, TINY, VERMILION
 
-WIDTH, HEIGHT = 0.82, 0.64  # of a box, where columns and levels are 1 apart
+BOX_WIDTH, BOX_HEIGHT = 0.82, 0.64  # of a box, where columns and levels are 1 apart
 COLUMNS = 7  # of the widest network; all panels have this scale
 LOOKS: dict[str, dict[str, Any]] = {
-    "main": {"facecolor": "#dcebf5", "edgecolor": "#0072B2"},
-    "head": {"facecolor": "#d9f0e8", "edgecolor": "#009E73"},
-    "auxiliary": {"facecolor": "#fbe6d8", "edgecolor": "#D55E00", "linestyle": "dashed"},
+    "main": {"facecolor": "#dcebf5", "edgecolor": BLUE},
+    "head": {"facecolor": "#d9f0e8", "edgecolor": GREEN},
+    "auxiliary": {"facecolor": "#fbe6d8", "edgecolor": VERMILION, "linestyle": "dashed"},
 }
 MEANINGS = {
     "main": "backbone and pyramid",
@@ -25,7 +26,6 @@ MEANINGS = {
     "auxiliary": "auxiliary branch, in training only",
 }
 ACROSS = "#9b5f85"
-HEADING, SMALL, TINY = 10, 8, 6.8  # points
 
 
 def structures(plotted: Plotted) -> Figure:
@@ -48,8 +48,8 @@ def _draw(axes: Axes, skeleton: Plotted) -> None:
     boxes, headings = skeleton["boxes"], skeleton["headings"]
     for box in boxes.values():
         x, y = box["column"], box["level"]
-        corner = (x - WIDTH / 2, y - HEIGHT / 2)
-        axes.add_patch(Rectangle(corner, WIDTH, HEIGHT, linewidth=1, zorder=2, **LOOKS[box["part"]]))
+        corner = (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2)
+        axes.add_patch(Rectangle(corner, BOX_WIDTH, BOX_HEIGHT, linewidth=1, zorder=2, **LOOKS[box["part"]]))
         axes.text(x, y, box["text"], ha="center", va="center", fontsize=TINY, zorder=3)
     for start, end in skeleton["arrows"]:
         _arrow(axes, boxes[start], boxes[end], "0.35", 0.9)
@@ -72,10 +72,10 @@ def _arrow(axes: Axes, start: Plotted, end: Plotted, colour: str, width: float) 
     """From border to border: straight down or up within a column, otherwise out of the facing sides."""
     across = end["column"] - start["column"]
     side = (across > 0) - (across < 0)
-    x0, x1 = start["column"] + side * WIDTH / 2, end["column"] - side * WIDTH / 2
+    x0, x1 = start["column"] + side * BOX_WIDTH / 2, end["column"] - side * BOX_WIDTH / 2
     y0, y1 = start["level"], end["level"]
     if side == 0:
         down = 1 if y1 > y0 else -1
-        y0, y1 = y0 + down * HEIGHT / 2, y1 - down * HEIGHT / 2
+        y0, y1 = y0 + down * BOX_HEIGHT / 2, y1 - down * BOX_HEIGHT / 2
     look = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", xy=(x1, y1), xytext=(x0, y0), arrowprops=look | {"mutation_scale": 7}, zorder=1)

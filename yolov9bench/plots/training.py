@@ -12,20 +12,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from yolov9bench.data.transforms import Sample
+from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, quieten
 
-# Okabe and Ito's palette, as in Wong, Nature Methods 8, 441 (2011).
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GIBIBYTE = 2**30
 Entry = Mapping[str, Any]
 
 
 def training_curves(log: Sequence[Entry]) -> Figure:
     """Losses, AP, rates and GPU memory over the epochs of a log, as log.jsonl has them."""
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.5), layout="constrained")
     losses, ap, rates, memory = figure.subplots(2, 2).flat
     for term, name, colour in (
         ("box", "box", BLUE),
-        ("cls", "class", ORANGE),
+        ("cls", "class", VERMILION),
         ("dfl", "distribution", GREEN),
     ):
         draw(losses, log, term, name, colour)
@@ -33,10 +32,10 @@ def training_curves(log: Sequence[Entry]) -> Figure:
     draw(ap, log, "AP", "averaged weights", BLUE, marker="o")
     name_axes(ap, "validation", "box AP (fraction)")
     draw(rates, log, "rate", "weights", BLUE)
-    draw(rates, log, "bias_rate", "biases", ORANGE, linestyle="dashed")
+    draw(rates, log, "bias_rate", "biases", VERMILION, linestyle="dashed")
     name_axes(rates, "learning rate at the end of an epoch", "rate")
     draw(memory, log, "bytes_allocated", "allocated", BLUE, GIBIBYTE)
-    draw(memory, log, "bytes_reserved", "reserved", ORANGE, GIBIBYTE, linestyle="dashed")
+    draw(memory, log, "bytes_reserved", "reserved", VERMILION, GIBIBYTE, linestyle="dashed")
     name_axes(memory, "peak memory of the GPU", "GiB")
     if not memory.lines:
         memory.text(0.5, 0.5, "not counted on a CPU", ha="center", va="center", transform=memory.transAxes)
@@ -55,25 +54,24 @@ def draw(
 
 def name_axes(axes: Axes, title: str, quantity: str) -> None:
     """Title, axes, a quiet grid, and a legend where there are several lines."""
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=HEADING)
     axes.set_xlabel("epoch")
     axes.set_ylabel(quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
+    quieten(axes)
     if len(axes.lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=SMALL)
 
 
 def augmented_images(samples: Sequence[Sample], columns: int = 4) -> Figure:
     """A sheet of training images with the boxes that are learnt on them."""
     rows = math.ceil(len(samples) / columns)
-    figure = Figure(figsize=(8, 2 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2 * rows), layout="constrained")
     for axes, sample in zip(figure.subplots(rows, columns, squeeze=False).flat, samples, strict=False):
         axes.imshow(sample.pixels[:, :, ::-1])
         for left, top, right, bottom in sample.boxes:
-            for colour, width in (("white", 1.6), (ORANGE, 0.8)):  # a rim, to show on any ground
+            for colour, width in (("white", 1.6), (VERMILION, 0.8)):  # a rim, to show on any ground
                 corner, size = (left, top), (right - left, bottom - top)
                 axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
     for axes in figure.axes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from yolov9bench.report.table import ABSENT
+from yolov9bench.report.table import ABSENT, markdown_table
 from yolov9bench.zoo.listing import row_text
 from yolov9bench.zoo.rows import ROWS, Row
 from yolov9bench.zoo.specs import PARAMETERS, SPECS, Block, Spec, Stage
@@ -39,8 +39,7 @@ NETWORK_HEADER = (
 
 def page() -> str:
     """The whole page as Markdown, with an anchor for every row id."""
-    lines = [NETWORK_HEADER, (":-", *[":-:"] * (len(NETWORK_HEADER) - 1)), *map(network, SPECS.values())]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = markdown_table(NETWORK_HEADER, map(network, SPECS.values()))
     return "\n".join([TOP, NETWORKS, table, "", *(part(row) for row in ROWS.values())])
 
 

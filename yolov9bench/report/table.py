@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tabulate import DataRow, TableFormat, tabulate
+
 from yolov9bench.records import Record, path_of
 from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of
 from yolov9bench.records.evidence import Check, Evidence
@@ -41,6 +43,23 @@ NOTHING_CHECKED = "No record yet."
 CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Date")
 
 
+def _alignment_line(widths: Sequence[int], alignments: Sequence[str]) -> str:
+    return "| " + " | ".join([":-", *[":-:"] * (len(widths) - 1)]) + " |"
+
+
+# tabulate's own Markdown formats pad every cell to its column, which long addresses would widen.
+MARKDOWN = TableFormat(
+    lineabove=None,
+    linebelowheader=_alignment_line,
+    linebetweenrows=None,
+    linebelow=None,
+    headerrow=DataRow("| ", " | ", " |"),
+    datarow=DataRow("| ", " | ", " |"),
+    padding=0,
+    with_header_hide=None,
+)
+
+
 def section_of(row: Row) -> str:
     """The part of the table that a row belongs to."""
     if row.source == "ultralytics":
@@ -50,14 +69,20 @@ def section_of(row: Row) -> str:
 
 def block(evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str = "") -> str:
     """Table, legend and the table of checks, as Markdown; `folder` leads to the results, as in "results/"."""
-    lines = [_line(HEADER), _line(":-" if name == "Backbone" else ":-:" for name in HEADER)]
+    lines: list[Sequence[str]] = []
     section = ""
     for row in ROWS.values():
         if section_of(row) != section:
             section = section_of(row)
-            lines.append(_line([f"**{section}**", *[""] * (len(HEADER) - 1)]))
-        lines.append(_line(cells(row, evidence[row.id], folder)))
-    return "\n".join([*lines, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks), ""])
+            lines.append([f"**{section}**", *[""] * (len(HEADER) - 1)])
+        lines.append(cells(row, evidence[row.id], folder))
+    table = markdown_table(HEADER, lines)
+    return "\n".join([table, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks), ""])
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column on the left, the others centred; one line per row, unpadded."""
+    return tabulate(list(rows), header, MARKDOWN, stralign=None, disable_numparse=True)
 
 
 def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
@@ -124,7 +149,7 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
 def _checked_lines(checks: Sequence[Check]) -> list[str]:
     if not checks:
         return [NOTHING_CHECKED]
-    lines = [CHECKED, "", _line(CHECKED_HEADER), _line([":-", *[":-:"] * (len(CHECKED_HEADER) - 1)])]
+    lines = []
     for check in checks:
         record = check.record
         interval = record.values.get("AP_interval")
@@ -135,12 +160,8 @@ def _checked_lines(checks: Sequence[Check]) -> list[str]:
         stated = ap_of(record)
         ap = ABSENT if stated is None else f"**{100 * stated:.1f}**"
         parts = (row, str(protocol), counted, ap, ends, "; ".join(check.reasons), record.start[:10])
-        lines.append(_line(parts))
-    return lines
-
-
-def _line(parts: Iterable[str]) -> str:
-    return "| " + " | ".join(parts) + " |"
+        lines.append(parts)
+    return [CHECKED, "", markdown_table(CHECKED_HEADER, lines)]
 
 
 def _cell(own: str | None, published: str | None) -> str:
