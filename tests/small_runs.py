@@ -13,18 +13,14 @@ from yolov9bench.evaluation import evaluate
 from yolov9bench.train import trainer
 from yolov9bench.train.job import Job
 from yolov9bench.zoo import RECIPES, ROWS
+from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.specs import Head, yolov8
 
 SPEC = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
-RECIPE = replace(
-    RECIPES["demo"],
-    epochs=3,
-    image_size=64,
-    validation_interval=1,
-    closing_epochs=1,
-    nominal_batch=2,
-    warmup_epochs=0.0,
-    warmup_minimum_iterations=0,
+RECIPE = RECIPES["demo"].varied(
+    run={"epochs": 3, "validation_interval": 1},
+    augmentation={"image_size": 64, "close_mosaic": 1},
+    optimizer={"nominal_batch": 2, "warmup_epochs": 0.0, "warmup_minimum_iterations": 0},
 )
 NOT_STEERED = {"warmup_bias_learning_rate": 0.0, "weight_decay": 0.0, "learning_rate": 0.0}  # nothing moves
 
@@ -38,13 +34,26 @@ def small_data(folder: Path) -> Path:
     return make_demo(folder, train=5, val=3, image_size=96)
 
 
+def with_numbers(recipe: Recipe, **numbers: Any) -> Recipe:
+    """The recipe with other numbers, each in the part that has such a field."""
+    for key, value in numbers.items():
+        part = part_of(key)
+        changed: dict[str, Any] = {part: replace(getattr(recipe, part), **{key: value})}
+        recipe = replace(recipe, **changed)
+    return recipe
+
+
+def part_of(key: str) -> str:
+    """The part of a recipe that has a field of this name; "" if none has."""
+    return next((name.partition(".")[0] for name in RECIPE.numbers() if name.endswith(f".{key}")), "")
+
+
 def small_job(data: Path, out: Path, **changes: Any) -> Job:
     """Three epochs of three iterations; changes are those of the recipe where it has such a field."""
-    recipe = {key: changes.pop(key) for key in list(changes) if hasattr(RECIPE, key)}
+    numbers = {key: changes.pop(key) for key in list(changes) if part_of(key)}
     row = replace(ROWS["yolov8-n"], spec=changes.pop("spec", SPEC))
-    job = Job(
-        row, replace(RECIPE, **recipe), read_coco(data, "train"), read_coco(data, "val"), out, batch_size=2
-    )
+    recipe = with_numbers(RECIPE, **numbers)
+    job = Job(row, recipe, read_coco(data, "train"), read_coco(data, "val"), out, batch_size=2)
     return replace(job, **changes)
 
 

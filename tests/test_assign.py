@@ -11,9 +11,10 @@ from torch import Tensor
 from yolov9bench.ops.boxes import make_anchor_points
 from yolov9bench.train import assigner as module
 from yolov9bench.train.assigner import Positives, assign, largest
-from yolov9bench.zoo.recipes import RECIPES, Recipe
+from yolov9bench.zoo.recipe import AssignerSettings
+from yolov9bench.zoo.recipes import RECIPES
 
-RECIPE = RECIPES["yolov9"]
+SETTINGS = RECIPES["yolov9"].assigner
 SIZE = 64
 Box = Sequence[float]
 Positive = tuple[int, int, int, tuple[float, ...]]  # image, anchor, label, box
@@ -59,7 +60,7 @@ def plain_image(
     scores: list[list[float]],
     centres: list[Box],
     objects: list[list[float]],
-    recipe: Recipe,
+    settings: AssignerSettings,
 ) -> dict[int, tuple[int, float]]:
     """Anchor -> (object, target score) of one image."""
     everyone, everything = range(len(boxes)), range(len(objects))
@@ -67,15 +68,13 @@ def plain_image(
 
     def metric(number: int, anchor: int) -> float:
         score = scores[anchor][int(objects[number][0])]
-        return math.pow(score, recipe.assigner_alpha) * math.pow(
-            overlap[number][anchor], recipe.assigner_beta
-        )
+        return math.pow(score, settings.alpha) * math.pow(overlap[number][anchor], settings.beta)
 
     claims: dict[int, list[int]] = {}
     for number, (_, left, top, right, bottom) in enumerate(objects):
         within = [min(x - left, y - top, right - x, bottom - y) > 1e-9 for x, y in centres]
         rank = [(-metric(number, anchor) * within[anchor], anchor) for anchor in everyone]
-        for _, anchor in sorted(rank)[: recipe.assigner_topk]:
+        for _, anchor in sorted(rank)[: settings.topk]:
             if within[anchor] and left + top + right + bottom > 0:
                 claims.setdefault(anchor, []).append(number)
     owner = {}
@@ -92,13 +91,13 @@ def plain_image(
 
 
 def plain_assign(
-    boxes: Tensor, scores: Tensor, centres: Tensor, objects: list[Tensor], recipe: Recipe
+    boxes: Tensor, scores: Tensor, centres: Tensor, objects: list[Tensor], settings: AssignerSettings
 ) -> tuple[list[Positive], list[float]]:
     """Positives and their target scores, by image and anchor."""
     positives, values = [], []
     for image, things in enumerate(objects):
         rows = things.tolist()
-        found = plain_image(boxes[image].tolist(), scores[image].tolist(), centres.tolist(), rows, recipe)
+        found = plain_image(boxes[image].tolist(), scores[image].tolist(), centres.tolist(), rows, settings)
         for anchor, (number, value) in sorted(found.items()):
             positives.append((image, anchor, int(rows[number][0]), tuple(rows[number][1:])))
             values.append(value)
@@ -144,24 +143,26 @@ CASES: dict[str, list[tuple[int, tuple[float, float], float]]] = {
     "across the rim": [(30, (20, 90), 40)],
     "none at all": [(0, (1, 2), 0), (0, (1, 2), 0)],
 }
-RECIPES_TO_TRY = {
-    "the references'": RECIPE,
-    "one anchor each": replace(RECIPE, assigner_topk=1),
-    "more anchors than there are": replace(RECIPE, assigner_topk=100),
-    "other exponents": replace(RECIPE, assigner_alpha=1.0, assigner_beta=2.5),
+SETTINGS_TO_TRY = {
+    "the references'": SETTINGS,
+    "one anchor each": replace(SETTINGS, topk=1),
+    "more anchors than there are": replace(SETTINGS, topk=100),
+    "other exponents": replace(SETTINGS, alpha=1.0, beta=2.5),
 }
 
 
-@pytest.mark.parametrize("recipe", RECIPES_TO_TRY.values(), ids=RECIPES_TO_TRY)
+@pytest.mark.parametrize("settings", SETTINGS_TO_TRY.values(), ids=SETTINGS_TO_TRY)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_plain_loops_agree(case: list[tuple[int, tuple[float, float], float]], recipe: Recipe) -> None:
+def test_plain_loops_agree(
+    case: list[tuple[int, tuple[float, float], float]], settings: AssignerSettings
+) -> None:
     centres = anchor_centres(SIZE)
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         objects = [some_objects(generator, *image) for image in case]
         boxes, scores = predictions(generator, objects, centres)
-        positives = assign(boxes, scores, centres, objects, recipe)
-        expected, values = plain_assign(boxes, scores, centres, objects, recipe)
+        positives = assign(boxes, scores, centres, objects, settings)
+        expected, values = plain_assign(boxes, scores, centres, objects, settings)
         assert listed(positives) == expected
         assert positives.score.tolist() == pytest.approx(values, rel=1e-9, abs=1e-15)
 
@@ -172,7 +173,7 @@ def test_an_anchor_claimed_twice_goes_to_the_object_it_overlaps_most_even_one_th
     wide = [0.0, 0.0, 0.0, 40.0, 40.0]
     objects = torch.tensor([wide, [1.0, 0.0, 0.0, 44.0, 36.0], [2.0, 20.0, 20.0, 62.0, 62.0]])
     boxes = torch.tensor([[[21.0, 21.0, 60.0, 60.0], [20.0, 20.0, 62.0, 62.0]]])
-    positives = assign(boxes, torch.full((1, 2, 3), 0.5), centres, [objects], RECIPE)
+    positives = assign(boxes, torch.full((1, 2, 3), 0.5), centres, [objects], SETTINGS)
     assert positives.anchor.tolist() == [0, 1]
     assert positives.label.tolist() == [2, 2]
     iou = 39**2 / 42**2  # of two squares; their centres are half a pixel apart each way
@@ -186,9 +187,9 @@ def test_an_object_without_area_or_off_the_top_left_claims_nothing() -> None:
     objects = torch.tensor(rows, dtype=torch.float64)
     boxes = objects[2, 1:].expand(1, len(centres), 4)
     scores = torch.full((1, len(centres), 1), 0.5, dtype=torch.float64)
-    assert len(assign(boxes, scores, centres, [objects], RECIPE).score) == 0
+    assert len(assign(boxes, scores, centres, [objects], SETTINGS).score) == 0
     moved = objects + torch.tensor([0.0, 30, 30, 30, 30])  # the third now starts at -30 and ends at 70
-    assert len(assign(boxes, scores, centres, [moved[2:3]], RECIPE).score) == 10
+    assert len(assign(boxes, scores, centres, [moved[2:3]], SETTINGS).score) == 10
 
 
 def test_of_equal_values_the_first_are_taken() -> None:
@@ -209,12 +210,12 @@ def test_the_metric_of_a_pair_does_not_depend_on_its_place() -> None:
         torch.rand(1, 3, 1029, generator=generator),
     )
     labels = torch.tensor([[2, 0, 3]])
-    whole = module._metrics(scores, labels, overlaps, RECIPE)
+    whole = module._metrics(scores, labels, overlaps, SETTINGS)
     for number in range(3):
         for start in range(0, 1029, 7):
             places = slice(start, start + 7)
             label, row = labels[:, number : number + 1], overlaps[:, number : number + 1, places]
-            part = module._metrics(scores[:, places], label, row.contiguous(), RECIPE)
+            part = module._metrics(scores[:, places], label, row.contiguous(), SETTINGS)
             assert torch.equal(part, whole[:, number : number + 1, places])
 
 
@@ -232,16 +233,18 @@ def test_two_thousand_objects_and_any_grouping_of_images_give_the_same_bits(
     sizes: list[int] = []
     original = module._assign_group
 
-    def watched(boxes: Tensor, scores: Tensor, centres: Tensor, objects: Tensor, recipe: Recipe) -> Positives:
+    def watched(
+        boxes: Tensor, scores: Tensor, centres: Tensor, objects: Tensor, settings: AssignerSettings
+    ) -> Positives:
         sizes.append(len(boxes) * objects.shape[1] * len(centres))
-        return original(boxes, scores, centres, objects, recipe)
+        return original(boxes, scores, centres, objects, settings)
 
     monkeypatch.setattr(module, "_assign_group", watched)
     results = []
     for limit, groups in ((10**9, 1), (2 * 2001 * len(centres), 2), (1, 4)):
         monkeypatch.setattr(module, "PAIRS_AT_ONCE", limit)
         sizes.clear()
-        results.append(assign(boxes, scores, centres, objects, RECIPE))
+        results.append(assign(boxes, scores, centres, objects, SETTINGS))
         assert len(sizes) == groups
         assert max(sizes) <= max(limit, 2001 * len(centres))
     assert len(results[0].score) > 500

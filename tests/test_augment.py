@@ -102,8 +102,8 @@ def test_refined_boxes_lie_in_the_plain_ones_and_cover_what_is_seen(seed: int) -
     generator = default_rng(seed)
     # No blob spans the frame: of one that did, only the outline inside would count.
     sample = painted(generator, (100, 240))
-    recipe = replace(YOLOV8_N, image_size=160, translate=0.4)
-    drawn = draw_affine(generator, sample.shape, recipe, closing=False)
+    recipe = YOLOV8_N.varied(augmentation={"image_size": 160, "translate": 0.4})
+    drawn = draw_affine(generator, sample.shape, recipe.augmentation, closing=False)
     plain, refined = (
         apply_affine(sample, Affine(drawn.matrix, drawn.scale, drawn.shape, mask_refine, **NO_LIMITS))
         for mask_refine in (False, True)
@@ -123,7 +123,7 @@ def test_the_letterbox_shrinks_by_averaging_or_from_the_nearest_four() -> None:
     noise = default_rng(0).integers(0, 256, (320, 640, 3), dtype=np.uint8)
     shrunk = {
         shrinking: letterboxed(replace(sample, pixels=noise), 160, (0, 0, 0), shrinking).pixels[40:120]
-        for shrinking in (YOLOV8_N.closing_shrinking, YOLOV9.closing_shrinking)
+        for shrinking in (YOLOV8_N.augmentation.closing_shrinking, YOLOV9.augmentation.closing_shrinking)
     }
     parts = noise.reshape(80, 4, 160, 4, 3).astype(float)
     assert np.abs(shrunk["area"] - parts.mean(axis=(1, 3))).max() <= 0.5 + 1e-6
@@ -160,7 +160,7 @@ def test_the_share_to_keep_hangs_on_whether_there_are_polygons() -> None:
 
 def test_a_drawn_warp_follows_the_recipe() -> None:
     generator = default_rng(0)
-    warps = [draw_affine(generator, (120, 200), YOLOV9, closing=False) for _ in range(300)]
+    warps = [draw_affine(generator, (120, 200), YOLOV9.augmentation, closing=False) for _ in range(300)]
     centres = np.array([warp.matrix @ (100, 60, 1) for warp in warps])
     scales = np.array([warp.scale for warp in warps])
     assert np.array_equal(scales, [warp.matrix[0, 0] for warp in warps])
@@ -172,11 +172,13 @@ def test_a_drawn_warp_follows_the_recipe() -> None:
         0.01,
         0.1,
     )
-    closing = draw_affine(generator, (640, 640), YOLOV9, closing=True)
+    closing = draw_affine(generator, (640, 640), YOLOV9.augmentation, closing=True)
     assert (closing.mask_refine, closing.min_area_ratio) == (False, 0.1)
 
 
-@pytest.mark.parametrize("colour", [YOLOV8_N.closing_pad_bgr, YOLOV9.closing_pad_bgr])
+@pytest.mark.parametrize(
+    "colour", [YOLOV8_N.augmentation.closing_pad_bgr, YOLOV9.augmentation.closing_pad_bgr]
+)
 @pytest.mark.parametrize(("shape", "inner"), [((60, 90), (106, 160)), ((400, 300), (160, 120))])
 def test_the_letterbox_keeps_blobs_in_their_boxes(
     shape: tuple[int, int], inner: tuple[int, int], colour: tuple[int, int, int]
@@ -228,7 +230,7 @@ def test_local_equalisation_spreads_the_lightness_and_spares_the_colour() -> Non
 
 def test_filters_are_rare_and_of_the_stated_strength() -> None:
     generator = default_rng(0)
-    drawn = [draw_rare_filters(generator, YOLOV8_N) for _ in range(8000)]
+    drawn = [draw_rare_filters(generator, YOLOV8_N.augmentation) for _ in range(8000)]
     blurs = [one.blur for one in drawn if one.blur]
     medians = [one.median for one in drawn if one.median]
     limits = [one.contrast for one in drawn if one.contrast]
@@ -253,8 +255,8 @@ def test_hue_goes_round() -> None:
 
 def test_colours_and_flips_are_drawn_from_the_recipe() -> None:
     generator = default_rng(0)
-    factors = np.array([draw_hsv(generator, YOLOV8_N) for _ in range(1000)])
-    assert (np.abs(factors - 1).max(axis=0) <= YOLOV8_N.hsv_gains).all()
-    assert (np.ptp(factors, axis=0) > 1.9 * np.array(YOLOV8_N.hsv_gains)).all()
-    flips = [draw_flip(generator, YOLOV8_N) for _ in range(1000)]
+    factors = np.array([draw_hsv(generator, YOLOV8_N.augmentation) for _ in range(1000)])
+    assert (np.abs(factors - 1).max(axis=0) <= YOLOV8_N.augmentation.hsv_gains).all()
+    assert (np.ptp(factors, axis=0) > 1.9 * np.array(YOLOV8_N.augmentation.hsv_gains)).all()
+    flips = [draw_flip(generator, YOLOV8_N.augmentation) for _ in range(1000)]
     assert np.mean(flips) == pytest.approx(0.5, abs=0.06)

@@ -182,7 +182,7 @@ def test_a_training_is_finished_by_an_evaluation_at_its_own_size(
     trained: Callable[[int], ReproduceConfig], tmp_path: Path
 ) -> None:
     """The demo's recipe trains at 192 px, and so is its network evaluated: 640 px are another setting."""
-    assert DEMO.image_size == 192
+    assert DEMO.augmentation.image_size == 192
     assert reproduce.find_finished(trained(640)) is None
     found = reproduce.find_finished(trained(192))
     assert found is not None

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,12 +14,12 @@ from yolov9bench.profiling.memory_tracker import LiveBytes, counted
 from yolov9bench.profiling.training_memory import COCO_BOXES, COCO_IMAGES, Workload
 from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.specs import Head, yolov8
 
 SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
 HEAVY = yolov8("heavy", (32, 64, 128, 256, 512), (1, 1), Head("dense", 64, 80))
-RECIPE: Recipe = replace(RECIPES["yolov8-n"], amp=False)
+RECIPE: Recipe = RECIPES["yolov8-n"].varied(run={"amp": False})
 
 
 def test_a_heavy_network_on_a_small_image_takes_five_copies_of_its_weights() -> None:
@@ -94,7 +93,7 @@ def test_steps_are_taken_until_the_optimiser_has_its_momentum(monkeypatch: pytes
 )
 def test_an_epoch_is_all_of_cocos_images(batch_size: int, gpus: int, batches: int, accumulation: int) -> None:
     """The last batch of an epoch may be smaller; what waits for a step is that after the warm-up."""
-    work = Workload(SMALL, replace(RECIPE, gpus=gpus), 640, batch_size, 1)
+    work = Workload(SMALL, RECIPE.varied(run={"gpus": gpus}), 640, batch_size, 1)
     assert work.schedule.batches_per_epoch == batches
     assert work.schedule.images_per_iteration == batch_size * gpus
     assert work.accumulation == accumulation
@@ -102,7 +101,7 @@ def test_an_epoch_is_all_of_cocos_images(batch_size: int, gpus: int, batches: in
 
 def test_anchors_of_an_image_bound_those_of_an_image_not_of_the_batch() -> None:
     """640 px have 8,400 anchors; 1,000 boxes of 10 anchors claim all of them, in each of 4 images."""
-    work = Workload(SMALL, replace(RECIPE, assigner_topk=10), 640, 2, 1000)
+    work = Workload(SMALL, RECIPE.varied(assigner={"topk": 10}), 640, 2, 1000)
     assert work.positives(4) == 4 * 8400
     assert work.marked(torch.Size([4, 8400])) == 4 * 8400
     assert work.marked(torch.Size([1, 8400])) == 8400
@@ -110,7 +109,7 @@ def test_anchors_of_an_image_bound_those_of_an_image_not_of_the_batch() -> None:
 
 @pytest.mark.parametrize(("amp", "precision"), [(True, "float16"), (False, "float32")])
 def test_precision_is_the_recipes(amp: bool, precision: str) -> None:
-    assert Workload(SMALL, replace(RECIPE, amp=amp), 64, 1, 1).precision == precision
+    assert Workload(SMALL, RECIPE.varied(run={"amp": amp}), 64, 1, 1).precision == precision
 
 
 def test_the_fullest_mosaic_by_the_sum_of_four_geometric_laws() -> None:

@@ -204,7 +204,7 @@ def test_a_training_takes_texts_for_paths_and_numbers_of_numpy(
     train_row("yolov9-t", tiny, str(tmp_path / "run"), split="val", start=str(first), **numbers)
     (job,) = seen
     assert (job.out, job.start) == (tmp_path / "run", first)
-    found = (job.recipe.epochs, job.batch_size, job.max_steps, job.seed)
+    found = (job.recipe.run.epochs, job.batch_size, job.max_steps, job.seed)
     assert found == (2, 3, 4, 5) and {type(number) for number in found} == {int}
 
 

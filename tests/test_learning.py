@@ -1,6 +1,5 @@
 """Training learns: a few real images by heart, from scratch."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,24 @@ SMALLEST = 8  # pixels at the size of the training: the finest stride of the net
 BATCH = 2
 
 # The images as they are: nothing to learn but them.
-BY_HEART = replace(
-    RECIPES["small"],
-    epochs=STEPS * BATCH // IMAGES,
-    validation_interval=STEPS * BATCH // IMAGES,
-    image_size=SIZE,
-    images_per_gpu=BATCH,
-    nominal_batch=BATCH,
-    warmup_epochs=1.0,
-    warmup_minimum_iterations=10,
-    ema_decay=0.9,
-    ema_ramp_updates=10,
-    mosaic=0.0,
-    scale_range=(1.0, 1.0),
-    translate=0.0,
-    rare_filter=0.0,
-    hsv_gains=(0.0, 0.0, 0.0),
-    flip=0.0,
-    closing_epochs=0,
+BY_HEART = RECIPES["small"].varied(
+    run={
+        "epochs": STEPS * BATCH // IMAGES,
+        "validation_interval": STEPS * BATCH // IMAGES,
+        "images_per_gpu": BATCH,
+    },
+    augmentation={
+        "image_size": SIZE,
+        "mosaic_prob": 0.0,
+        "scale_range": (1.0, 1.0),
+        "translate": 0.0,
+        "rare_filter_prob": 0.0,
+        "hsv_gains": (0.0, 0.0, 0.0),
+        "hflip_prob": 0.0,
+        "close_mosaic": 0,
+    },
+    optimizer={"nominal_batch": BATCH, "warmup_epochs": 1.0, "warmup_minimum_iterations": 10},
+    ema={"decay": 0.9, "tau": 10},
 )
 
 
@@ -58,7 +57,9 @@ def learn_by_heart(shared: Path, out: Path, row: str, size: int) -> float:
     images = clear_images(read_coco(shared / "coco", "train2017"), size)
     assert len(images.images) == IMAGES
     assert len(images.annotations) >= 2 * IMAGES
-    job = Job(ROWS[row], replace(BY_HEART, image_size=size), images, images, out, batch_size=BATCH)
+    job = Job(
+        ROWS[row], BY_HEART.varied(augmentation={"image_size": size}), images, images, out, batch_size=BATCH
+    )
     settings = EvaluationSettings("yolov9", image_size=size)
     return evaluate_loaded(load(train(job)), images, settings).result.metrics["AP50"]
 

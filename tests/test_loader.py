@@ -1,26 +1,36 @@
 """Training batches: the same on every run, every image once, and what is painted red stays in a red box."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_runs import with_numbers
 from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError
-from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9, Recipe
+from yolov9bench.zoo.recipe import Recipe
+from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
 
-SMALL = replace(YOLOV9, image_size=64)
-PLAIN = replace(YOLOV8_N, image_size=64, rare_filter=0.0)  # no mixup, and colours that stay what they are
+SMALL = YOLOV9.varied(augmentation={"image_size": 64})
+PLAIN = YOLOV8_N.varied(
+    augmentation={"image_size": 64, "rare_filter_prob": 0.0}
+)  # no mixup, and colours that stay what they are
 # Leaves nothing to chance but the mosaic.
-CALM = replace(PLAIN, scale_range=(1.0, 1.0), translate=0.0, hsv_gains=(0.0, 0.0, 0.0), flip=0.0)
-CLOSING = YOLOV9.epochs - YOLOV9.closing_epochs
+CALM = PLAIN.varied(
+    augmentation={
+        "scale_range": (1.0, 1.0),
+        "translate": 0.0,
+        "hsv_gains": (0.0, 0.0, 0.0),
+        "hflip_prob": 0.0,
+    }
+)
+CLOSING = YOLOV9.run.epochs - YOLOV9.augmentation.close_mosaic
 
 
 @pytest.fixture
@@ -45,7 +55,7 @@ def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -
 
 @pytest.mark.parametrize("epoch", [0, CLOSING])
 def test_a_sample_depends_on_seed_epoch_and_image_alone(dataset: CocoDataset, epoch: int) -> None:
-    source = training_set(dataset, SMALL)
+    source = training_set(dataset, SMALL.augmentation.mask_refine)
     first = training_sample(source, 2, SMALL, 5, epoch)
     training_sample(source, 3, SMALL, 5, epoch)
     assert equal(first, training_sample(source, 2, SMALL, 5, epoch))
@@ -55,7 +65,7 @@ def test_a_sample_depends_on_seed_epoch_and_image_alone(dataset: CocoDataset, ep
 
 def test_batches_hold_the_samples_in_rgb(dataset: CocoDataset) -> None:
     batches = TrainingBatches(dataset, SMALL, 4, seed=1, epoch=3)
-    source = training_set(dataset, SMALL)
+    source = training_set(dataset, SMALL.augmentation.mask_refine)
     samples = [training_sample(source, index, SMALL, 1, 3) for index in range(6)]
     found = []
     for images, targets in batches:
@@ -72,7 +82,7 @@ def test_batches_hold_the_samples_in_rgb(dataset: CocoDataset) -> None:
 
 
 def test_the_order_is_shuffled_anew_in_each_epoch(dataset: CocoDataset) -> None:
-    still = replace(CALM, mosaic=0.0)  # an image looks the same in every epoch
+    still = with_numbers(CALM, mosaic_prob=0.0)  # an image looks the same in every epoch
     epochs = [list(TrainingBatches(dataset, still, 1, seed=1, epoch=epoch)) for epoch in range(3)]
     seen = [[images.numpy().tobytes() for images, _ in epoch] for epoch in epochs]
     assert len(set(seen[0])) == 6
@@ -87,20 +97,20 @@ def test_every_step_of_the_recipe_takes_part(tiny: Path) -> None:
         x, y, width, height = entry["bbox"]
         entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
     path.write_text(json.dumps(content))
-    source = training_set(read_coco(tiny, "val"), YOLOV9)
-    calm = replace(CALM, mask_refine=True, scale_range=(0.5, 0.5), copy_paste_overlap=2.0)
+    source = training_set(read_coco(tiny, "val"), YOLOV9.augmentation.mask_refine)
+    calm = with_numbers(CALM, mask_refine=True, scale_range=(0.5, 0.5), copy_paste_overlap=2.0)
 
     def samples(**changed: Any) -> list[Sample]:
-        return [training_sample(source, index, replace(calm, **changed), 0, 0) for index in range(6)]
+        return [training_sample(source, index, with_numbers(calm, **changed), 0, 0) for index in range(6)]
 
     before = samples()
     assert all(len(sample.labels) <= 4 for sample in before)  # four tiles with an object each
     assert any(len(sample.labels) > 4 for sample in samples(copy_paste=1.0))
-    assert any(len(sample.labels) > 4 for sample in samples(mixup=1.0))
-    assert all(np.ptp(sample.pixels, axis=2).max() <= 3 for sample in samples(rare_filter=1.0))
+    assert any(len(sample.labels) > 4 for sample in samples(mixup_prob=1.0))
+    assert all(np.ptp(sample.pixels, axis=2).max() <= 3 for sample in samples(rare_filter_prob=1.0))
     assert all((sample.pixels == 114).all(axis=2).any() for sample in before)
     assert not any((sample.pixels == 114).all(axis=2).any() for sample in samples(hsv_gains=(0, 0, 0.9)))
-    for old, new in zip(before, samples(flip=1.0), strict=True):
+    for old, new in zip(before, samples(hflip_prob=1.0), strict=True):
         assert np.array_equal(old.pixels[:, ::-1], new.pixels)
         x1, y1, x2, y2 = old.boxes.T
         np.testing.assert_allclose(new.boxes.T, np.stack([64 - x2, y1, 64 - x1, y2]))
@@ -143,8 +153,8 @@ def test_a_resumed_epoch_is_the_rest_of_it(dataset: CocoDataset, start: int) -> 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_boxes_alone_serve_every_recipe(dataset: CocoDataset, name: str) -> None:
-    recipe = replace(RECIPES[name], image_size=64)
-    for epoch in (0, recipe.epochs - 1):
+    recipe = RECIPES[name].varied(augmentation={"image_size": 64})
+    for epoch in (0, recipe.run.epochs - 1):
         ((images, targets),) = TrainingBatches(dataset, recipe, 6, seed=0, epoch=epoch)
         assert images.shape == (6, 3, 64, 64)
         assert len(targets) >= 4
@@ -166,7 +176,7 @@ def test_red_boxes_hold_red_and_blue_ones_blue(dataset: CocoDataset, epoch: int)
 
 
 def test_the_last_epochs_show_single_images(dataset: CocoDataset) -> None:
-    source = training_set(dataset, PLAIN)
+    source = training_set(dataset, PLAIN.augmentation.mask_refine)
 
     def most(epoch: int) -> int:
         return max(len(training_sample(source, index, PLAIN, 0, epoch).labels) for index in range(6))
@@ -181,8 +191,8 @@ def test_the_last_epochs_show_single_images(dataset: CocoDataset) -> None:
 
 
 def test_without_mosaic_every_epoch_shows_single_images(dataset: CocoDataset) -> None:
-    recipe = replace(PLAIN, mosaic=0.0)
-    source = training_set(dataset, recipe)
+    recipe = PLAIN.varied(augmentation={"mosaic_prob": 0.0})
+    source = training_set(dataset, recipe.augmentation.mask_refine)
     assert all(len(training_sample(source, index, recipe, 0, 0).labels) <= 1 for index in range(6))
 
 
@@ -194,7 +204,7 @@ def test_labels_follow_ascending_category_and_bare_images_stay(tiny: Path) -> No
         entry["category_id"] = {1: 7, 2: 90}[entry["category_id"]]
     content["annotations"] = content["annotations"][1:]
     path.write_text(json.dumps(content))
-    source = training_set(read_coco(tiny, "val"), SMALL)
+    source = training_set(read_coco(tiny, "val"), SMALL.augmentation.mask_refine)
     assert [objects.labels.tolist() for objects in source.objects] == [[], [0], [1], [0], [1], [0]]
     assert len(source) == 6
 
@@ -204,7 +214,7 @@ def test_a_batch_without_objects_has_no_rows(tiny: Path, epoch: int) -> None:
     path = tiny / "annotations/instances_val.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
-    single = replace(SMALL, mosaic=0.0)  # so that the one object is on one image
+    single = SMALL.varied(augmentation={"mosaic_prob": 0.0})  # so that the one object is on one image
     batches = list(TrainingBatches(read_coco(tiny, "val"), single, 1, seed=0, epoch=epoch))
     bare = [targets for _, targets in batches if not len(targets)]
     assert len(batches) == 6 and len(bare) == 5
@@ -229,8 +239,10 @@ def test_an_image_of_another_size_than_annotated_is_refused(tiny: Path, dataset:
 @pytest.mark.parametrize("recipe", [YOLOV8_N, RECIPES["yolov8-l-mask-refine"], YOLOV9])
 def test_real_images_become_batches(shared: Path, recipe: Recipe) -> None:
     dataset = read_coco(shared / "coco", "train2017", limit=12)
-    for epoch in (0, recipe.epochs - 1):
-        ((images, targets),) = TrainingBatches(dataset, replace(recipe, image_size=128), 12, 0, epoch)
+    for epoch in (0, recipe.run.epochs - 1):
+        ((images, targets),) = TrainingBatches(
+            dataset, recipe.varied(augmentation={"image_size": 128}), 12, 0, epoch
+        )
         assert images.shape == (12, 3, 128, 128)
         assert len(targets) > 20
         assert targets[:, 1].max() < 80

@@ -13,15 +13,16 @@ from yolov9bench.data.loader import TrainingBatches, training_sample, training_s
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
 # Leaves nothing to chance but the order.
-STILL = replace(
-    YOLOV8_N,
-    image_size=64,
-    mosaic=0.0,
-    rare_filter=0.0,
-    scale_range=(1.0, 1.0),
-    translate=0.0,
-    hsv_gains=(0.0, 0.0, 0.0),
-    flip=0.0,
+STILL = YOLOV8_N.varied(
+    augmentation={
+        "image_size": 64,
+        "mosaic_prob": 0.0,
+        "rare_filter_prob": 0.0,
+        "scale_range": (1.0, 1.0),
+        "translate": 0.0,
+        "hsv_gains": (0.0, 0.0, 0.0),
+        "hflip_prob": 0.0,
+    }
 )
 
 
@@ -43,14 +44,14 @@ def test_the_order_depends_on_the_seed(dataset: CocoDataset) -> None:
     assert order(dataset, 5, epoch=2) == order(dataset, 5, epoch=2)
 
 
-@pytest.mark.parametrize("epoch", [0, YOLOV9.epochs - 1])
+@pytest.mark.parametrize("epoch", [0, YOLOV9.run.epochs - 1])
 def test_two_equal_images_have_chances_of_their_own(dataset: CocoDataset, epoch: int) -> None:
     """All six images are made the first one: what differs then is what was drawn for each."""
-    images = training_set(dataset, YOLOV9)
+    images = training_set(dataset, YOLOV9.augmentation.mask_refine)
     six = replace(
         images, paths=images.paths[:1] * 6, sizes=images.sizes[:1] * 6, objects=images.objects[:1] * 6
     )
-    recipe = replace(YOLOV9, image_size=64, mixup=0.0)
+    recipe = YOLOV9.varied(augmentation={"image_size": 64, "mixup_prob": 0.0})
     seen = {training_sample(six, index, recipe, 0, epoch).pixels.tobytes() for index in range(6)}
     assert len(seen) == 6
 
@@ -58,11 +59,11 @@ def test_two_equal_images_have_chances_of_their_own(dataset: CocoDataset, epoch:
 def test_batches_leave_the_global_generators_alone(dataset: CocoDataset) -> None:
     torch.manual_seed(3)
     before, numbers = torch.random.get_rng_state(), np.random.get_state()[1]  # type: ignore[index]
-    first = list(TrainingBatches(dataset, replace(YOLOV9, image_size=64), 2, seed=0))
+    first = list(TrainingBatches(dataset, YOLOV9.varied(augmentation={"image_size": 64}), 2, seed=0))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numbers)  # type: ignore[index]
     torch.manual_seed(4)
-    again = list(TrainingBatches(dataset, replace(YOLOV9, image_size=64), 2, seed=0))
+    again = list(TrainingBatches(dataset, YOLOV9.varied(augmentation={"image_size": 64}), 2, seed=0))
     assert len(first) == 3
     for (images, targets), (others, other_targets) in zip(first, again, strict=True):
         assert torch.equal(images, others) and torch.equal(targets, other_targets)

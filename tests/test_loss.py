@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def test_recorded_losses_and_gradients(golden: Golden) -> None:
 def test_recorded_assignments(golden: Golden) -> None:
     objects = by_image(golden.targets, golden.images, golden.classes)
     for head in golden.heads.values():
-        positives = find_positives(head.levels, objects, RECIPES[golden.recipe])
+        positives = find_positives(head.levels, objects, RECIPES[golden.recipe].assigner)
         for ours, theirs in zip(positives[:3], head.assigned, strict=True):
             assert ours.tolist() == theirs.tolist()
         np.testing.assert_array_equal(positives.box.numpy(), head.boxes)
@@ -260,7 +260,7 @@ def test_plain_loops_agree(scale: float) -> None:
     """Also with boxes whose sides lie behind the anchor and beyond the last bin, and with little weight."""
     levels = random_levels(0)
     objects = by_image(TARGETS * torch.tensor([1, 1, scale, scale, scale, scale]), 2, 3)
-    positives = find_positives(levels, objects, RECIPE)
+    positives = find_positives(levels, objects, RECIPE.assigner)
     moved = positives._replace(box=positives.box + torch.tensor([30.0, 0, 30, 200]))
     light = positives._replace(score=positives.score / 100)
     for chosen in (positives, moved, light):
@@ -269,16 +269,16 @@ def test_plain_loops_agree(scale: float) -> None:
 
 def test_gains_and_images_make_the_total() -> None:
     levels = random_levels(1)
-    box, cls, dfl = terms(levels, find_positives(levels, by_image(TARGETS, 2, 3), RECIPE)).tolist()
+    box, cls, dfl = terms(levels, find_positives(levels, by_image(TARGETS, 2, 3), RECIPE.assigner)).tolist()
     losses = detection_loss(
-        Outputs(levels, None), TARGETS, replace(RECIPE, box_gain=2, class_gain=3, dfl_gain=5)
+        Outputs(levels, None), TARGETS, RECIPE.varied(loss={"box_gain": 2, "class_gain": 3, "dfl_gain": 5})
     )
     assert values(losses) == pytest.approx([2 * box, 3 * cls, 5 * dfl, 2 * (2 * box + 3 * cls + 5 * dfl)])
 
 
 def test_the_auxiliary_head_counts_for_itself() -> None:
     main, aux = random_levels(2), random_levels(3)
-    together = values(detection_loss(Outputs(main, aux), TARGETS, replace(RECIPE, aux_weight=0.4)))
+    together = values(detection_loss(Outputs(main, aux), TARGETS, RECIPE.varied(loss={"aux_weight": 0.4})))
     alone = [values(detection_loss(Outputs(levels, None), TARGETS, RECIPE)) for levels in (main, aux)]
     assert together == pytest.approx([first + 0.4 * second for first, second in zip(*alone, strict=True)])
 
@@ -298,7 +298,7 @@ def test_an_image_without_objects_is_background() -> None:
     levels = random_levels(5)
     here = TARGETS[TARGETS[:, 0] == 0]
     alone = as_levels([part[:1] for level in levels for part in level])
-    weight = max(find_positives(alone, by_image(here, 1, 3), RECIPE).score.sum().item(), 1.0)
+    weight = max(find_positives(alone, by_image(here, 1, 3), RECIPE.assigner).score.sum().item(), 1.0)
     background = sum(level.class_logits[1].exp().log1p().sum().item() for level in levels)
     box, cls, dfl, _ = values(detection_loss(Outputs(alone, None), here, RECIPE))
     both = values(detection_loss(Outputs(levels, None), here, RECIPE))
@@ -352,7 +352,7 @@ def test_gradients_are_those_of_the_terms() -> None:
         [torch.zeros_like(part) if part.shape[1] == 64 else part for level in levels for part in level]
     )
     targets = torch.tensor([[0, 1, 2, 3, 26, 27], [0, 0, 10, 8, 24, 22]], dtype=torch.float64)
-    positives = find_positives(squares, by_image(targets, 1, 2), RECIPE)
+    positives = find_positives(squares, by_image(targets, 1, 2), RECIPE.assigner)
     assert len(positives.score) > 5
     _, leaves = with_gradients(squares)
     assert torch.autograd.gradcheck(lambda *maps: terms(as_levels(maps), positives), leaves)
@@ -360,9 +360,9 @@ def test_gradients_are_those_of_the_terms() -> None:
 
 def test_no_gradient_flows_through_the_assignment() -> None:
     levels, leaves = with_gradients(random_levels(11))
-    positives = find_positives(levels, by_image(TARGETS, 2, 3), RECIPE)
+    positives = find_positives(levels, by_image(TARGETS, 2, 3), RECIPE.assigner)
     assert not positives.score.requires_grad
-    gains = torch.tensor([RECIPE.box_gain, RECIPE.class_gain, RECIPE.dfl_gain])
+    gains = torch.tensor([RECIPE.loss.box_gain, RECIPE.loss.class_gain, RECIPE.loss.dfl_gain])
     frozen = torch.autograd.grad(2 * (gains * terms(levels, positives)).sum(), leaves)
     whole = torch.autograd.grad(detection_loss(Outputs(levels, None), TARGETS, RECIPE)["total"], leaves)
     for one, other in zip(frozen, whole, strict=True):

@@ -22,7 +22,7 @@ from yolov9bench.profiling.training_memory import Workload, fullest
 from yolov9bench.train.assigner import PAIRS_AT_ONCE
 from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES, SPECS
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.specs import Head, Spec, yolov8
 
 SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
@@ -150,8 +150,8 @@ def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -
 def test_mixed_precision_saves_memory_and_gradients_that_wait_take_some() -> None:
     """8 images on each of 8 GPUs make a step; on one GPU 8 iterations do."""
     usual = predicted()
-    assert predicted(recipe=replace(RECIPE, amp=False)) > 1.3 * usual
-    waiting = predicted(recipe=replace(RECIPE, gpus=1))
+    assert predicted(recipe=RECIPE.varied(run={"amp": False})) > 1.3 * usual
+    waiting = predicted(recipe=RECIPE.varied(run={"gpus": 1}))
     parameters = 4 * sum(parameter.numel() for parameter in Detector(SMALL, 80).parameters())
     assert usual + 0.9 * parameters < waiting < usual + 1.5 * parameters
 
@@ -182,7 +182,7 @@ def test_the_law_of_boxes_fits_real_images(shared: Path) -> None:
 
 def test_a_real_step_runs_on_the_same_workload() -> None:
     """What is measured on a GPU, on the CPU: boxes lie inside the images, and steps are taken."""
-    work = Workload(SMALL, replace(RECIPE, amp=False), 64, 2, 5)
+    work = Workload(SMALL, RECIPE.varied(run={"amp": False}), 64, 2, 5)
     images, targets = training_memory.noise(work)
     assert images.shape == (2, 3, 64, 64) and images.dtype == torch.uint8
     assert targets[:, 0].tolist() == [0.0] * 5 + [1.0] * 5

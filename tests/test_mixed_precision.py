@@ -24,8 +24,10 @@ from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
 SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
-SGD = replace(RECIPES["yolov8-n"], image_size=64, nominal_batch=2, warmup_epochs=0, epochs=2)
-ADAMW = replace(RECIPES["small"], image_size=64, nominal_batch=2)
+SGD = RECIPES["yolov8-n"].varied(
+    augmentation={"image_size": 64}, optimizer={"nominal_batch": 2, "warmup_epochs": 0}, run={"epochs": 2}
+)
+ADAMW = RECIPES["small"].varied(augmentation={"image_size": 64}, optimizer={"nominal_batch": 2})
 RATES = Rates((0.01, 0.008, 0.05), 0.9, accumulation=1)
 
 
@@ -107,10 +109,10 @@ def test_gradients_are_unscaled_before_they_are_clipped(state: State, scale: flo
     each = 20 / math.sqrt(count)
     for parameter in state.detector.parameters():
         parameter.grad = torch.full_like(parameter, each * scale)
-    recipe = replace(SGD, weight_decay=0.0, nesterov=False)
+    recipe = SGD.varied(optimizer={"weight_decay": 0.0, "nesterov": False})
     for group in state.optimizer.param_groups:
         group["weight_decay"], group["nesterov"] = 0.0, False
-    optimizer_step(state, Rates((0.5, 0.5, 0.5), 0.9, 1), recipe)
+    optimizer_step(state, Rates((0.5, 0.5, 0.5), 0.9, 1), recipe.optimizer.clip_norm)
     for parameter, old in zip(state.detector.parameters(), before, strict=True):
         assert torch.allclose(parameter, old - 0.5 * each / 2, rtol=1e-4, atol=1e-6)
 
@@ -173,7 +175,7 @@ def test_float16_skips_a_batch_that_is_not_finite_and_goes_on(state: State, wher
     for _ in range(3):
         losses = forward_backward(state, *batch(), SGD, "float16")
         loop.count_iteration(state, losses)
-        optimizer_step(state, RATES, SGD)
+        optimizer_step(state, RATES, SGD.optimizer.clip_norm)
         scales.append(state.scaler.get_scale())
         weights.append([each.detach().clone() for each in state.detector.parameters()])
         statistics.append([each.clone() for each in loop.running_statistics(state.detector)])
@@ -198,7 +200,7 @@ def test_without_a_scaler_it_is_an_error_before_the_step(precision: Any, where: 
         TrainingError, match=r"became (nan|inf) in epoch 0, iteration 0: the training diverged"
     ):
         forward_backward(state, *batch(), SGD, precision)
-        optimizer_step(state, RATES, SGD)
+        optimizer_step(state, RATES, SGD.optimizer.clip_norm)
     assert all(torch.equal(*pair) for pair in zip(before, state.detector.parameters(), strict=True))
 
 
@@ -208,7 +210,7 @@ def test_float16_gives_up_after_so_many_skipped_steps_in_a_row(state: State) -> 
     with pytest.raises(TrainingError, match="in 32 steps in a row"):
         for _ in range(100):
             forward_backward(state, *batch(), SGD, "float16")
-            optimizer_step(state, RATES, SGD)
+            optimizer_step(state, RATES, SGD.optimizer.clip_norm)
     # One step was taken between the first skipped one and the 32 others, of which the last one was the error.
     assert (state.steps, state.skipped) == (33, 32)
 
@@ -217,7 +219,7 @@ def test_float16_gives_up_after_so_many_skipped_steps_in_a_row(state: State) -> 
 def test_nothing_is_kept_that_is_not_finite(state: State, kind: str) -> None:
     state.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     forward_backward(state, *batch(), SGD, "float16")
-    optimizer_step(state, RATES, SGD)
+    optimizer_step(state, RATES, SGD.optimizer.clip_norm)
     require_finite(state)
     with torch.no_grad():
         if kind == "momenta":
@@ -257,8 +259,14 @@ def test_memory_of_a_gpu_comes_from_its_allocator(monkeypatch: pytest.MonkeyPatc
 def job(tiny: Path, tmp_path: Path) -> Job:
     """Six painted images, three iterations an epoch."""
     images = read_coco(tiny, "val")
-    recipe = replace(SGD, epochs=10, closing_epochs=10, validation_interval=10, nominal_batch=2)
-    recipe = replace(recipe, warmup_minimum_iterations=2, warmup_bias_learning_rate=0.0, ema_decay=0.5)
+    recipe = SGD.varied(
+        run={"epochs": 10, "validation_interval": 10},
+        augmentation={"close_mosaic": 10},
+        optimizer={"nominal_batch": 2},
+    )
+    recipe = recipe.varied(
+        optimizer={"warmup_minimum_iterations": 2, "warmup_bias_learning_rate": 0.0}, ema={"decay": 0.5}
+    )
     return Job(replace(ROWS["yolov8-n"], spec=SMALL), recipe, images, images, tmp_path / "run", batch_size=2)
 
 

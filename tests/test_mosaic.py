@@ -63,8 +63,8 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
         height, width = generator.integers(80, 240, 2).tolist()
         part = painted(generator, (height, width), count=3 if number == painted_tile else 0)
         parts.append(tile(part, 160))
-    recipe = replace(YOLOV8_N, image_size=160, mosaic_shuffled=True)
-    mosaic = draw_mosaic(generator, 9, recipe)
+    recipe = YOLOV8_N.varied(augmentation={"image_size": 160, "mosaic_shuffled": True})
+    mosaic = draw_mosaic(generator, 9, recipe.augmentation)
     whole = apply_mosaic(parts, mosaic)
     for sample in (whole, apply_flip(whole, True), apply_flip(apply_flip(whole, True), True)):
         assert sample.shape == (320, 320)
@@ -81,7 +81,10 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
 
 def test_a_drawn_mosaic_takes_any_images_and_any_centre() -> None:
     generator = default_rng(0)
-    drawn = [draw_mosaic(generator, 9, replace(YOLOV8_N, image_size=160)) for _ in range(500)]
+    drawn = [
+        draw_mosaic(generator, 9, YOLOV8_N.varied(augmentation={"image_size": 160}).augmentation)
+        for _ in range(500)
+    ]
     centres, others = np.array([one.centre for one in drawn]), np.array([one.others for one in drawn])
     assert centres.min(axis=0).tolist() == [80, 80] and centres.max(axis=0).tolist() == [239, 239]
     assert all(set(column) == set(range(9)) for column in others.T.tolist())
@@ -90,8 +93,8 @@ def test_a_drawn_mosaic_takes_any_images_and_any_centre() -> None:
 
 
 def test_the_official_mosaic_shuffles_the_places() -> None:
-    recipe = replace(YOLOV9, image_size=32)
-    drawn = [draw_mosaic(default_rng(seed), 9, recipe) for seed in range(500)]
+    recipe = YOLOV9.varied(augmentation={"image_size": 32})
+    drawn = [draw_mosaic(default_rng(seed), 9, recipe.augmentation) for seed in range(500)]
     assert len({one.places for one in drawn}) == 24
     bare = painted(default_rng(0), (32, 32), count=0)
     shades = [replace(bare, pixels=np.full((32, 32, 3), 10 * shade, np.uint8)) for shade in range(1, 5)]
@@ -118,8 +121,8 @@ def test_copy_paste_agrees_with_the_reference(shared: Path) -> None:
         result = apply_copy_paste(sample, chosen)
         assert np.array_equal(result.pixels, golden[f"seed{seed}_img"])
         assert_agrees(result, golden[f"seed{seed}_boxes"], golden[f"seed{seed}_labels"])
-    half = replace(YOLOV9, copy_paste=0.5)
-    drawn = {draw_copy_paste(default_rng(seed), sample, half).chosen for seed in range(20)}
+    half = YOLOV9.varied(augmentation={"copy_paste": 0.5})
+    drawn = {draw_copy_paste(default_rng(seed), sample, half.augmentation).chosen for seed in range(20)}
     assert drawn == {(0,), (2,)}  # of two admissible objects one
 
 
@@ -131,8 +134,14 @@ def test_copy_paste_adds_painted_objects_at_the_mirrored_place() -> None:
         sample.labels,
         (None, *sample.polygons[1:]),
     )
-    assert set(draw_copy_paste(default_rng(0), left, replace(YOLOV9, copy_paste=1.0)).chosen) == {1, 2}
-    drawn = draw_copy_paste(default_rng(0), left, replace(YOLOV9, copy_paste=0.5))
+    assert set(
+        draw_copy_paste(
+            default_rng(0), left, YOLOV9.varied(augmentation={"copy_paste": 1.0}).augmentation
+        ).chosen
+    ) == {1, 2}
+    drawn = draw_copy_paste(
+        default_rng(0), left, YOLOV9.varied(augmentation={"copy_paste": 0.5}).augmentation
+    )
     assert drawn.chosen in {(1,), (2,)}  # one of the two with a polygon
     result = apply_copy_paste(left, drawn)
     assert result.labels.tolist() == [0, 1, 2, *drawn.chosen]
@@ -142,7 +151,7 @@ def test_copy_paste_adds_painted_objects_at_the_mirrored_place() -> None:
         if visible is not None:
             assert np.abs(result.boxes[3] - (200, 0, 200, 0) - visible).max() <= 2
     assert np.array_equal(result.pixels[:, :200], left.pixels[:, :200])
-    assert draw_copy_paste(default_rng(0), left, YOLOV8_N).chosen == ()
+    assert draw_copy_paste(default_rng(0), left, YOLOV8_N.augmentation).chosen == ()
 
 
 def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
@@ -153,7 +162,7 @@ def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
     assert blend.labels.tolist() == [0, 1, 2, 0, 1]
     assert blend.polygons == one.polygons + other.polygons
     assert np.array_equal(blend.boxes, np.concatenate([one.boxes, other.boxes]))
-    draws = [draw_mixup(default_rng(seed), 7, YOLOV9) for seed in range(2000)]
+    draws = [draw_mixup(default_rng(seed), 7, YOLOV9.augmentation) for seed in range(2000)]
     drawn = [mixup for mixup in draws if mixup is not None]
     assert len(drawn) / 2000 == pytest.approx(0.15, abs=0.03)
     assert {mixup.other for mixup in drawn} == set(range(7))
@@ -161,19 +170,21 @@ def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
     shares = np.array([mixup.share for mixup in drawn])
     assert shares.mean() == pytest.approx(0.5, abs=0.02)
     assert shares.std() == pytest.approx(65**-0.5 / 2, abs=0.01)
-    assert draw_mixup(default_rng(0), 7, YOLOV8_N) is None
+    assert draw_mixup(default_rng(0), 7, YOLOV8_N.augmentation) is None
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_images_without_objects_pass_every_step(name: str) -> None:
-    recipe, generator = replace(RECIPES[name], image_size=64), default_rng(0)
+    recipe, generator = RECIPES[name].varied(augmentation={"image_size": 64}), default_rng(0)
     pixels = generator.integers(0, 256, (50, 70, 3), dtype=np.uint8)
     bare = Sample(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
-    sample = apply_mosaic([tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe))
-    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe))
-    sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=False))
-    closing = letterboxed(bare, 64, recipe.closing_pad_bgr, recipe.closing_shrinking)
-    closing = apply_affine(closing, draw_affine(generator, closing.shape, recipe, closing=True))
+    sample = apply_mosaic([tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe.augmentation))
+    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe.augmentation))
+    sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe.augmentation, closing=False))
+    closing = letterboxed(
+        bare, 64, recipe.augmentation.closing_pad_bgr, recipe.augmentation.closing_shrinking
+    )
+    closing = apply_affine(closing, draw_affine(generator, closing.shape, recipe.augmentation, closing=True))
     sample = apply_flip(apply_hsv(apply_mixup(sample, closing, MixUp(0, 0.5)), (1.0, 1.2, 0.8)), True)
     assert sample.shape == (64, 64)
     assert sample.boxes.shape == (0, 4) and sample.boxes.dtype == np.float32
@@ -185,7 +196,12 @@ def test_no_step_changes_what_it_is_given() -> None:
     before = sample.pixels.copy(), sample.boxes.copy(), [outline.copy() for outline in outlines(sample)]
     apply_mosaic([tile(sample, 64)] * 4, Mosaic((0, 0, 0), (50, 70), 64))
     apply_copy_paste(sample, CopyPaste((0, 2)))
-    apply_affine(sample, draw_affine(default_rng(0), sample.shape, replace(YOLOV9, image_size=64), False))
+    apply_affine(
+        sample,
+        draw_affine(
+            default_rng(0), sample.shape, YOLOV9.varied(augmentation={"image_size": 64}).augmentation, False
+        ),
+    )
     letterboxed(sample, 64, (0, 0, 0), "area")
     apply_mixup(sample, sample, MixUp(0, 0.3))
     apply_rare_filters(sample, RareFilters(blur=3, median=3, grey=True, contrast=2.0))

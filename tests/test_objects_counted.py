@@ -4,7 +4,6 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from yolov9bench.train.job import Job, recipe_for
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
-BOXES = replace(YOLOV8_N, image_size=64)
-MASKS = replace(YOLOV9, image_size=64)
+BOXES = YOLOV8_N.varied(augmentation={"image_size": 64})
+MASKS = YOLOV9.varied(augmentation={"image_size": 64})
 SQUARE = [[5, 5, 15, 5, 15, 15, 5, 15]]
 
 # What becomes of each of tiny's six objects of 20 x 20 pixels, worked out by hand.
@@ -52,7 +51,7 @@ def changed(root: Path, *changes: str | dict[str, Any]) -> CocoDataset:
 def said(caplog: pytest.LogCaptureFixture, dataset: CocoDataset, recipe: Any = BOXES) -> str:
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        training_set(dataset, recipe)
+        training_set(dataset, recipe.augmentation.mask_refine)
     (line,) = [record.getMessage() for record in caplog.records if "learning on" in record.getMessage()]
     return line
 
@@ -94,7 +93,7 @@ def test_every_annotation_is_learned_or_has_a_reason(shared: Path, caplog: pytes
     crowds = sum(entry["iscrowd"] for entry in dataset.annotations)
     assert crowds == 17
     for recipe in (BOXES, MASKS):
-        images = training_set(dataset, recipe)
+        images = training_set(dataset, recipe.augmentation.mask_refine)
         learned = sum(len(objects.labels) for objects in images.objects)
         left_out = [reason for objects in images.objects for reason in objects.left_out]
         assert learned + len(left_out) == len(dataset.annotations) == 1794
@@ -112,7 +111,11 @@ def test_every_annotation_is_learned_or_has_a_reason(shared: Path, caplog: pytes
     ],
 )
 @pytest.mark.parametrize(
-    "learn", [lambda data: training_set(data, BOXES), lambda data: TrainingBatches(data, MASKS, 2, seed=0)]
+    "learn",
+    [
+        lambda data: training_set(data, BOXES.augmentation.mask_refine),
+        lambda data: TrainingBatches(data, MASKS, 2, seed=0),
+    ],
 )
 def test_a_set_that_teaches_nothing_is_refused(
     tiny: Path, learn: Callable[[CocoDataset], object], change: str, reason: str

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.train.optim import Ema, Rates, Schedule, make_optimizer, parameter_groups, weight_decay
+from yolov9bench.train.optim import Ema, Rates, Schedule, make_optimizer, parameter_groups, scale_weight_decay
 from yolov9bench.zoo import RECIPES, SPECS
 
 TOLERANCE = 1e-9
@@ -69,7 +68,7 @@ def test_warm_up_is_the_official_one(official: Any, name: str, images: int, batc
     expected = official[f"warmup_{name}"]
     schedule = Schedule(YOLOV9, batches, epochs=500, images_per_iteration=images)
     assert schedule.warmup_iterations == expected["nw"]
-    assert weight_decay(YOLOV9, images) == close(expected["weight_decay"])
+    assert scale_weight_decay(YOLOV9, images) == close(expected["weight_decay"])
     assert schedule.at(500 * batches - 1).accumulation == expected["accumulate"]
     for iteration, point in expected["points"].items():
         rates = schedule.at(int(iteration))
@@ -104,7 +103,7 @@ def test_warm_up_has_a_least_length(batches: int, expected: int) -> None:
 
 
 def test_no_warm_up_is_possible() -> None:
-    recipe = replace(YOLOV9, warmup_epochs=0.0, warmup_minimum_iterations=0)
+    recipe = YOLOV9.varied(optimizer={"warmup_epochs": 0.0, "warmup_minimum_iterations": 0})
     rates = Schedule(recipe, 10, 5, 16).at(0)
     assert (rates.learning_rates, rates.momentum, rates.accumulation) == ((0.01, 0.01, 0.01), 0.937, 4)
 
@@ -119,7 +118,7 @@ def test_a_number_below_one_is_refused(name: str) -> None:
 def test_groups_of_yolov8_n_are_mmyolos(mmyolo: Any) -> None:
     detector = skeleton(SPECS["yolov8-n"], 80)
     for gpus in (1, 4, 8):
-        groups = parameter_groups(detector, YOLOV8, images_per_iteration=16 * gpus)
+        groups = parameter_groups(detector, scale_weight_decay(YOLOV8, 16 * gpus))
         found = [(len(group["params"]), group["weight_decay"]) for group in groups]
         expected = mmyolo[f"groups_world{gpus}"]
         assert found == [(group["n"], close(group["weight_decay"])) for group in expected]
@@ -129,7 +128,7 @@ def test_groups_of_yolov8_n_are_mmyolos(mmyolo: Any) -> None:
 def test_groups_hold_the_official_tensors(shared: Path, name: str) -> None:
     expected = read(shared / "facts/yolov9/models.json")[name]["param_groups"]
     detector = skeleton(SPECS[name], 80)
-    weights, norms, biases = (group["params"] for group in parameter_groups(detector, YOLOV9, 128))
+    weights, norms, biases = (group["params"] for group in parameter_groups(detector, 0.001))
     projections = 1 if detector.aux is None else 2  # the official decayed group counts the frozen DFL weights
     assert len(weights) == expected["decay"] - projections
     assert (len(norms), len(biases)) == (expected["bn_weight"], expected["bias"])
@@ -137,7 +136,7 @@ def test_groups_hold_the_official_tensors(shared: Path, name: str) -> None:
 
 def test_each_parameter_has_one_group_by_its_shape() -> None:
     detector = small()
-    groups = [group["params"] for group in parameter_groups(detector, YOLOV9, 128)]
+    groups = [group["params"] for group in parameter_groups(detector, 0.001)]
     identities = [id(parameter) for group in groups for parameter in group]
     assert sorted(identities) == sorted(id(parameter) for parameter in detector.parameters())
     assert [{parameter.ndim for parameter in group} for group in groups] == [{4}, {1}, {1}]
@@ -152,7 +151,7 @@ def test_each_parameter_has_one_group_by_its_shape() -> None:
 )
 def test_weight_decay_follows_the_images_of_a_step(images: int, expected: float) -> None:
     """By hand: 0.0005 * images * max(round(64 / images), 1) / 64; 48 gives 1 iteration, 20 gives 3."""
-    assert weight_decay(YOLOV9, images) == close(expected)
+    assert scale_weight_decay(YOLOV9, images) == close(expected)
 
 
 def gradients(detector: Detector, seed: int) -> Iterator[Tensor]:
@@ -186,7 +185,7 @@ def test_steps_are_those_of_the_formula() -> None:
 
 def test_steps_of_adamw_are_those_of_its_paper() -> None:
     """Algorithm 2 of arXiv:1711.05101 written out, its decay times the rate; first beta and rates change."""
-    recipe = replace(YOLOV9, optimizer="adamw", weight_decay=0.02)
+    recipe = YOLOV9.varied(optimizer={"algorithm": "adamw", "weight_decay": 0.02})
     detector = small()
     optimizer = make_optimizer(detector, recipe, 128)
     values = {name: parameter.detach().clone() for name, parameter in detector.named_parameters()}
@@ -212,14 +211,14 @@ def test_steps_of_adamw_are_those_of_its_paper() -> None:
 
 
 def test_ema_decays_are_the_official_ones(official: Any) -> None:
-    ema = Ema(small(), YOLOV9)
+    ema = Ema(small(), YOLOV9.ema)
     assert len(official["ema_decay"]) == 9
     for update, decay in official["ema_decay"].items():
         assert ema.decay(int(update)) == close(decay)
 
 
 def test_ema_decays_are_mmyolos(mmyolo: Any) -> None:
-    ema = Ema(small(), YOLOV8)
+    ema = Ema(small(), YOLOV8.ema)
     assert ema.decay(1) == 0
     for point in mmyolo["ema_momentum"]:  # `step` counts the updates before this one
         assert 1 - ema.decay(point["step"] + 1) == close(point["momentum"])
@@ -237,7 +236,7 @@ def shifted(detector: Detector, by: int) -> Detector:
 def test_ema_is_the_weighted_sum_of_what_it_saw(recipe: Any, first: int) -> None:
     """Closed form: weights i lies in the average after 5 updates with (1 - d_i) * d_(i+1) * ... * d_5."""
     start = small()
-    ema = Ema(start, recipe)
+    ema = Ema(start, recipe.ema)
     seen = [shifted(start, by=place) for place in range(6)]
     for detector in seen[1:]:
         ema.update(detector)
@@ -259,7 +258,7 @@ def test_ema_is_the_weighted_sum_of_what_it_saw(recipe: Any, first: int) -> None
 def test_ema_leaves_the_trained_detector_alone_and_is_ready_to_validate() -> None:
     detector = small().train()
     before = copy.deepcopy(detector.state_dict())
-    ema = Ema(detector, YOLOV9)
+    ema = Ema(detector, YOLOV9.ema)
     ema.update(shifted(detector, by=3))
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
     assert detector.training and all(parameter.requires_grad for parameter in detector.parameters())
@@ -270,13 +269,13 @@ def test_ema_leaves_the_trained_detector_alone_and_is_ready_to_validate() -> Non
 @pytest.mark.parametrize("recipe", [YOLOV9, YOLOV8], ids=["yolov9", "mmyolo"])
 def test_ema_goes_on_where_it_stopped(recipe: Any, tmp_path: Path) -> None:
     start = small()
-    whole, halted = Ema(start, recipe), Ema(start, recipe)
+    whole, halted = Ema(start, recipe.ema), Ema(start, recipe.ema)
     for place in (1, 2, 3):
         whole.update(shifted(start, by=place))
     for place in (1, 2):
         halted.update(shifted(start, by=place))
     torch.save(halted.state(), tmp_path / "state.pt")
-    resumed = Ema(small(seed=1), recipe)
+    resumed = Ema(small(seed=1), recipe.ema)
     resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     resumed.update(shifted(start, by=3))
     averages = resumed.detector.state_dict()

@@ -51,8 +51,8 @@ def without_data(job: Job) -> Job:
 GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "row": ("yolov8-s", lambda job: job.row.id, "yolov8-s"),
     "out": (Path("elsewhere"), lambda job: job.out, Path("elsewhere")),
-    "epochs": (7, lambda job: job.recipe.epochs, 7),
-    "image_size": (96, lambda job: job.recipe.image_size, 96),
+    "epochs": (7, lambda job: job.recipe.run.epochs, 7),
+    "image_size": (96, lambda job: job.recipe.augmentation.image_size, 96),
     "batch_size": (5, lambda job: job.batch_size, 5),
     "recipe": ("small", lambda job: job.recipe.name, "small"),
     "seed": (3, lambda job: job.seed, 3),
@@ -61,7 +61,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
     "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
     "limit": (2, lambda job: (len(job.train.images), len(job.validation.images)), (2, 2)),
-    "learning_rate": (0.004, lambda job: job.recipe.learning_rate, 0.004),
+    "learning_rate": (0.004, lambda job: job.recipe.optimizer.learning_rate, 0.004),
     "train_split": ("val2", lambda job: (job.train.split, job.validation.split), ("val2", "val2017")),
 }
 

@@ -13,7 +13,8 @@ import torch
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
-from yolov9bench.train import loop, trainer
+from yolov9bench.records import as_stored, select
+from yolov9bench.train import checkpoint, loop, trainer
 from yolov9bench.train.job import Job, recipe_for
 from yolov9bench.train.state import TERMS
 from yolov9bench.train.trainer import train
@@ -21,15 +22,12 @@ from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
+RESULTS = Path(__file__).parents[1] / "results"
 SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
-RECIPE = replace(
-    RECIPES["demo"],
-    epochs=4,
-    image_size=64,
-    closing_epochs=1,
-    validation_interval=2,
-    nominal_batch=4,
-    warmup_minimum_iterations=2,
+RECIPE = RECIPES["demo"].varied(
+    run={"epochs": 4, "validation_interval": 2},
+    augmentation={"image_size": 64, "close_mosaic": 1},
+    optimizer={"nominal_batch": 4, "warmup_minimum_iterations": 2},
 )
 
 
@@ -90,7 +88,7 @@ def test_a_run_leaves_four_files_and_a_line_an_epoch(job: Job) -> None:
     assert load(best).detector.num_classes == 2
     assert load(best).row == "yolov8-n"
     assert load(job.out / "last.pt", training=True).names == {0: "red", 1: "blue"}
-    assert json.loads((job.out / "run.json").read_text())["recipe"]["image_size"] == 64
+    assert json.loads((job.out / "run.json").read_text())["recipe"]["augmentation"]["image_size"] == 64
 
 
 @pytest.mark.parametrize("instant", [1, 4, 5, 8, 11])
@@ -134,9 +132,32 @@ def test_a_finished_run_says_so_and_changes_nothing(
 
 def test_another_configuration_in_the_folder_is_refused_by_its_keys(job: Job, whole_run: Path) -> None:
     shutil.copytree(whole_run, job.out)
-    other = replace(job, seed=1, recipe=replace(RECIPE, learning_rate=0.02))
-    with pytest.raises(TrainingError, match=r"another recipe\.learning_rate, seed"):
+    other = replace(job, seed=1, recipe=RECIPE.varied(optimizer={"learning_rate": 0.02}))
+    with pytest.raises(TrainingError, match=r"another recipe\.optimizer\.learning_rate, seed"):
         train(other)
+
+
+def test_recipes_that_were_stored_without_parts_are_todays() -> None:
+    """The committed measurements were made when a recipe was one flat list of numbers."""
+    records = [record for record in select(RESULTS, kind="measure") if "run" not in record.settings["recipe"]]
+    assert len(records) >= 6
+    for record in records:
+        recipe = ROWS[str(record.row)].recipe
+        assert recipe is not None
+        assert checkpoint.in_parts(record.settings["recipe"], recipe) == as_stored(recipe)
+
+
+def test_a_run_whose_recipe_was_stored_without_parts_is_resumed(job: Job) -> None:
+    train(replace(job, max_steps=1))
+    content = torch.load(job.out / "last.pt", weights_only=True)
+    earlier = {new: old for old, new in checkpoint.EARLIER_NAMES.items()}
+    flat = {earlier.get(name, name.partition(".")[2]): value for name, value in job.recipe.numbers().items()}
+    assert len(flat) == len(job.recipe.numbers())
+    content["training"]["configuration"]["recipe"] = as_stored(flat | {"name": job.recipe.name})
+    torch.save(content, job.out / "last.pt")
+    train(replace(job, max_steps=1))
+    with pytest.raises(TrainingError, match=r"another recipe\.run\.epochs"):
+        train(replace(job, max_steps=1, recipe=job.recipe.varied(run={"epochs": 5})))
 
 
 def test_other_threads_or_versions_are_announced(
@@ -157,7 +178,7 @@ def test_steps_are_limited(job: Job) -> None:
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(replace(job, max_steps=None, recipe=replace(RECIPE, epochs=4)))
+    train(replace(job, max_steps=None, recipe=RECIPE.varied(run={"epochs": 4})))
     monkeypatch.setattr(
         loop, "detection_loss", lambda *_: {term: torch.tensor(float("nan")) for term in TERMS}
     )
@@ -196,5 +217,9 @@ def test_rows_without_a_known_recipe_name_one_with() -> None:
 
 def test_a_recipe_takes_other_numbers_and_keeps_its_closing_epochs_within() -> None:
     recipe = recipe_for(ROWS["yolov9-t"], epochs=3, image_size=128)
-    assert (recipe.epochs, recipe.closing_epochs, recipe.image_size) == (3, 3, 128)
-    assert recipe.learning_rate == ROWS["yolov9-t"].recipe.learning_rate  # type: ignore[union-attr]
+    assert (recipe.run.epochs, recipe.augmentation.close_mosaic, recipe.augmentation.image_size) == (
+        3,
+        3,
+        128,
+    )
+    assert recipe.optimizer.learning_rate == ROWS["yolov9-t"].recipe.optimizer.learning_rate  # type: ignore[union-attr]

@@ -78,7 +78,7 @@ def test_best_is_the_average_after_the_best_epoch(
     data: Path, tmp_path: Path, snapshots: list[State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = stub_validation(monkeypatch, iter([0.3, 0.5, 0.4]))
-    job = small_job(data, tmp_path / "run", ema_decay=0.8, ema_ramp_updates=2, learning_rate=0.01)
+    job = small_job(data, tmp_path / "run", decay=0.8, tau=2, learning_rate=0.01)
     assert train(job) == job.out / "best.pt"
     assert len(snapshots) == 1 + 9
     averages = [average(snapshots[: 1 + 3 * epoch], 0.8, 2) for epoch in (1, 2, 3)]
@@ -99,7 +99,7 @@ def test_last_holds_the_average_to_detect_with_and_the_weights_to_go_on_from(
     data: Path, tmp_path: Path, snapshots: list[State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub_validation(monkeypatch, count(0.9, -0.01))
-    job = small_job(data, tmp_path / "run", epochs=2, ema_decay=0.8, ema_ramp_updates=2, learning_rate=0.01)
+    job = small_job(data, tmp_path / "run", epochs=2, decay=0.8, tau=2, learning_rate=0.01)
     train(job)
     expected = average(snapshots, 0.8, 2)
     assert distance(expected, load(job.out / "last.pt", training=True).detector.state_dict()) < 1e-6
@@ -131,9 +131,9 @@ def test_the_best_of_an_interrupted_run_stays_the_best(
 @pytest.mark.parametrize(
     ("recipe", "max_steps", "measured"),
     [
-        ({"validation_interval": 2, "closing_epochs": 0}, None, [2, 4]),
-        ({"validation_interval": 4, "closing_epochs": 2}, None, [3, 4]),
-        ({"validation_interval": 4, "closing_epochs": 1}, 4, [2]),  # the run ends in its second epoch
+        ({"validation_interval": 2, "close_mosaic": 0}, None, [2, 4]),
+        ({"validation_interval": 4, "close_mosaic": 2}, None, [3, 4]),
+        ({"validation_interval": 4, "close_mosaic": 1}, 4, [2]),  # the run ends in its second epoch
     ],
 )
 def test_epochs_are_validated_as_the_recipe_says_and_the_last_of_a_run(
@@ -315,7 +315,7 @@ def test_a_run_starts_from_the_initialisation_of_its_recipe(
     stub_validation(monkeypatch, count(0.9, -0.01))
     spec = yolov8("wide", (8, 8, 16, 32, 48), (1, 1), Head("dense", 32, 24))
     job = small_job(data, tmp_path / "run", spec=spec, seed=3, max_steps=1, **NOT_STEERED)
-    job = replace(job, recipe=replace(job.recipe, head_initialisation=way))  # type: ignore[arg-type]
+    job = replace(job, recipe=job.recipe.varied(run={"head_initialisation": way}))
     train(job)
     found = load(job.out / "last.pt", training=True).detector
     plain = build(spec, classes=6, seed=3)
@@ -385,8 +385,8 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 
 
 def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: Path, tmp_path: Path) -> None:
-    job = small_job(data, tmp_path / "run", seed=4, mosaic=1.0)
-    images = loader.training_set(job.train, job.recipe)
+    job = small_job(data, tmp_path / "run", seed=4, mosaic_prob=1.0)
+    images = loader.training_set(job.train, job.recipe.augmentation.mask_refine)
     found = first_images(job, 12)
     assert len(found) == 5
     assert len(first_images(job, 2)) == 2
@@ -418,5 +418,5 @@ def test_the_configuration_of_a_run_is_written_beside_it(
     train(job)
     written = json.loads((job.out / "run.json").read_text())
     assert (written["seed"], written["batch_size"], written["max_steps"]) == (9, 2, 1)
-    assert written["recipe"]["nominal_batch"] == RECIPE.nominal_batch
+    assert written["recipe"]["optimizer"]["nominal_batch"] == RECIPE.optimizer.nominal_batch
     assert written["command"][-2:] == ["--seed", "9"]

@@ -56,15 +56,18 @@ def with_data(job: Job, name: str, **changes: Any) -> Job:
 # What is changed, alone, and the key by which it is refused.
 REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "row": ("row", lambda job, _: replace(job, row=replace(job.row, id="yolov8-s"))),
-    "flip": ("recipe.flip", lambda job, _: replace(job, recipe=replace(job.recipe, flip=0.25))),
-    "rate": (
-        "recipe.learning_rate",
-        lambda job, _: replace(job, recipe=replace(job.recipe, learning_rate=0.001)),
+    "flip": (
+        "recipe.augmentation.hflip_prob",
+        lambda job, _: replace(job, recipe=job.recipe.varied(augmentation={"hflip_prob": 0.25})),
     ),
-    "epochs": ("recipe.epochs", lambda job, _: replace(job, recipe=replace(job.recipe, epochs=2))),
+    "rate": (
+        "recipe.optimizer.learning_rate",
+        lambda job, _: replace(job, recipe=job.recipe.varied(optimizer={"learning_rate": 0.001})),
+    ),
+    "epochs": ("recipe.run.epochs", lambda job, _: replace(job, recipe=job.recipe.varied(run={"epochs": 2}))),
     "image size": (
-        "recipe.image_size",
-        lambda job, _: replace(job, recipe=replace(job.recipe, image_size=96)),
+        "recipe.augmentation.image_size",
+        lambda job, _: replace(job, recipe=job.recipe.varied(augmentation={"image_size": 96})),
     ),
     "batch": ("batch_size", lambda job, _: replace(job, batch_size=3)),
     "classes": (
@@ -173,7 +176,7 @@ def test_numbers_that_make_no_run_are_refused_by_name(name: str, value: int) -> 
 def test_an_image_size_that_no_network_takes_is_refused_before_anything_is_written(
     ended: Job, tmp_path: Path, size: int
 ) -> None:
-    job = replace(ended, recipe=replace(ended.recipe, image_size=size), out=tmp_path / "run")
+    job = replace(ended, recipe=ended.recipe.varied(augmentation={"image_size": size}), out=tmp_path / "run")
     with pytest.raises(SettingsError, match=f"image_size {size} is not a multiple of 32: take "):
         train(job)
     assert not job.out.exists()
@@ -195,7 +198,7 @@ def test_the_smallest_numbers_are_accepted(name: str) -> None:
     ],
 )
 def test_only_the_demo_recipe_counts_its_epochs_by_the_network(row: str, recipe: str, epochs: int) -> None:
-    assert recipe_for(ROWS[row], recipe).epochs == epochs
+    assert recipe_for(ROWS[row], recipe).run.epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -227,4 +230,4 @@ def test_departures_from_the_published_recipe_are_said(
 def test_a_changed_number_of_the_recipe_is_named(ended: Job) -> None:
     row = ROWS["yolov8-n"]
     job = replace(ended, row=row, recipe=recipe_for(row, image_size=320), batch_size=128, precision="float16")
-    assert departures(job) == "- another image_size"
+    assert departures(job) == "- another augmentation.image_size"

@@ -23,13 +23,10 @@ from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
 
 SMALL = yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16))
-RECIPE = replace(
-    RECIPES["yolov8-n"],
-    epochs=3,
-    image_size=64,
-    closing_epochs=3,
-    nominal_batch=2,
-    warmup_minimum_iterations=2,
+RECIPE = RECIPES["yolov8-n"].varied(
+    run={"epochs": 3},
+    augmentation={"image_size": 64, "close_mosaic": 3},
+    optimizer={"nominal_batch": 2, "warmup_minimum_iterations": 2},
 )
 
 
@@ -110,7 +107,9 @@ def test_statistics_that_are_not_finite_are_not_kept(job: Job, monkeypatch: pyte
 REMEDIES = {
     "precision": lambda job: replace(job, precision="bfloat16"),
     "batch_size": lambda job: replace(job, batch_size=1),
-    "recipe.learning_rate": lambda job: replace(job, recipe=replace(job.recipe, learning_rate=0.001)),
+    "recipe.optimizer.learning_rate": lambda job: replace(
+        job, recipe=job.recipe.varied(optimizer={"learning_rate": 0.001})
+    ),
 }
 
 
@@ -136,7 +135,7 @@ def test_a_stopped_run_accepts_the_remedies_of_its_error(
 
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_a_run_that_was_only_cut_refuses_them(job: Job, remedy: str) -> None:
-    train(replace(job, recipe=replace(job.recipe, epochs=3)))
+    train(replace(job, recipe=job.recipe.varied(run={"epochs": 3})))
     with pytest.raises(TrainingError, match=f"another {remedy}"):
         train(REMEDIES[remedy](job))
 

@@ -83,7 +83,7 @@ def test_the_ten_rows_are_the_published_table(shared: Path) -> None:
             "log_url": line.log_url,
         }
         assert ours == {key: value for key, value in expected.items() if key != "metafile"}
-        assert line.recipe is not None and line.recipe.epochs == expected["metafile"]["epochs"]
+        assert line.recipe is not None and line.recipe.run.epochs == expected["metafile"]["epochs"]
 
 
 def test_the_published_table_by_hand() -> None:
@@ -207,17 +207,32 @@ def test_rows_name_their_spec_recipe_protocol_and_licence() -> None:
 
 
 def changes(base: Recipe, other: Recipe) -> dict[str, object]:
-    names = (field.name for field in fields(Recipe) if field.name != "name")
-    return {name: getattr(other, name) for name in names if getattr(other, name) != getattr(base, name)}
+    before = base.numbers()
+    return {name: value for name, value in other.numbers().items() if value != before[name]}
 
 
 def test_yolov8_recipes_differ_only_where_the_configurations_do() -> None:
-    wide = {"scale_range": (0.1, 1.9)}
-    plain = {"n": {}, "s": {}, "m": wide | {"mixup": 0.1}, "l": wide | {"mixup": 0.15}}
+    wide = {"augmentation.scale_range": (0.1, 1.9)}
+    plain = {
+        "n": {},
+        "s": {},
+        "m": wide | {"augmentation.mixup_prob": 0.1},
+        "l": wide | {"augmentation.mixup_prob": 0.15},
+    }
     plain["x"] = plain["l"]
-    pasted = {"n": {}, "s": {}, "m": {"copy_paste": 0.1}, "l": {"copy_paste": 0.3}, "x": {"copy_paste": 0.3}}
-    refined = {"mask_refine": True, "min_area_ratio": 0.01, "min_area_ratio_of_boxes": 0.01}
-    refined |= {"closing_mask_refine": True, "closing_min_area_ratio": 0.01}
+    pasted = {
+        "n": {},
+        "s": {},
+        "m": {"augmentation.copy_paste": 0.1},
+        "l": {"augmentation.copy_paste": 0.3},
+        "x": {"augmentation.copy_paste": 0.3},
+    }
+    refined = {
+        "augmentation.mask_refine": True,
+        "augmentation.min_area_ratio": 0.01,
+        "augmentation.min_area_ratio_of_boxes": 0.01,
+    }
+    refined |= {"augmentation.closing_mask_refine": True, "augmentation.closing_min_area_ratio": 0.01}
     for size in "nsmlx":
         recipe = RECIPES[f"yolov8-{size}"]
         assert changes(RECIPES["yolov8-n"], recipe) == plain[size]
@@ -226,20 +241,20 @@ def test_yolov8_recipes_differ_only_where_the_configurations_do() -> None:
 
 def test_yolov9_and_gelan_recipes() -> None:
     assert changes(RECIPES["yolov8-x-mask-refine"], RECIPES["yolov9"]) == {
-        "warmup_minimum_iterations": 100,
-        "schedule_lag_epochs": 0,
-        "ema_first_update_copies": False,
-        "head_initialisation": "default",
-        "validation_interval": 1,
-        "closing_epochs": 15,
-        "closing_mask_refine": False,
-        "closing_min_area_ratio": 0.1,
-        "closing_pad_bgr": (114, 114, 114),
-        "closing_shrinking": "linear",
-        "mosaic_shuffled": True,
-        "min_area_ratio_of_boxes": 0.1,
+        "optimizer.warmup_minimum_iterations": 100,
+        "optimizer.schedule_lag_epochs": 0,
+        "ema.first_update_copies": False,
+        "run.head_initialisation": "default",
+        "run.validation_interval": 1,
+        "augmentation.close_mosaic": 15,
+        "augmentation.closing_mask_refine": False,
+        "augmentation.closing_min_area_ratio": 0.1,
+        "augmentation.closing_pad_bgr": (114, 114, 114),
+        "augmentation.closing_shrinking": "linear",
+        "augmentation.mosaic_shuffled": True,
+        "augmentation.min_area_ratio_of_boxes": 0.1,
     }
-    assert changes(RECIPES["yolov9"], RECIPES["gelan"]) == {"gpus": 4, "images_per_gpu": 32}
+    assert changes(RECIPES["yolov9"], RECIPES["gelan"]) == {"run.gpus": 4, "run.images_per_gpu": 32}
     assert list(RECIPES) == [
         *(f"yolov8-{size}" for size in "nsmlx"),
         *(f"yolov8-{size}-mask-refine" for size in "nsmlx"),
@@ -249,40 +264,64 @@ def test_yolov9_and_gelan_recipes() -> None:
 
 def test_what_all_published_recipes_share() -> None:
     for recipe in (recipe for name, recipe in RECIPES.items() if name not in ("small", "demo")):
-        assert (recipe.epochs, recipe.gpus * recipe.images_per_gpu, recipe.image_size) == (500, 128, 640)
-        assert (recipe.syncbn, recipe.amp, recipe.nesterov, recipe.schedule) == (True, True, True, "linear")
-        assert recipe.weight_decay == 0.0005 * 128 / 64
-        assert (recipe.box_gain, recipe.class_gain, recipe.dfl_gain, recipe.aux_weight) == (
+        assert (
+            recipe.run.epochs,
+            recipe.run.gpus * recipe.run.images_per_gpu,
+            recipe.augmentation.image_size,
+        ) == (500, 128, 640)
+        assert (recipe.run.syncbn, recipe.run.amp, recipe.optimizer.nesterov, recipe.optimizer.schedule) == (
+            True,
+            True,
+            True,
+            "linear",
+        )
+        assert recipe.optimizer.weight_decay == 0.0005 * 128 / 64
+        assert (
+            recipe.loss.box_gain,
+            recipe.loss.class_gain,
+            recipe.loss.dfl_gain,
+            recipe.loss.aux_weight,
+        ) == (
             7.5,
             0.5,
             1.5,
             0.25,
         )
-        assert (recipe.mosaic, recipe.translate, recipe.flip) == (1.0, 0.1, 0.5)
-        assert recipe.hsv_gains == (0.015, 0.7, 0.4)
-    assert (RECIPES["yolov8-n"].closing_epochs, RECIPES["yolov8-n"].closing_pad_bgr) == (10, (114, 0, 0))
+        assert (
+            recipe.augmentation.mosaic_prob,
+            recipe.augmentation.translate,
+            recipe.augmentation.hflip_prob,
+        ) == (1.0, 0.1, 0.5)
+        assert recipe.augmentation.hsv_gains == (0.015, 0.7, 0.4)
+    assert (
+        RECIPES["yolov8-n"].augmentation.close_mosaic,
+        RECIPES["yolov8-n"].augmentation.closing_pad_bgr,
+    ) == (10, (114, 0, 0))
 
 
 def rate(recipe: Recipe, epoch: int) -> float:
     """Learning rate after the warm-up, from the recipe's own numbers."""
-    share = 1 - (epoch - recipe.schedule_lag_epochs) / recipe.epochs
-    last = recipe.final_learning_rate_factor
-    return recipe.learning_rate * (share * (1 - last) + last)
+    share = 1 - (epoch - recipe.optimizer.schedule_lag_epochs) / recipe.run.epochs
+    last = recipe.optimizer.final_learning_rate_factor
+    return recipe.optimizer.learning_rate * (share * (1 - last) + last)
 
 
 def decay(recipe: Recipe, update: int) -> float:
-    return recipe.ema_decay * (1 - math.exp(-update / recipe.ema_ramp_updates))
+    return recipe.ema.decay * (1 - math.exp(-update / recipe.ema.tau))
 
 
 def test_mmyolo_numbers_give_its_recorded_schedule(shared: Path) -> None:
     golden = read(shared / "facts/mmyolo/goldens/schedule_and_ckpt.json")
     recipe = RECIPES["yolov8-n"]
     group = golden["groups_world8"][0]
-    assert (recipe.momentum, recipe.weight_decay) == (group["momentum"], group["weight_decay"])
+    assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (
+        group["momentum"],
+        group["weight_decay"],
+    )
     points = golden["schedule_8x16_925it"]
-    warmup = max(round(recipe.warmup_epochs * 925), recipe.warmup_minimum_iterations)
-    assert points[0]["lr"][2] == recipe.warmup_bias_learning_rate
-    assert points[0]["momentum"][0] == recipe.warmup_momentum
+    warmup = max(round(recipe.optimizer.warmup_epochs * 925), recipe.optimizer.warmup_minimum_iterations)
+    assert points[0]["lr"][2] == recipe.optimizer.warmup_bias_learning_rate
+    assert points[0]["momentum"][0] == recipe.optimizer.warmup_momentum
     late = [point for point in points if point["iter"] >= warmup and point["epoch"] > 3]
     assert len(late) > 8
     for point in late:
@@ -299,11 +338,14 @@ def test_yolov9_numbers_give_its_recorded_schedule(shared: Path) -> None:
     for update, expected in golden["ema_decay"].items():
         assert decay(recipe, int(update)) == pytest.approx(expected, rel=1e-9)
     warmup = golden["warmup_bs128_nb925"]
-    assert (warmup["nw"], warmup["weight_decay"]) == (recipe.warmup_epochs * 925, recipe.weight_decay)
+    assert (warmup["nw"], warmup["weight_decay"]) == (
+        recipe.optimizer.warmup_epochs * 925,
+        recipe.optimizer.weight_decay,
+    )
     start = warmup["points"]["0"]
     assert (start["lr_bias"], start["momentum"]) == (
-        recipe.warmup_bias_learning_rate,
-        recipe.warmup_momentum,
+        recipe.optimizer.warmup_bias_learning_rate,
+        recipe.optimizer.warmup_momentum,
     )
 
 
@@ -395,8 +437,8 @@ def test_text_states_every_field() -> None:
         "  box_ap: 53.0",
         "  memory_gb: —",
         "  name: yolov9-c.pt",
-        "  closing_epochs: 15",
-        "  mask_refine: yes",
+        "  augmentation.close_mosaic: 15",
+        "  augmentation.mask_refine: yes",
         "  stem: 64",
     ):
         assert line in text.splitlines()
@@ -411,7 +453,7 @@ def test_json_is_complete() -> None:
     data = json.loads(rows_json(ROWS.values()))
     assert [entry["id"] for entry in data] == list(ROWS)
     assert set(data[0]) == {field.name for field in fields(Row)}
-    assert data[0]["recipe"]["scale_range"] == [0.5, 1.5]
+    assert data[0]["recipe"]["augmentation"]["scale_range"] == [0.5, 1.5]
     assert data[0]["spec"]["stages"][0]["block"]["kind"] == "c2f"
     assert data[-1]["recipe"] is None
     entry = json.loads(rows_json([ROWS["yolov9-t"]]))[0]

@@ -211,7 +211,7 @@ def evaluation_size(plan: Plan) -> int | None:
     config = plan.config
     if config.tta or config.image_size is not None or not config.trains:
         return None if config.tta else config.image_size
-    return choose_recipe(training_config(plan), require_row(plan)).image_size
+    return choose_recipe(training_config(plan), require_row(plan)).augmentation.image_size
 
 
 def find_origin(plan: Plan, checkpoint: Checkpoint) -> download.Origin | None:

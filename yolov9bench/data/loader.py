@@ -43,7 +43,7 @@ from yolov9bench.data.transforms import (
 )
 from yolov9bench.errors import DatasetError
 from yolov9bench.ops.images import read_image
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
 Batch = tuple[Tensor, Tensor]
 
@@ -74,8 +74,10 @@ class TrainingSet:
         return sample
 
 
-def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
-    """What a recipe learns on a data set; labels are 0, 1, ... by ascending category id.
+def training_set(dataset: CocoDataset, mask_refine: bool) -> TrainingSet:
+    """What is learned of a data set; labels are 0, 1, ... by ascending category id.
+
+    With mask_refine boxes are taken from polygons where there are some.
 
     Images without objects stay: they teach what is none. Says how many objects are learned on, and why
     others are left out; DatasetError if all are.
@@ -85,7 +87,7 @@ def training_set(dataset: CocoDataset, recipe: Recipe) -> TrainingSet:
     for entry in dataset.annotations:
         annotations[entry["image_id"]].append(entry)
     objects = tuple(
-        objects_of(annotations[image.id], label_of, image.width, image.height, recipe.mask_refine)
+        objects_of(annotations[image.id], label_of, image.width, image.height, mask_refine)
         for image in dataset.images
     )
     _require_objects(dataset, objects)
@@ -113,29 +115,35 @@ def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
 
 def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
     """Image `index` as it is seen in an epoch, counted from 0; chance depends on these numbers alone."""
+    settings = recipe.augmentation
     generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
-    if epoch >= recipe.epochs - recipe.closing_epochs or generator.random() >= recipe.mosaic:
+    if epoch >= recipe.run.epochs - settings.close_mosaic or generator.random() >= settings.mosaic_prob:
         sample = letterboxed(
-            dataset.load(index), recipe.image_size, recipe.closing_pad_bgr, recipe.closing_shrinking
+            dataset.load(index),
+            settings.image_size,
+            settings.closing_pad_bgr,
+            settings.closing_shrinking,
         )
-        sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=True))
+        sample = apply_affine(sample, draw_affine(generator, sample.shape, settings, closing=True))
     else:
-        sample = _mosaic_sample(dataset, index, recipe, generator)
-        mixup = draw_mixup(generator, len(dataset), recipe)
+        sample = _mosaic_sample(dataset, index, settings, generator)
+        mixup = draw_mixup(generator, len(dataset), settings)
         if mixup is not None:
-            other = _mosaic_sample(dataset, mixup.other, recipe, generator)
+            other = _mosaic_sample(dataset, mixup.other, settings, generator)
             sample = apply_mixup(sample, other, mixup)
-    sample = apply_rare_filters(sample, draw_rare_filters(generator, recipe))
-    sample = apply_hsv(sample, draw_hsv(generator, recipe))
-    return apply_flip(sample, draw_flip(generator, recipe))
+    sample = apply_rare_filters(sample, draw_rare_filters(generator, settings))
+    sample = apply_hsv(sample, draw_hsv(generator, settings))
+    return apply_flip(sample, draw_flip(generator, settings))
 
 
-def _mosaic_sample(dataset: TrainingSet, index: int, recipe: Recipe, generator: Generator) -> Sample:
-    mosaic = draw_mosaic(generator, len(dataset), recipe)
-    tiles = [tile(dataset.load(number), recipe.image_size) for number in (index, *mosaic.others)]
+def _mosaic_sample(
+    dataset: TrainingSet, index: int, settings: AugmentationSettings, generator: Generator
+) -> Sample:
+    mosaic = draw_mosaic(generator, len(dataset), settings)
+    tiles = [tile(dataset.load(number), settings.image_size) for number in (index, *mosaic.others)]
     sample = apply_mosaic(tiles, mosaic)
-    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe))
-    return apply_affine(sample, draw_affine(generator, sample.shape, recipe, closing=False))
+    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, settings))
+    return apply_affine(sample, draw_affine(generator, sample.shape, settings, closing=False))
 
 
 class TrainingBatches:
@@ -158,7 +166,7 @@ class TrainingBatches:
         workers: int = 0,
         start: int = 0,
     ) -> None:
-        samples = _Samples(training_set(dataset, recipe), recipe, seed)
+        samples = _Samples(training_set(dataset, recipe.augmentation.mask_refine), recipe, seed)
         self._order = _Order(len(dataset.images), batch_size, seed, epoch, start)
         self._loader: DataLoader[Any] = DataLoader(
             samples,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from yolov9bench.data.polygons import Boxes, filled
 from yolov9bench.data.transforms import Sample, mirrored
 from yolov9bench.ops.images import GREY, resize_long_side
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import AugmentationSettings
 
 CENTRE_RANGE = (0.5, 1.5)  # where the four tiles meet on either axis, in sides of a tile; both references
 
@@ -44,13 +44,15 @@ class Mosaic:
     places: tuple[int, ...] = (0, 1, 2, 3)
 
 
-def draw_mosaic(generator: Generator, count: int, recipe: Recipe) -> Mosaic:
+def draw_mosaic(generator: Generator, count: int, settings: AugmentationSettings) -> Mosaic:
     """A centre, and three of `count` images, which may repeat one another and the first."""
-    x, y = generator.uniform(*CENTRE_RANGE, 2) * recipe.image_size
+    x, y = generator.uniform(*CENTRE_RANGE, 2) * settings.image_size
     second, third, fourth = generator.integers(count, size=3)
-    mosaic = Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), recipe.image_size)
+    mosaic = Mosaic((int(second), int(third), int(fourth)), (int(x), int(y)), settings.image_size)
     return (
-        replace(mosaic, places=tuple(generator.permutation(4).tolist())) if recipe.mosaic_shuffled else mosaic
+        replace(mosaic, places=tuple(generator.permutation(4).tolist()))
+        if settings.mosaic_shuffled
+        else mosaic
     )
 
 
@@ -84,12 +86,12 @@ class CopyPaste:
     chosen: tuple[int, ...]
 
 
-def draw_copy_paste(generator: Generator, sample: Sample, recipe: Recipe) -> CopyPaste:
+def draw_copy_paste(generator: Generator, sample: Sample, settings: AugmentationSettings) -> CopyPaste:
     """A share of the objects that have a polygon and whose mirrored box hides little of every box."""
     hidden = covered_share(mirrored(sample).boxes, sample.boxes)
     has_polygon = np.array([polygon is not None for polygon in sample.polygons], bool)
-    admissible = np.flatnonzero((hidden < recipe.copy_paste_overlap).all(axis=1) & has_polygon)
-    count = round(recipe.copy_paste * len(admissible))
+    admissible = np.flatnonzero((hidden < settings.copy_paste_overlap).all(axis=1) & has_polygon)
+    count = round(settings.copy_paste * len(admissible))
     return CopyPaste(tuple(generator.choice(admissible, count, replace=False).tolist()))
 
 
@@ -126,11 +128,11 @@ class MixUp:
     share: float
 
 
-def draw_mixup(generator: Generator, count: int, recipe: Recipe) -> MixUp | None:
+def draw_mixup(generator: Generator, count: int, settings: AugmentationSettings) -> MixUp | None:
     """Now and then one of `count` images, blended about half and half."""
-    if generator.random() >= recipe.mixup:
+    if generator.random() >= settings.mixup_prob:
         return None
-    share = float(generator.beta(recipe.mixup_beta, recipe.mixup_beta))
+    share = float(generator.beta(settings.mixup_beta, settings.mixup_beta))
     return MixUp(int(generator.integers(count)), share)
 
 

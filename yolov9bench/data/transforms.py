@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Boxes, Labels, Polygon, extent_inside
 from yolov9bench.ops.images import GREY, Pixels, Shrinking, letterbox, resize_long_side
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import AugmentationSettings
 
 # The defaults of albumentations 1.3.1, which the references leave as they are.
 BLUR_KERNELS = (3, 5, 7)  # pixels, of blur and median blur
@@ -69,21 +69,25 @@ class Affine:
     max_aspect: float
 
 
-def draw_affine(generator: Generator, shape: tuple[int, int], recipe: Recipe, closing: bool) -> Affine:
+def draw_affine(
+    generator: Generator, shape: tuple[int, int], settings: AugmentationSettings, closing: bool
+) -> Affine:
     """A scale, and where the centre of an image (height, width) comes to lie in the square frame."""
-    size = recipe.image_size
-    scale = generator.uniform(*recipe.scale_range)
-    x, y = generator.uniform(0.5 - recipe.translate, 0.5 + recipe.translate, 2) * size
+    size = settings.image_size
+    scale = generator.uniform(*settings.scale_range)
+    x, y = generator.uniform(0.5 - settings.translate, 0.5 + settings.translate, 2) * size
     matrix = [[scale, 0, x - scale * shape[1] / 2], [0, scale, y - scale * shape[0] / 2]]
     return Affine(
         matrix=np.array(matrix),
         scale=scale,
         shape=(size, size),
-        mask_refine=recipe.closing_mask_refine if closing else recipe.mask_refine,
-        min_area_ratio=recipe.closing_min_area_ratio if closing else recipe.min_area_ratio,
-        min_area_ratio_of_boxes=recipe.closing_min_area_ratio if closing else recipe.min_area_ratio_of_boxes,
-        min_box_side=recipe.min_box_side,
-        max_aspect=recipe.max_aspect,
+        mask_refine=settings.closing_mask_refine if closing else settings.mask_refine,
+        min_area_ratio=settings.closing_min_area_ratio if closing else settings.min_area_ratio,
+        min_area_ratio_of_boxes=settings.closing_min_area_ratio
+        if closing
+        else settings.min_area_ratio_of_boxes,
+        min_box_side=settings.min_box_side,
+        max_aspect=settings.max_aspect,
     )
 
 
@@ -134,9 +138,9 @@ class RareFilters:
     contrast: float | None  # limit of the local histogram equalisation
 
 
-def draw_rare_filters(generator: Generator, recipe: Recipe) -> RareFilters:
+def draw_rare_filters(generator: Generator, settings: AugmentationSettings) -> RareFilters:
     """Each filter with the same small probability, its strength from the limits above."""
-    blur, median, grey, contrast = generator.random(4) < recipe.rare_filter
+    blur, median, grey, contrast = generator.random(4) < settings.rare_filter_prob
     return RareFilters(
         blur=int(generator.choice(BLUR_KERNELS)) if blur else None,
         median=int(generator.choice(BLUR_KERNELS)) if median else None,
@@ -165,9 +169,9 @@ def apply_rare_filters(sample: Sample, filters: RareFilters) -> Sample:
     return replace(sample, pixels=np.asarray(pixels, np.uint8))
 
 
-def draw_hsv(generator: Generator, recipe: Recipe) -> tuple[float, float, float]:
+def draw_hsv(generator: Generator, settings: AugmentationSettings) -> tuple[float, float, float]:
     """The factors of hue, saturation and value."""
-    hue, saturation, value = 1 + generator.uniform(-1, 1, 3) * recipe.hsv_gains
+    hue, saturation, value = 1 + generator.uniform(-1, 1, 3) * settings.hsv_gains
     return float(hue), float(saturation), float(value)
 
 
@@ -179,9 +183,9 @@ def apply_hsv(sample: Sample, factors: tuple[float, float, float]) -> Sample:
     return replace(sample, pixels=np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR), np.uint8))
 
 
-def draw_flip(generator: Generator, recipe: Recipe) -> bool:
+def draw_flip(generator: Generator, settings: AugmentationSettings) -> bool:
     """Whether to mirror left to right."""
-    return bool(generator.random() < recipe.flip)
+    return bool(generator.random() < settings.hflip_prob)
 
 
 def apply_flip(sample: Sample, flip: bool) -> Sample:

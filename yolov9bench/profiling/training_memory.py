@@ -15,7 +15,7 @@ from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import Batch, Precision, State, make_state
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.specs import Spec
 
 CLASSES = 80
@@ -42,8 +42,8 @@ class Workload:
     @property
     def schedule(self) -> Schedule:
         """Its batch on each of the recipe's GPUs is one iteration; COCO's images are an epoch."""
-        images = self.batch_size * self.recipe.gpus
-        return Schedule(self.recipe, math.ceil(COCO_IMAGES / images), self.recipe.epochs, images)
+        images = self.batch_size * self.recipe.run.gpus
+        return Schedule(self.recipe, math.ceil(COCO_IMAGES / images), self.recipe.run.epochs, images)
 
     @property
     def accumulation(self) -> int:
@@ -53,12 +53,12 @@ class Workload:
     @property
     def precision(self) -> Precision:
         """float16 where the recipe trains in mixed precision."""
-        return "float16" if self.recipe.amp else "float32"
+        return "float16" if self.recipe.run.amp else "float32"
 
     def positives(self, images: int) -> int:
         """The most anchors of so many images that can learn an object: every object gets all it may claim."""
         anchors = sum((self.image_size // stride) ** 2 for stride in STRIDES)
-        return images * min(self.boxes * self.recipe.assigner_topk, anchors)
+        return images * min(self.boxes * self.recipe.assigner.topk, anchors)
 
     def marked(self, shape: torch.Size) -> int:
         """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object."""
@@ -147,4 +147,4 @@ def train_step(work: Workload, state: State, batch: Batch) -> None:
     """A step of the optimiser; of the iterations whose gradients wait for it, two are as good as more."""
     for _ in range(min(work.accumulation, 2)):
         forward_backward(state, *batch, work.recipe, work.precision)
-    optimizer_step(state, work.schedule.at(0), work.recipe)
+    optimizer_step(state, work.schedule.at(0), work.recipe.optimizer.clip_norm)

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from yolov9bench.ops.boxes import boxes_to_distances, ciou
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import AssignerSettings
 
 EPSILON = 1e-9  # pixels between a centre and the sides it lies within; also added to a divisor
 PAIRS_AT_ONCE = 2**23  # of an object and an anchor: a pair takes some 60 bytes, so about 500 MB
@@ -28,7 +28,7 @@ class Positives(NamedTuple):
 
 
 def assign(
-    boxes: Tensor, scores: Tensor, centres: Tensor, objects: Sequence[Tensor], recipe: Recipe
+    boxes: Tensor, scores: Tensor, centres: Tensor, objects: Sequence[Tensor], settings: AssignerSettings
 ) -> Positives:
     """Predicted boxes [B, A, 4] px and scores [B, A, C], anchor centres [A, 2] px, objects -> Positives.
 
@@ -43,13 +43,13 @@ def assign(
         group = slice(start, start + step)
         # Each image's objects end with at least one row of zeros, so that even an image of none has a row.
         rows = pad(pad_sequence(list(objects[group]), batch_first=True), (0, 0, 0, 1))
-        part = _assign_group(boxes[group], scores[group], centres, rows, recipe)
+        part = _assign_group(boxes[group], scores[group], centres, rows, settings)
         parts.append(part._replace(image=part.image + start))
     return Positives(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _assign_group(
-    boxes: Tensor, scores: Tensor, centres: Tensor, objects: Tensor, recipe: Recipe
+    boxes: Tensor, scores: Tensor, centres: Tensor, objects: Tensor, settings: AssignerSettings
 ) -> Positives:
     """`assign` for objects [B, M, 5] of equally many rows an image; tensors of pairs are [B, M, A]."""
     labels, truths = objects[..., 0].long(), objects[..., 1:]
@@ -58,8 +58,8 @@ def _assign_group(
     real = (truths.sum(dim=-1) > 0).unsqueeze(2)
 
     overlaps = ciou(truths.unsqueeze(2), boxes.unsqueeze(1)).clamp(min=0)
-    metrics = _metrics(scores, labels, overlaps, recipe)
-    claimed = largest(metrics * inside, recipe.assigner_topk) & inside & real
+    metrics = _metrics(scores, labels, overlaps, settings)
+    claimed = largest(metrics * inside, settings.topk) & inside & real
 
     # An anchor claimed twice goes to the object it overlaps most, be that one which did not claim it.
     claims = claimed.sum(dim=1)  # [B, A]
@@ -75,7 +75,7 @@ def _assign_group(
     return Positives(image, anchor, labels[image, row], truths[image, row], score)
 
 
-def _metrics(scores: Tensor, labels: Tensor, overlaps: Tensor, recipe: Recipe) -> Tensor:
+def _metrics(scores: Tensor, labels: Tensor, overlaps: Tensor, settings: AssignerSettings) -> Tensor:
     """How well each anchor finds each object: score of its class ** alpha * overlap ** beta, [B, M, A].
 
     torch computes a square root, a cube and a square exactly the same everywhere, but on the CPU the last bit
@@ -83,7 +83,7 @@ def _metrics(scores: Tensor, labels: Tensor, overlaps: Tensor, recipe: Recipe) -
     """
     images = torch.arange(len(labels), device=labels.device)
     found = scores.transpose(1, 2)[images[:, None], labels]  # [B, M, A]
-    return found.pow(recipe.assigner_alpha) * overlaps.pow(recipe.assigner_beta / 2).square()
+    return found.pow(settings.alpha) * overlaps.pow(settings.beta / 2).square()
 
 
 def largest(values: Tensor, count: int) -> Tensor:

@@ -17,10 +17,26 @@ from yolov9bench.io.files import write_json, write_text
 from yolov9bench.train.job import Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
+from yolov9bench.zoo.recipe import Recipe
 
 ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
 # What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
-REMEDIES = ("precision", "batch_size", "recipe.learning_rate")
+REMEDIES = ("precision", "batch_size", "recipe.optimizer.learning_rate")
+# Of a recipe's numbers, in checkpoints that store it without parts.
+EARLIER_NAMES = {
+    "optimizer": "optimizer.algorithm",
+    "ema_decay": "ema.decay",
+    "ema_ramp_updates": "ema.tau",
+    "ema_first_update_copies": "ema.first_update_copies",
+    "assigner_topk": "assigner.topk",
+    "assigner_alpha": "assigner.alpha",
+    "assigner_beta": "assigner.beta",
+    "mosaic": "augmentation.mosaic_prob",
+    "mixup": "augmentation.mixup_prob",
+    "rare_filter": "augmentation.rare_filter_prob",
+    "flip": "augmentation.hflip_prob",
+    "closing_epochs": "augmentation.close_mosaic",
+}
 PLAUSIBLE = 100.0  # times what clipped gradients can add up to in a momentum
 
 
@@ -73,7 +89,7 @@ def is_finished(job: Job) -> bool:
     if not (best.exists() and last.exists()):
         return False
     counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
-    return is_done(counters, job.recipe.epochs, job.max_steps)
+    return is_done(counters, job.recipe.run.epochs, job.max_steps)
 
 
 def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
@@ -87,7 +103,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
     saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to go on from: choose another folder")
-    before = saved["configuration"]
+    before = saved["configuration"] | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
     changed = accepted_changes(before, configuration, job.out)
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])
@@ -123,10 +139,23 @@ def changed_keys(differing: dict[str, tuple[Any, Any]]) -> list[str]:
     names = []
     for key, (old, new) in differing.items():
         if isinstance(old, dict) and isinstance(new, dict):
-            names += [f"{key}.{each}" for each in new if old.get(each) != new[each]]
+            inside = {each: (old.get(each), new[each]) for each in new if old.get(each) != new[each]}
+            names += [f"{key}.{each}" for each in changed_keys(inside)]
         else:
             names.append(key)
     return names
+
+
+def in_parts(stored: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a checkpoint has it; earlier versions stored all numbers in one, some by other names."""
+    if "run" in stored:
+        return stored
+    names = {name.partition(".")[2]: name for name in recipe.numbers()} | EARLIER_NAMES
+    found: dict[str, Any] = {"name": stored["name"]}
+    for key in stored.keys() & names.keys():
+        part, _, name = names[key].partition(".")
+        found.setdefault(part, {})[name] = stored[key]
+    return found
 
 
 def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path) -> None:
@@ -144,7 +173,8 @@ def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path)
     weights = {f"detector.{name}": value for name, value in saved["detector"].items()}
     averages = {f"ema.{name}": value for name, value in saved["ema"]["tensors"].items()}
     broken = find_not_finite(momenta | weights | averages)
-    most = PLAUSIBLE * recipe["clip_norm"] / (1 - recipe["momentum"])
+    optimizer = recipe["optimizer"]
+    most = PLAUSIBLE * optimizer["clip_norm"] / (1 - optimizer["momentum"])
     broken += [name for name, value in momenta.items() if value.dim() and value.abs().max() > most]
     if broken:
         raise TrainingError(

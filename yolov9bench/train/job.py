@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from yolov9bench.records import as_stored
 from yolov9bench.train.state import PRECISIONS, Precision
 from yolov9bench.weights import load
 from yolov9bench.zoo.protocols import Protocol
-from yolov9bench.zoo.recipes import DEMO, Recipe, find_recipe
+from yolov9bench.zoo.recipe import Recipe
+from yolov9bench.zoo.recipes import DEMO, find_recipe
 from yolov9bench.zoo.rows import Row
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
@@ -74,7 +75,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         training,
         validation,
         out=config.out,
-        batch_size=config.batch_size or recipe.images_per_gpu,
+        batch_size=config.batch_size or recipe.run.images_per_gpu,
         seed=config.seed,
         device=device,
         precision=choose_precision(config, recipe, device),
@@ -87,7 +88,8 @@ def choose_recipe(config: TrainConfig, row: Row) -> Recipe:
     """The recipe to train by, with the numbers that were given; no data set is read for it."""
     name = DEMO.name if (config.dataset, config.recipe) == ("demo", "auto") else config.recipe
     recipe = recipe_for(row, name, config.epochs, config.image_size)
-    return recipe if config.learning_rate is None else replace(recipe, learning_rate=config.learning_rate)
+    given = {} if config.learning_rate is None else {"learning_rate": config.learning_rate}
+    return recipe.varied(optimizer=given)
 
 
 def recipe_for(
@@ -99,12 +101,14 @@ def recipe_for(
     """
     recipe = own_recipe(row) if name == "auto" else find_recipe(name)
     if epochs is None:
-        epochs = DEMO_EPOCHS.get(row.size, recipe.epochs) if recipe.name == DEMO.name else recipe.epochs
-    return replace(
-        recipe,
-        epochs=epochs,
-        closing_epochs=min(recipe.closing_epochs, epochs),
-        image_size=recipe.image_size if image_size is None else image_size,
+        usual = recipe.run.epochs
+        epochs = DEMO_EPOCHS.get(row.size, usual) if recipe.name == DEMO.name else usual
+    return recipe.varied(
+        run={"epochs": epochs},
+        augmentation={
+            "close_mosaic": min(recipe.augmentation.close_mosaic, epochs),
+            "image_size": recipe.augmentation.image_size if image_size is None else image_size,
+        },
     )
 
 
@@ -120,7 +124,7 @@ def choose_precision(config: TrainConfig, recipe: Recipe, device: str) -> Precis
     """What was asked for; "auto" is float16 where the recipe trains in mixed precision on a GPU."""
     if config.precision != "auto":
         return config.precision
-    return "float16" if recipe.amp and device.startswith("cuda") else "float32"
+    return "float16" if recipe.run.amp and device.startswith("cuda") else "float32"
 
 
 def name_run(job: Job) -> str:
@@ -153,14 +157,14 @@ def validation_settings(job: Job) -> tuple[Protocol, tuple[int, ...]]:
 
     SettingsError: an image size that no network takes. DatasetError: other classes than are trained on.
     """
-    protocol = job.row.protocol.at_image_size(job.recipe.image_size)
+    protocol = job.row.protocol.at_image_size(job.recipe.augmentation.image_size)
     names = dict(enumerate(job.train.names))
     return protocol, label_categories(job.validation, names, len(names))
 
 
 def first_images(job: Job, count: int) -> list[Sample]:
     """The first images as the first epoch sees them."""
-    images = training_set(job.train, job.recipe)
+    images = training_set(job.train, job.recipe.augmentation.mask_refine)
     return [
         training_sample(images, index, job.recipe, job.seed, epoch=0)
         for index in range(min(count, len(images)))
@@ -174,14 +178,15 @@ def departures(job: Job) -> str:
     if usual is None or usual.name != job.recipe.name:
         said.append(f"the recipe is `{job.recipe.name}`, not the row's own")
     elif usual != job.recipe:
-        changed = [key for key, value in asdict(usual).items() if asdict(job.recipe)[key] != value]
+        numbers = job.recipe.numbers()
+        changed = [name for name, value in usual.numbers().items() if numbers[name] != value]
         said.append(f"another {', '.join(changed)}")
-    published = job.recipe.gpus * job.recipe.images_per_gpu
+    published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
     if job.batch_size != published:
-        step = job.batch_size * max(round(job.recipe.nominal_batch / job.batch_size), 1)
+        step = job.batch_size * max(round(job.recipe.optimizer.nominal_batch / job.batch_size), 1)
         said.append(
             f"{step} images a step, {job.batch_size} at a time, where {published} were trained on at once"
         )
-    if job.recipe.amp and job.precision == "float32":
+    if job.recipe.run.amp and job.precision == "float32":
         said.append("float32 throughout, where mixed precision was used")
     return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."

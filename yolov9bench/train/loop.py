@@ -26,7 +26,7 @@ from yolov9bench.train.state import (
     is_done,
     require_finite,
 )
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 # float16 starts at a scale of 2**16 and halves it with each step that it skips: after so many skipped steps
@@ -53,7 +53,7 @@ def fit(
     every ten minutes, always just behind a step, and only of a state that is finite. TrainingError for a run
     that diverged, and for a GPU that is too small; what was saved stays.
     """
-    saved = monotonic()
+    recipe, saved = schedule.recipe, monotonic()
     while not is_done(vars(state), schedule.epochs, max_steps):
         state.detector.train()
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
@@ -62,10 +62,10 @@ def fit(
             if has_reached(state.steps, max_steps):
                 break
             rates = schedule.at(state.iteration)
-            losses = forward_backward(state, images, targets, schedule.recipe, precision)
+            losses = forward_backward(state, images, targets, recipe, precision)
             count_iteration(state, losses)
             if state.pending >= rates.accumulation:
-                optimizer_step(state, rates, schedule.recipe)
+                optimizer_step(state, rates, recipe.optimizer.clip_norm)
                 if monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                     require_finite(state)
                     save(state)
@@ -108,7 +108,7 @@ def forward_backward(
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{len(images)} images of {images.shape[-1]} px do not fit into the GPU's memory: halve the "
-            f"batch size, gradients are accumulated to {recipe.nominal_batch} images a step all the same"
+            f"batch size; gradients are still accumulated to {recipe.optimizer.nominal_batch} images a step"
         ) from error
     if not usable:
         for now, before in zip(kept, statistics, strict=True):
@@ -125,7 +125,7 @@ def count_iteration(state: State, losses: dict[str, float]) -> None:
     state.batch, state.iteration, state.pending = state.batch + 1, state.iteration + 1, state.pending + 1
 
 
-def optimizer_step(state: State, rates: Rates, recipe: Recipe) -> None:
+def optimizer_step(state: State, rates: Rates, clip_norm: float) -> None:
     """One step of the optimiser on the gradients that wait, clipped; then the averaged weights follow.
 
     In float16 a step whose gradients are not finite is skipped and the scale halved (as GradScaler does;
@@ -133,7 +133,7 @@ def optimizer_step(state: State, rates: Rates, recipe: Recipe) -> None:
     """
     rates.apply(state.optimizer)
     state.scaler.unscale_(state.optimizer)
-    norm = clip_grad_norm_(state.detector.parameters(), recipe.clip_norm)
+    norm = clip_grad_norm_(state.detector.parameters(), clip_norm)
     if norm.isfinite():
         state.scaler.step(state.optimizer)
         state.skipped_in_a_row = 0

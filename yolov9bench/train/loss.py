@@ -12,7 +12,7 @@ from yolov9bench.nn.head import REG_MAX, Levels
 from yolov9bench.ops.boxes import boxes_to_distances, ciou, distances_to_boxes
 from yolov9bench.predict.postprocess import anchor_points, decode, expected_distances
 from yolov9bench.train.assigner import Positives, assign
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import AssignerSettings, Recipe
 
 FARTHEST = REG_MAX - 1 - 0.01  # cells; the references keep a target distance short of the last bin
 
@@ -32,11 +32,12 @@ def detection_loss(outputs: Outputs, targets: Tensor, recipe: Recipe) -> dict[st
     images, classes = class_logits.shape[:2]
     with torch.autocast(class_logits.device.type, enabled=False):
         objects = by_image(targets, images, classes)
-        parts = head_loss(outputs.main, objects, recipe)
+        parts = head_loss(outputs.main, objects, recipe.assigner)
         if outputs.aux is not None:
-            parts = parts + recipe.aux_weight * head_loss(outputs.aux, objects, recipe)
+            parts = parts + recipe.loss.aux_weight * head_loss(outputs.aux, objects, recipe.assigner)
         box, cls, dfl = parts.unbind()
-        losses = {"box": recipe.box_gain * box, "cls": recipe.class_gain * cls, "dfl": recipe.dfl_gain * dfl}
+        gains = recipe.loss
+        losses = {"box": gains.box_gain * box, "cls": gains.class_gain * cls, "dfl": gains.dfl_gain * dfl}
         return {**losses, "total": images * (losses["box"] + losses["cls"] + losses["dfl"])}
 
 
@@ -52,17 +53,17 @@ def by_image(targets: Tensor, images: int, classes: int) -> list[Tensor]:
     return [targets[targets[:, 0] == image, 1:] for image in range(images)]
 
 
-def head_loss(levels: Levels, objects: list[Tensor], recipe: Recipe) -> Tensor:
+def head_loss(levels: Levels, objects: list[Tensor], settings: AssignerSettings) -> Tensor:
     """Box, class and distribution term [3] of one head, without gains; objects as `by_image` has them."""
-    return terms(levels, find_positives(levels, objects, recipe))
+    return terms(levels, find_positives(levels, objects, settings))
 
 
 @torch.no_grad()
-def find_positives(levels: Levels, objects: list[Tensor], recipe: Recipe) -> Positives:
+def find_positives(levels: Levels, objects: list[Tensor], settings: AssignerSettings) -> Positives:
     """The anchors of one head that learn an object; no gradient flows through the choice."""
     boxes, scores = decode(levels)
     points, strides = anchor_points(levels, like=boxes)
-    return assign(boxes, scores, points * strides, [rows.to(boxes) for rows in objects], recipe)
+    return assign(boxes, scores, points * strides, [rows.to(boxes) for rows in objects], settings)
 
 
 def terms(levels: Levels, positives: Positives) -> Tensor:

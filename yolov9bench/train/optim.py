@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn.detector import Detector
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import EmaSettings, Recipe
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Schedule:
     @property
     def warmup_iterations(self) -> int:
         """The first iteration that runs at full rates."""
-        recipe = self.recipe
-        return max(round(recipe.warmup_epochs * self.batches_per_epoch), recipe.warmup_minimum_iterations)
+        settings = self.recipe.optimizer
+        return max(round(settings.warmup_epochs * self.batches_per_epoch), settings.warmup_minimum_iterations)
 
     def factor(self, epoch: int) -> float:
         """What the learning rate is multiplied by in an epoch, counted from 0, leaving the lag aside."""
-        final = self.recipe.final_learning_rate_factor
+        final = self.recipe.optimizer.final_learning_rate_factor
         return (1 - epoch / self.epochs) * (1 - final) + final
 
     def at(self, iteration: int) -> Rates:
@@ -69,19 +69,19 @@ class Schedule:
 
         The lag of a recipe begins with the epoch after the one in which warm-up ends.
         """
-        recipe, warmup = self.recipe, self.warmup_iterations
+        settings, warmup = self.recipe.optimizer, self.warmup_iterations
         epoch = iteration // self.batches_per_epoch
         if epoch > warmup // self.batches_per_epoch:
-            epoch -= recipe.schedule_lag_epochs
-        rate = recipe.learning_rate * self.factor(epoch)
+            epoch -= settings.schedule_lag_epochs
+        rate = settings.learning_rate * self.factor(epoch)
         progress = iteration / warmup if iteration < warmup else 1.0
         weights = _between(0.0, rate, progress)
-        biases = _between(recipe.warmup_bias_learning_rate, rate, progress)
+        biases = _between(settings.warmup_bias_learning_rate, rate, progress)
         return Rates(
             learning_rates=(weights, weights, biases),
-            momentum=_between(recipe.warmup_momentum, recipe.momentum, progress),
+            momentum=_between(settings.warmup_momentum, settings.momentum, progress),
             accumulation=max(
-                round(_between(1.0, recipe.nominal_batch / self.images_per_iteration, progress)), 1
+                round(_between(1.0, settings.nominal_batch / self.images_per_iteration, progress)), 1
             ),
         )
 
@@ -89,21 +89,21 @@ class Schedule:
 class Ema:
     """A detector whose weights follow another's as an average; this one is validated and saved.
 
-    Update n, from 1, keeps the share ema_decay * (1 - exp(-n / ema_ramp_updates)) of the average. BatchNorm's
+    Update n, from 1, keeps the share decay * (1 - exp(-n / tau)) of the average. BatchNorm's
     statistics are averaged like weights; its count of batches stays as it was when the average began: at
     construction, or at the first update where the recipe lets that one copy.
     """
 
-    def __init__(self, detector: Detector, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, detector: Detector, settings: EmaSettings) -> None:
+        self.settings = settings
         self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
         self.updates = 0
 
     def decay(self, update: int) -> float:
         """The share of the average that an update, counted from 1, keeps."""
-        if update == 1 and self.recipe.ema_first_update_copies:
+        if update == 1 and self.settings.first_update_copies:
             return 0.0
-        return self.recipe.ema_decay * (1 - math.exp(-update / self.recipe.ema_ramp_updates))
+        return self.settings.decay * (1 - math.exp(-update / self.settings.tau))
 
     @torch.no_grad()
     def update(self, detector: Detector) -> None:
@@ -132,7 +132,7 @@ def floating(detector: Detector) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
-def parameter_groups(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> list[dict[str, Any]]:
+def parameter_groups(detector: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Three groups: weights, which alone decay; BatchNorm's weights; all biases.
 
     This is mmyolo's order. YOLOv9 begins with the biases, which changes no number: a parameter's step depends
@@ -145,19 +145,18 @@ def parameter_groups(detector: nn.Module, recipe: Recipe, images_per_iteration: 
         for name, parameter in module.named_parameters(recurse=False):
             group = biases if name == "bias" else norms if isinstance(module, _BatchNorm) else weights
             group.append(parameter)
-    decay = weight_decay(recipe, images_per_iteration)
     return [
-        {"params": weights, "weight_decay": decay},
+        {"params": weights, "weight_decay": weight_decay},
         {"params": norms, "weight_decay": 0.0},
         {"params": biases, "weight_decay": 0.0},
     ]
 
 
-def weight_decay(recipe: Recipe, images_per_iteration: int) -> float:
+def scale_weight_decay(recipe: Recipe, images_per_iteration: int) -> float:
     """The recipe's weight decay in proportion to the images of a step, accumulated ones included."""
-    recipe_images = recipe.gpus * recipe.images_per_gpu
+    recipe_images = recipe.run.gpus * recipe.run.images_per_gpu
     images, usual = (_images_per_step(recipe, count) for count in (images_per_iteration, recipe_images))
-    return recipe.weight_decay * images / usual
+    return recipe.optimizer.weight_decay * images / usual
 
 
 def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: int) -> torch.optim.Optimizer:
@@ -166,16 +165,16 @@ def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: in
     SGD is not torch's fused one (seen in 2.14): where a GradScaler skips its first step, that one leaves its
     momentum buffers uninitialised and takes them as momentum later. AdamW starts from zeros and is safe.
     """
-    groups = parameter_groups(detector, recipe, images_per_iteration)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
-    return torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
-    )
+    groups = parameter_groups(detector, scale_weight_decay(recipe, images_per_iteration))
+    rate, momentum = recipe.optimizer.learning_rate, recipe.optimizer.momentum
+    if recipe.optimizer.algorithm == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+    nesterov = recipe.optimizer.nesterov
+    return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, foreach=True)
 
 
 def _images_per_step(recipe: Recipe, images_per_iteration: int) -> int:
-    return images_per_iteration * max(round(recipe.nominal_batch / images_per_iteration), 1)
+    return images_per_iteration * max(round(recipe.optimizer.nominal_batch / images_per_iteration), 1)
 
 
 def _between(start: float, end: float, progress: float) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn.detector import Detector
 from yolov9bench.train.optim import Ema, make_optimizer
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -96,7 +96,7 @@ def make_state(detector: Detector, recipe: Recipe, images_per_iteration: int, pr
     device = next(detector.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
     optimizer = make_optimizer(detector, recipe, images_per_iteration)
-    return State(detector, optimizer, Ema(detector, recipe), scaler)
+    return State(detector, optimizer, Ema(detector, recipe.ema), scaler)
 
 
 def is_done(counters: Mapping[str, Any], epochs: int, max_steps: int | None) -> bool:

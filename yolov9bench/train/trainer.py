@@ -67,7 +67,7 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     resumes = (job.out / "last.pt").exists()
     if resumes:
         resume(job, state, configuration)
-    if is_done(vars(state), job.recipe.epochs, job.max_steps):
+    if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
@@ -113,7 +113,7 @@ def require_usable(job: Job) -> None:
 def prepare(job: Job) -> tuple[State, Schedule]:
     """A fresh state and its schedule."""
     detector = build(choose_spec(job), len(job.train.categories), job.seed)
-    if job.recipe.head_initialisation == "kaiming-normal":
+    if job.recipe.run.head_initialisation == "kaiming-normal":
         initialise_head(detector, job.seed)
     if job.start is not None:
         take_weights(detector, job.start, job.train.names)
@@ -121,7 +121,7 @@ def prepare(job: Job) -> tuple[State, Schedule]:
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
     batches = math.ceil(len(job.train.images) / job.batch_size)
-    schedule = Schedule(job.recipe, batches, job.recipe.epochs, job.batch_size)
+    schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, job.batch_size)
     return make_state(detector, job.recipe, job.batch_size, job.precision), schedule
 
 
@@ -143,8 +143,9 @@ def choose_spec(job: Job) -> Spec:
 def validate(job: Job, state: State) -> float | None:
     """AP of the averaged detector after the epochs that the recipe validates; the best one is written."""
     recipe, epoch = job.recipe, state.epoch
-    due = epoch % recipe.validation_interval == 0 or epoch > recipe.epochs - recipe.closing_epochs
-    if not due and not is_done(vars(state), recipe.epochs, job.max_steps):
+    is_closing = epoch > recipe.run.epochs - recipe.augmentation.close_mosaic
+    is_due = is_closing or epoch % recipe.run.validation_interval == 0
+    if not is_due and not is_done(vars(state), recipe.run.epochs, job.max_steps):
         return None
     protocol, categories = validation_settings(job)
     batches = Batches(job.validation, protocol, job.batch_size)

@@ -1,6 +1,7 @@
 """Facts about the networks: architectures, training recipes and published rows; nothing here computes."""
 
-from yolov9bench.zoo.recipes import RECIPES, Recipe
+from yolov9bench.zoo.recipe import Recipe
+from yolov9bench.zoo.recipes import RECIPES
 from yolov9bench.zoo.rows import ROWS, Asset, Published, Row, find_row
 from yolov9bench.zoo.specs import PARAMETERS, SPECS, Spec
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from yolov9bench.zoo.protocols import Protocol
-from yolov9bench.zoo.recipes import Recipe
+from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.rows import ROWS, Asset, Published, Row
 from yolov9bench.zoo.specs import Spec
 
@@ -59,7 +59,7 @@ def rows_table() -> str:
     )
 
 
-def _facts(fact: Row | Spec | Recipe | Published | Asset) -> Iterator[str]:
+def _facts(fact: Row | Spec | Published | Asset) -> Iterator[str]:
     """One indented line per field, and one per item of a tuple of blocks or stages."""
     for field in fields(fact):
         value: Any = getattr(fact, field.name)
@@ -73,12 +73,18 @@ def _facts(fact: Row | Spec | Recipe | Published | Asset) -> Iterator[str]:
             yield f"  {field.name}: {_cell(value)}"
 
 
+def _recipe_facts(recipe: Recipe) -> Iterator[str]:
+    """The name, then one indented line per number."""
+    yield f"  name: {recipe.name}"
+    yield from (f"  {name}: {_cell(value)}" for name, value in recipe.numbers().items())
+
+
 def row_text(row: Row) -> str:
     """All that is known of a row: figures, files, recipe and architecture, a fact a line."""
     lines = ["row", *_facts(row), "published", *_facts(row.published)]
     for asset in row.assets:
         lines += ["asset", *_facts(asset), f"  strict: {_cell(asset.strict)}"]
-    lines += ["recipe", *(_facts(row.recipe) if row.recipe else [f"  {ABSENT}"])]
+    lines += ["recipe", *(_recipe_facts(row.recipe) if row.recipe else [f"  {ABSENT}"])]
     lines += ["spec", *_facts(row.spec)]
     return "\n".join(lines)
 

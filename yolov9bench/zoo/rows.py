@@ -7,7 +7,8 @@ from typing import Literal
 
 from yolov9bench.errors import SettingsError, require_choice, unknown
 from yolov9bench.zoo.protocols import MMYOLO, TTA_PROTOCOLS, ULTRALYTICS, YOLOV9, Protocol
-from yolov9bench.zoo.recipes import RECIPES, Recipe
+from yolov9bench.zoo.recipe import Recipe
+from yolov9bench.zoo.recipes import RECIPES
 from yolov9bench.zoo.specs import SPECS, Spec
 
 Family = Literal["yolov8", "yolov9", "gelan"]
@@ -104,17 +105,17 @@ class Row:
     @property
     def mask_refine(self) -> bool | None:
         """Whether training took its boxes from masks; None where the recipe is unknown."""
-        return self.recipe.mask_refine if self.recipe else None
+        return self.recipe.augmentation.mask_refine if self.recipe else None
 
     @property
     def syncbn(self) -> bool | None:
         """Whether BatchNorm was synchronised over the GPUs; None where the recipe is unknown."""
-        return self.recipe.syncbn if self.recipe else None
+        return self.recipe.run.syncbn if self.recipe else None
 
     @property
     def amp(self) -> bool | None:
         """Whether training ran in mixed precision; None where the recipe is unknown."""
-        return self.recipe.amp if self.recipe else None
+        return self.recipe.run.amp if self.recipe else None
 
     @property
     def box_ap_gain(self) -> float | None:
