@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from yolov9bench import __main__ as door
@@ -498,14 +499,38 @@ class TestFigures:
             assert any(unit in axes.get_xlabel() for unit in units)
 
 
-def test_labels_hide_no_marker(drawn: dict[str, Figure]) -> None:
-    figure = drawn["performance"]
-    for axes in figure.axes:
-        names = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
-        assert set(names) == {series.name for series in SERIES}
-        for line in axes.lines:
-            for x, y in axes.transData.transform(line.get_xydata()):
-                assert not any(place.contains(x, y) for place in names.values()), (x, y)
+def marker_boxes(axes: Axes) -> Iterator[Bbox]:
+    """The square that each marker fills, in pixels; a "." is half as wide as its size says."""
+    point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    for line in axes.lines:
+        width = line.get_markersize() * point * (0.5 if line.get_marker() == "." else 1)
+        for x, y in axes.transData.transform(line.get_xydata()):
+            yield Bbox.from_bounds(x - width / 2, y - width / 2, width, width)
+
+
+def test_names_and_size_letters_lie_apart_on_the_axes_and_hide_no_marker(drawn: dict[str, Figure]) -> None:
+    for axes in drawn["performance"].axes:
+        boxes = [(text.get_text(), text.get_window_extent()) for text in axes.texts]
+        letters = [*"nsmlx", *"tsmce"]  # of YOLOv8 and YOLOv9
+        assert sorted(text for text, _ in boxes) == sorted([series.name for series in SERIES] + letters)
+        assert [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)] == []
+        inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for _, box in boxes]
+        assert all(inside), boxes
+        markers = list(marker_boxes(axes))
+        assert len(markers) > 80
+        assert [text for text, box in boxes if any(map(box.overlaps, markers))] == []
+
+
+def test_a_size_letter_belongs_to_the_point_of_its_row(drawn: dict[str, Figure]) -> None:
+    points = {
+        "n": ((3.2, 37.2), (8.7, 37.2)),  # parameters in millions or GFLOPs, and AP, as mmyolo publishes them
+        "x": ((68.2, 52.7), (257.8, 52.7)),
+        "t": ((2.0, 38.3), (7.7, 38.3)),
+        "e": ((57.3, 55.6), (189.0, 55.6)),
+    }
+    for number, axes in enumerate(drawn["performance"].axes):
+        named = {(text.get_text(), text.xy) for text in axes.texts if isinstance(text, Annotation)}
+        assert {(letter, point[number]) for letter, point in points.items()} <= named
 
 
 def test_texts_of_the_structures_fit_their_boxes(drawn: dict[str, Figure]) -> None:
