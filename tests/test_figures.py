@@ -28,7 +28,8 @@ from yolov9bench.evaluation.coco_metrics import (
 )
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 from yolov9bench.plots import detections
-from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
+from yolov9bench.plots.detections import predictions_beside_truth
+from yolov9bench.plots.metrics import class_ap, error_shares, precision_recall
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 ODD = r"odd_name $\nonsense{$"  # read as a formula, it would raise
@@ -245,7 +246,10 @@ def test_photos_without_boxes_and_no_photos(dataset: CocoDataset) -> None:
     assert [len(axes.patches) for axes in figure.axes] == [0, 0]
     assert figure.axes[0].get_title() == "image 3, objects: 0, crowds: 0"
     assert_legible(figure)
-    for nothing in (predictions_beside_truth(dataset, FOUND, []), detections.worst(dataset, FOUND, [])):
+    for nothing in (
+        predictions_beside_truth(dataset, FOUND, []),
+        detections.worst_images(dataset, FOUND, []),
+    ):
         assert [text.get_text() for text in drawn_texts(nothing)] == ["There is no image to show."]
 
 
@@ -253,7 +257,7 @@ def test_an_unknown_image_is_named(dataset: CocoDataset) -> None:
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
         predictions_beside_truth(dataset, FOUND, [1, 7])
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        detections.worst(dataset, FOUND, [(7, 0.0, "")])
+        detections.worst_images(dataset, FOUND, [(7, 0.0, "")])
 
 
 def test_rows_may_be_read_once(dataset: CocoDataset) -> None:
@@ -272,7 +276,7 @@ def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
 
 def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None:
     ranked = worst_images(dataset.ground_truth(), FOUND)
-    figure = detections.worst(dataset, FOUND, ranked)
+    figure = detections.worst_images(dataset, FOUND, ranked)
     assert [(image, round(value, 2)) for image, value, _ in ranked] == [(2, 0.0), (1, 0.4)]
     assert figure.axes[0].get_title() == "image 2: F1 0.00\n0 of 2 found, 1 false alarms"
     assert figure.axes[1].get_title() == "image 1: F1 0.40\n1 of 2 found, 2 false alarms"
@@ -287,7 +291,7 @@ def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None
 
 def test_worst_takes_the_score_it_was_ranked_by(dataset: CocoDataset) -> None:
     ranked = [(1, 0.5, "")]
-    figure = detections.worst(dataset, FOUND, ranked, score=0.1)
+    figure = detections.worst_images(dataset, FOUND, ranked, score=0.1)
     assert verdicts(figure, figure.axes[0])["found"] == [HERE, BELOW]
 
 
@@ -295,7 +299,7 @@ def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
     near = [12.0, 10.0, 40.0, 40.0]
     dataset = painted(tmp_path, [annotation(1, 1, HERE)])
     twice = predictions_from_rows([detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)])
-    figure = detections.worst(dataset, twice, [(1, 0.7, ODD)])
+    figure = detections.worst_images(dataset, twice, [(1, 0.7, ODD)])
     assert verdicts(figure, figure.axes[0])["false alarm"] == [HERE]
     assert_legible(figure)
 
@@ -389,7 +393,7 @@ def real(shared: Path) -> tuple[CocoDataset, Predictions]:
 def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, Predictions]) -> None:
     dataset, rows = real
     ranked = worst_images(dataset.ground_truth(), rows, top=len(dataset.images))[::4]
-    figure = detections.worst(dataset, rows, ranked)
+    figure = detections.worst_images(dataset, rows, ranked)
     assert len(ranked) == 25
     for (image, _, note), axes in zip(ranked, figure.axes, strict=False):
         seen = {verdict: len(boxes) for verdict, boxes in verdicts(figure, axes).items()}
@@ -410,7 +414,7 @@ def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None
     assert legend_of(curves)[0] == f"IoU 0.50: AP {result.metrics['AP50']:.3f}"
     for figure in (
         images,
-        detections.worst(dataset, rows, worst_images(truth, rows)),
+        detections.worst_images(dataset, rows, worst_images(truth, rows)),
         curves,
         class_ap(result),
         error_shares(tide_shares(truth, rows), main_confusions(truth, rows)),
@@ -421,6 +425,7 @@ def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None
 def test_figures_leave_pyplot_alone() -> None:
     """A library that loads pyplot chooses a backend for its caller."""
     heavy = "{'matplotlib.pyplot', 'torch', 'pandas'}"
-    code = f"import sys, yolov9bench.plots.detections; print({heavy} & set(sys.modules))"
+    code = "import sys, yolov9bench.plots.detections, yolov9bench.plots.metrics, yolov9bench.plots.training\n"
+    code += f"print({heavy} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
