@@ -34,7 +34,7 @@ MATCH_IOU = 0.5  # that of diagnostics.worst_images
 Entry = Mapping[str, Any]  # of a COCO file: an annotation, or a detection
 
 
-def predictions_beside_truth(
+def plot_predictions(
     dataset: CocoDataset, predictions: Predictions, image_ids: Iterable[int], score: float = 0.25
 ) -> Figure:
     """Each image twice: its annotations on the left, its detections of at least `score` on the right.
@@ -58,7 +58,7 @@ def predictions_beside_truth(
     return draw_panels(dataset, panels, columns=2, key={})
 
 
-def worst_images(
+def plot_worst_images(
     dataset: CocoDataset,
     predictions: Predictions,
     ranked: Sequence[tuple[int, float, str]],

@@ -23,7 +23,7 @@ ERROR_NAMES = {
 }
 
 
-def precision_recall(result: CocoResult) -> Figure:
+def plot_precision_recall(result: CocoResult) -> Figure:
     """Precision over recall at IoU .50, .75 and .50:.95, each with its AP, the area beneath it; fractions.
 
     A curve that is undefined, for want of objects, is named but not drawn.
@@ -44,7 +44,7 @@ def precision_recall(result: CocoResult) -> Figure:
     return figure
 
 
-def class_ap(result: CocoResult, limit: int | None = None) -> Figure:
+def plot_class_ap(result: CocoResult, limit: int | None = None) -> Figure:
     """A bar for each class that has objects: AP over IoU .50:.95, a fraction, the highest on top.
 
     With `limit` only the classes with the most objects are shown, whose AP is the surest.
@@ -63,7 +63,7 @@ def class_ap(result: CocoResult, limit: int | None = None) -> Figure:
     return figure
 
 
-def error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str, str, int]]) -> Figure:
+def plot_error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str, str, int]]) -> Figure:
     """What each kind of error costs, beside the most frequent confusions of classes.
 
     `tide` is that of `diagnostics.tide_shares`, in fractions of AP50; `confusions` are the (true class,
@@ -73,7 +73,7 @@ def error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str, str,
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     _draw_bars(left, [ERROR_NAMES[kind] for kind in tide], list(tide.values()), ".3f")
     left.set_title("Cost of each kind of error", fontsize=HEADING)
-    left.set(xlabel="gain of AP50 without it (fraction)", ylabel="kind of error")
+    left.set(xlabel="AP50 gained by fixing it (fraction)", ylabel="kind of error")
     names = [f"{true} → {predicted}" for true, predicted, _ in confusions]
     _draw_bars(right, names, [count for *_, count in confusions], "d")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 from matplotlib.typing import ColorType
 
-from yolov9bench.plots.plotted import Plotted
+from yolov9bench.plots.figure_data import FigureData
 from yolov9bench.plots.style import BLUE, GREEN, HEADING, ORANGE, PURPLE, SKY, SMALL, TINY, VERMILION, quieten
 
 # A colour and a marker for each line, so that none is told by its colour alone.
@@ -73,34 +73,37 @@ MEMORY_LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def performance(plotted: Plotted) -> Figure:
-    """AP over parameters and over GFLOPs: the paper's series in quiet colours, the table's rows on top."""
+def plot_performance(data: FigureData) -> Figure:
+    """AP over parameters and over GFLOPs: the paper's series in quiet colours, the table's rows on top.
+
+    `data` is that of `gather_performance`.
+    """
     figure = Figure(figsize=(8.5, 10.5), layout="constrained")
     figure.suptitle("Accuracy over cost: the rows of the table among published detectors", fontsize=HEADING)
     for axes, (cost, quantity) in zip(figure.subplots(2, 1), AXES.items(), strict=True):
-        _draw_paper(axes, plotted["paper"], cost)
-        _draw_table(axes, plotted["table"], cost)
+        _draw_paper(axes, data["paper"], cost)
+        _draw_table(axes, data["table"], cost)
         axes.set_ylim(LOWEST_AP, 56.6)
         axes.set_xlim(-0.045 * axes.dataLim.x1, 1.1 * axes.dataLim.x1)  # room for the names
         axes.yaxis.set_major_locator(MultipleLocator(2))
         axes.set_xlabel(quantity)
         axes.set_ylabel("box AP on COCO val2017 (%)")
         quieten(axes)
-    key = _key(plotted["table"])
-    figure.legend(handles=key, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+    handles = _legend_handles(data["table"])
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 
-def memory(plotted: Plotted) -> Figure:
-    """Training memory by row: published, predicted and measured, each with its own mark."""
-    figure = Figure(figsize=(7, 1.7 + 0.26 * len(plotted)), layout="constrained")
+def plot_memory(data: FigureData) -> Figure:
+    """Training memory by row: published, predicted and measured; `data` is that of `gather_memory`."""
+    figure = Figure(figsize=(7, 1.7 + 0.26 * len(data)), layout="constrained")
     axes = figure.subplots()
     for kind, look in MEMORY_LOOKS.items():
-        known = [(row[kind], place) for place, row in enumerate(plotted.values()) if row[kind] is not None]
+        known = [(row[kind], place) for place, row in enumerate(data.values()) if row[kind] is not None]
         values, places = zip(*known, strict=True) if known else ((), ())
         axes.plot(values, places, linestyle="none", label=kind, **look)
-    axes.set_yticks(range(len(plotted)), list(plotted), fontsize=SMALL)
-    axes.set_ylim(len(plotted) - 0.4, -0.6)
+    axes.set_yticks(range(len(data)), list(data), fontsize=SMALL)
+    axes.set_ylim(len(data) - 0.4, -0.6)
     axes.set_xlim(0, 1.06 * axes.dataLim.x1)
     axes.set_xlabel("training memory of one GPU (GiB; published: the authors' GB)")
     axes.set_ylabel("row")
@@ -150,14 +153,14 @@ def _draw_table(axes: Axes, table: Mapping[str, Sequence[Mapping[str, Any]]], co
             _annotate(axes, letter, (point[cost], point["published"]), side, colour)
 
 
-def _key(names: Mapping[str, object]) -> list[Line2D]:
-    """What the colours and the fillings mean."""
-    key = []
+def _legend_handles(names: Mapping[str, object]) -> list[Line2D]:
+    """Samples of the lines by source, and of the markers by kind of value."""
+    handles = []
     for name in names:
         colour, marker = LOOKS[name]
-        key.append(Line2D([], [], color=colour, marker=marker, markerfacecolor="white", label=name))
-    key.append(Line2D([], [], color=QUIET, marker=".", label="published in arXiv:2402.13616"))
+        handles.append(Line2D([], [], color=colour, marker=marker, markerfacecolor="white", label=name))
+    handles.append(Line2D([], [], color=QUIET, marker=".", label="published in arXiv:2402.13616"))
     for kind, fill in (("hollow: published", "white"), ("full: measured here", "0.3")):
         look: dict[str, Any] = {"color": "0.3", "marker": "o", "markerfacecolor": fill, "linestyle": "none"}
-        key.append(Line2D([], [], label=kind, **look))
-    return key
+        handles.append(Line2D([], [], label=kind, **look))
+    return handles

@@ -68,7 +68,7 @@ PANELS = (
 )
 
 
-def training_curves(log: Sequence[Entry]) -> Figure:
+def plot_training_curves(log: Sequence[Entry]) -> Figure:
     """Losses, AP, rates and GPU memory over the epochs, counted from 1, of a log as log.jsonl has it."""
     figure = Figure(figsize=(WIDTH, 5.5), layout="constrained")
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
@@ -103,7 +103,7 @@ def _finish(axes: Axes, panel: Panel, epochs: int) -> None:
         axes.text(0.5, 0.5, panel.empty, ha="center", va="center", transform=axes.transAxes)
 
 
-def augmented_images(samples: Sequence[Sample], columns: int = 4) -> Figure:
+def plot_augmented_images(samples: Sequence[Sample], columns: int = 4) -> Figure:
     """A sheet of training images with the boxes that are learnt on them."""
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(WIDTH, 2 * rows), layout="constrained")
