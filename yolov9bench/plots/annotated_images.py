@@ -35,18 +35,18 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """An image, its title and what is drawn on it."""
+class AnnotatedImage:
+    """An image, its title and the boxes to draw on it."""
 
     image: CocoImage
     title: str
     marks: tuple[Mark, ...]
 
 
-def draw_panels(
-    dataset: CocoDataset, panels: Sequence[Panel], columns: int, key: Mapping[str, Look]
+def draw_annotated_images(
+    dataset: CocoDataset, panels: Sequence[AnnotatedImage], columns: int, key: Mapping[str, Look]
 ) -> Figure:
-    """The panels row by row, each row as high as its highest image, at most a square; then the key."""
+    """Draw the images row by row, each row as high as its highest image, at most a square; then the key."""
     if not panels:
         figure = Figure(figsize=(WIDTH, 0.5))
         figure.text(0.5, 0.5, "There is no image to show.", ha="center", va="center")
@@ -59,7 +59,7 @@ def draw_panels(
     for axes in grid:
         axes.set_axis_off()  # the last row may not be full
     for axes, panel in zip(grid, panels, strict=False):
-        _draw_panel(axes, read_image(dataset.image_path(panel.image)), panel)
+        _draw_image(axes, read_image(dataset.image_path(panel.image)), panel)
     if key:
         handles = [_outline((0, 0, 1, 1), look, label=meaning) for meaning, look in key.items()]
         style: dict[str, Any] = {"ncols": len(key), "frameon": False, "fontsize": SMALL}
@@ -70,7 +70,7 @@ def draw_panels(
     return figure
 
 
-def _draw_panel(axes: Axes, pixels: Pixels, panel: Panel) -> None:
+def _draw_image(axes: Axes, pixels: Pixels, panel: AnnotatedImage) -> None:
     height, width = pixels.shape[:2]
     # COCO counts from the first pixel's corner, imshow from its middle; the pixels are BGR.
     axes.imshow(pixels[..., ::-1], extent=(0, width, height, 0))

@@ -19,7 +19,7 @@ from pycocotools import mask
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.plots.annotated_images import Look, Mark, Panel, draw_panels
+from yolov9bench.plots.annotated_images import AnnotatedImage, Look, Mark, draw_annotated_images
 from yolov9bench.plots.style import PALETTE, PURPLE, SKY, VERMILION, YELLOW
 from yolov9bench.predict.predictions import Predictions, result_rows
 
@@ -52,10 +52,10 @@ def plot_predictions(
     for image in images:
         crowds = sum(entry["iscrowd"] for entry in truth[image.id])
         title = f"image {image.id}, objects: {len(truth[image.id]) - crowds}, crowds: {crowds}"
-        panels.append(Panel(image, title, _class_marks(dataset, truth[image.id], colours)))
+        panels.append(AnnotatedImage(image, title, _class_marks(dataset, truth[image.id], colours)))
         title = f"detections of score {score:g} and more: {len(detections[image.id])}"
-        panels.append(Panel(image, title, _class_marks(dataset, detections[image.id], colours)))
-    return draw_panels(dataset, panels, columns=2, key={})
+        panels.append(AnnotatedImage(image, title, _class_marks(dataset, detections[image.id], colours)))
+    return draw_annotated_images(dataset, panels, columns=2, key={})
 
 
 def plot_worst_images(
@@ -76,8 +76,8 @@ def plot_worst_images(
     panels = []
     for image, (_, f1, note) in zip(_select_images(dataset, image_ids), ranked, strict=True):
         marks = _verdict_marks(dataset, truth[image.id], detections[image.id])
-        panels.append(Panel(image, f"image {image.id}: F1 {f1:.2f}\n{note}", marks))
-    return draw_panels(dataset, panels, columns=3, key=LOOKS)
+        panels.append(AnnotatedImage(image, f"image {image.id}: F1 {f1:.2f}\n{note}", marks))
+    return draw_annotated_images(dataset, panels, columns=3, key=LOOKS)
 
 
 def _select_images(dataset: CocoDataset, image_ids: Iterable[int]) -> list[CocoImage]:

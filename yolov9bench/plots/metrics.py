@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from yolov9bench.evaluation.coco_metrics import CocoResult
-from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, quieten
+from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, style_axes
 
 CURVES = {"0.50": (BLUE, "solid"), "0.75": (VERMILION, "dashed"), "0.50:0.95": (GREEN, "dashdot")}
 ERROR_NAMES = {
@@ -26,7 +26,7 @@ ERROR_NAMES = {
 def plot_precision_recall(result: CocoResult) -> Figure:
     """Precision over recall at IoU .50, .75 and .50:.95, each with its AP, the area beneath it; fractions.
 
-    A curve that is undefined, for want of objects, is named but not drawn.
+    A curve that is undefined, since there are no objects, is named but not drawn.
     """
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -39,7 +39,7 @@ def plot_precision_recall(result: CocoResult) -> Figure:
     axes.set_title("Precision over recall, mean over the classes with objects", fontsize=HEADING)
     axes.set(xlabel="recall (fraction of objects)", ylabel="precision (fraction of detections)")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    quieten(axes)
+    style_axes(axes)
     figure.legend(loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=SMALL)
     return figure
 
@@ -47,7 +47,7 @@ def plot_precision_recall(result: CocoResult) -> Figure:
 def plot_class_ap(result: CocoResult, limit: int | None = None) -> Figure:
     """A bar for each class that has objects: AP over IoU .50:.95, a fraction, the highest on top.
 
-    With `limit` only the classes with the most objects are shown, whose AP is the surest.
+    With `limit` only the classes with the most objects are shown, whose AP is the most reliable.
     """
     present = [(name, own) for name, own in result.classes.items() if own.objects]
     shown = sorted(present, key=lambda pair: -pair[1].objects)[:limit]
@@ -93,4 +93,4 @@ def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[float], form: 
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.tick_params(axis="y", length=0)
-    quieten(axes, "x")
+    style_axes(axes, "x")

@@ -13,7 +13,18 @@ from matplotlib.ticker import MultipleLocator
 from matplotlib.typing import ColorType
 
 from yolov9bench.plots.figure_data import FigureData
-from yolov9bench.plots.style import BLUE, GREEN, HEADING, ORANGE, PURPLE, SKY, SMALL, TINY, VERMILION, quieten
+from yolov9bench.plots.style import (
+    BLUE,
+    GREEN,
+    HEADING,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    TINY,
+    VERMILION,
+    style_axes,
+)
 
 # A colour and a marker for each line, so that none is told by its colour alone.
 LOOKS = {
@@ -88,7 +99,7 @@ def plot_performance(data: FigureData) -> Figure:
         axes.yaxis.set_major_locator(MultipleLocator(2))
         axes.set_xlabel(quantity)
         axes.set_ylabel("box AP on COCO val2017 (%)")
-        quieten(axes)
+        style_axes(axes)
     handles = _legend_handles(data["table"])
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
@@ -108,7 +119,7 @@ def plot_memory(data: FigureData) -> Figure:
     axes.set_xlabel("training memory of one GPU (GiB; published: the authors' GB)")
     axes.set_ylabel("row")
     axes.set_title("Training memory: 16 images of 640 x 640 on a GPU, mixed precision", fontsize=HEADING)
-    quieten(axes)
+    style_axes(axes)
     figure.legend(loc="outside lower center", ncols=len(MEMORY_LOOKS), frameon=False, fontsize=SMALL)
     return figure
 

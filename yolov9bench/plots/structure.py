@@ -34,9 +34,9 @@ def plot_structures(data: FigureData) -> Figure:
     figure = Figure(figsize=(10, 0.7 + 3.4 * rows), layout="constrained")
     for axes, diagram in zip(figure.subplots(rows, 2, squeeze=False).flat, data.values(), strict=True):
         _draw_diagram(axes, diagram)
-    key: list[Any] = [Patch(**LOOKS[part], label=meaning) for part, meaning in MEANINGS.items()]
-    key.append(Line2D([], [], color=ACROSS, linewidth=0.8, label="1x1 projections, added (reversible)"))
-    figure.legend(handles=key, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    handles: list[Any] = [Patch(**LOOKS[part], label=meaning) for part, meaning in MEANINGS.items()]
+    handles.append(Line2D([], [], color=ACROSS, linewidth=0.8, label="1x1 projections, added (reversible)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     figure.suptitle(
         "Structures: the kind of each block, its output channels and, in brackets, its depth",
         fontsize=HEADING,
@@ -69,7 +69,7 @@ def _draw_diagram(axes: Axes, diagram: FigureData) -> None:
 
 
 def _draw_arrow(axes: Axes, start: FigureData, end: FigureData, colour: str, width: float) -> None:
-    """From border to border: straight down or up within a column, otherwise out of the facing sides."""
+    """From border to border: vertical within a column, otherwise between the facing sides."""
     across = end["column"] - start["column"]
     side = (across > 0) - (across < 0)
     x0, x1 = start["column"] + side * BOX_WIDTH / 2, end["column"] - side * BOX_WIDTH / 2

@@ -1,4 +1,4 @@
-"""Plots of a training run: its log, and a sheet of the images that it sees."""
+"""Plots of a training run: the curves of its log, and the augmented images that it sees."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from yolov9bench.data.transforms import Sample
-from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, quieten
+from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, style_axes
 
 GIBIBYTE = 2**30
-FEW = 20  # epochs up to which each one has a marker; a line of a single point would not be seen
+MARKED_EPOCHS = 20  # epochs up to which each one has a marker; a line of a single point would not be seen
 Entry = Mapping[str, Any]
 
 
@@ -84,7 +84,7 @@ def _draw_curve(axes: Axes, log: Sequence[Entry], curve: Curve, unit: float) -> 
     if points:
         epochs, values = zip(*points, strict=True)
         (line,) = axes.plot(epochs, values, color=curve.colour, linestyle=curve.linestyle, label=curve.label)
-        if len(points) <= FEW:
+        if len(points) <= MARKED_EPOCHS:
             line.set(marker="o", markersize=4)
 
 
@@ -96,7 +96,7 @@ def _finish(axes: Axes, panel: Panel, epochs: int) -> None:
     axes.set_xlim(0.5, epochs + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=0)
-    quieten(axes)
+    style_axes(axes)
     if len(axes.lines) > 1:
         axes.legend(frameon=False, fontsize=SMALL)
     if not axes.lines:
@@ -104,13 +104,13 @@ def _finish(axes: Axes, panel: Panel, epochs: int) -> None:
 
 
 def plot_augmented_images(samples: Sequence[Sample], columns: int = 4) -> Figure:
-    """A sheet of training images with the boxes that are learnt on them."""
+    """Augmented training images in a grid, with their boxes."""
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(WIDTH, 2 * rows), layout="constrained")
     for axes, sample in zip(figure.subplots(rows, columns, squeeze=False).flat, samples, strict=False):
         axes.imshow(sample.pixels[:, :, ::-1])
         for left, top, right, bottom in sample.boxes:
-            for colour, width in (("white", 1.6), (VERMILION, 0.8)):  # a rim, to show on any ground
+            for colour, width in (("white", 1.6), (VERMILION, 0.8)):  # a rim, to be seen on any image
                 corner, size = (left, top), (right - left, bottom - top)
                 axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
     for axes in figure.axes:
