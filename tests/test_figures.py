@@ -28,7 +28,8 @@ from yolov9bench.evaluation.coco_metrics import (
 )
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 from yolov9bench.plots import detections
-from yolov9bench.plots.detections import class_ap, error_shares, precision_recall, predictions_beside_truth
+from yolov9bench.plots.detections import plot_predictions
+from yolov9bench.plots.metrics import plot_class_ap, plot_error_shares, plot_precision_recall
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 
 ODD = r"odd_name $\nonsense{$"  # read as a formula, it would raise
@@ -165,7 +166,7 @@ def result_of(classes: dict[str, ClassResult], level: float = 0.5) -> CocoResult
 
 
 def test_truth_stands_left_and_sure_detections_right(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, FOUND, [2, 1])
+    figure = plot_predictions(dataset, FOUND, [2, 1])
     right_of_2, left, right = figure.axes[1], figure.axes[2], figure.axes[3]
     assert len(figure.axes) == 4
     assert boxes(left) == sorted([HERE, BELOW, CROWD])
@@ -179,14 +180,14 @@ def test_truth_stands_left_and_sure_detections_right(dataset: CocoDataset) -> No
 
 
 def test_only_crowds_are_dashed(dataset: CocoDataset) -> None:
-    left, right = predictions_beside_truth(dataset, FOUND, [1]).axes
+    left, right = plot_predictions(dataset, FOUND, [1]).axes
     assert [box for box, patch in outlines(left) if patch.get_linestyle() == "dashed"] == [CROWD]
     assert [box for box, patch in outlines(left) if patch.get_linestyle() == "solid"] == [HERE, BELOW]
     assert {patch.get_linestyle() for _, patch in outlines(right)} == {"solid"}
 
 
 def test_a_class_keeps_its_colour(dataset: CocoDataset) -> None:
-    left, right, other_left, other_right = predictions_beside_truth(dataset, FOUND, [1, 2]).axes
+    left, right, other_left, other_right = plot_predictions(dataset, FOUND, [1, 2]).axes
     cats = {colour(left, HERE), colour(right, HERE), colour(right, HALF), colour(other_left, THERE)}
     assert cats == {colour(other_right, HERE)}
     assert colour(left, CROWD) == colour(right, THERE)
@@ -195,9 +196,7 @@ def test_a_class_keeps_its_colour(dataset: CocoDataset) -> None:
 
 
 def test_photo_lies_under_its_boxes_in_true_colours(dataset: CocoDataset) -> None:
-    for axes, size in zip(
-        predictions_beside_truth(dataset, NOTHING, [2]).axes, ["left", "right"], strict=True
-    ):
+    for axes, size in zip(plot_predictions(dataset, NOTHING, [2]).axes, ["left", "right"], strict=True):
         (photo,) = axes.images
         pixels = np.asarray(photo.get_array())
         assert pixels[1, 1].tolist() == [200, 0, 0], size
@@ -211,7 +210,7 @@ def test_labels_of_a_heap_do_not_pile_up(tmp_path: Path) -> None:
     heap = [annotation(1, 1 + n % 4, [5 + 3 * n, 5 + 2 * n, 30, 20 + n]) for n in range(40)]
     found = [detection(1, row["category_id"], row["bbox"], 0.5) for row in heap]
     dataset = painted(tmp_path, heap)
-    figure = predictions_beside_truth(dataset, predictions_from_rows(found), [1])
+    figure = plot_predictions(dataset, predictions_from_rows(found), [1])
     assert_legible(figure)
     for axes in figure.axes:
         assert len(outlines(axes)) == 40
@@ -222,7 +221,7 @@ def test_labels_of_a_heap_do_not_pile_up(tmp_path: Path) -> None:
 
 
 def test_a_label_stands_in_the_corner_of_its_box(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, NOTHING, [2, 1])
+    figure = plot_predictions(dataset, NOTHING, [2, 1])
     drawn_texts(figure)
     axes = figure.axes[2]
     (text,) = [text for text in axes.texts if text.get_text() == "cat"]
@@ -233,31 +232,32 @@ def test_a_label_stands_in_the_corner_of_its_box(dataset: CocoDataset) -> None:
 
 
 def test_a_label_does_not_hide_a_small_object(tmp_path: Path) -> None:
-    axes = predictions_beside_truth(painted(tmp_path, [annotation(1, 1, [70, 50, 8, 6])]), NOTHING, [1]).axes[
-        0
-    ]
+    axes = plot_predictions(painted(tmp_path, [annotation(1, 1, [70, 50, 8, 6])]), NOTHING, [1]).axes[0]
     (text,), (outline,) = axes.texts, axes.patches
     assert not text.get_window_extent().overlaps(outline.get_window_extent())
 
 
 def test_photos_without_boxes_and_no_photos(dataset: CocoDataset) -> None:
-    figure = predictions_beside_truth(dataset, NOTHING, [3])
+    figure = plot_predictions(dataset, NOTHING, [3])
     assert [len(axes.patches) for axes in figure.axes] == [0, 0]
     assert figure.axes[0].get_title() == "image 3, objects: 0, crowds: 0"
     assert_legible(figure)
-    for nothing in (predictions_beside_truth(dataset, FOUND, []), detections.worst(dataset, FOUND, [])):
+    for nothing in (
+        plot_predictions(dataset, FOUND, []),
+        detections.plot_worst_images(dataset, FOUND, []),
+    ):
         assert [text.get_text() for text in drawn_texts(nothing)] == ["There is no image to show."]
 
 
 def test_an_unknown_image_is_named(dataset: CocoDataset) -> None:
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        predictions_beside_truth(dataset, FOUND, [1, 7])
+        plot_predictions(dataset, FOUND, [1, 7])
     with pytest.raises(DatasetError, match="Image 7 is not among the 3"):
-        detections.worst(dataset, FOUND, [(7, 0.0, "")])
+        detections.plot_worst_images(dataset, FOUND, [(7, 0.0, "")])
 
 
 def test_rows_may_be_read_once(dataset: CocoDataset) -> None:
-    assert len(predictions_beside_truth(dataset, FOUND, iter([1])).axes[1].patches) == 4
+    assert len(plot_predictions(dataset, FOUND, iter([1])).axes[1].patches) == 4
 
 
 def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
@@ -272,7 +272,7 @@ def verdicts(figure: Figure, axes: Axes) -> dict[str, list[Box]]:
 
 def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None:
     ranked = worst_images(dataset.ground_truth(), FOUND)
-    figure = detections.worst(dataset, FOUND, ranked)
+    figure = detections.plot_worst_images(dataset, FOUND, ranked)
     assert [(image, round(value, 2)) for image, value, _ in ranked] == [(2, 0.0), (1, 0.4)]
     assert figure.axes[0].get_title() == "image 2: F1 0.00\n0 of 2 found, 1 false alarms"
     assert figure.axes[1].get_title() == "image 1: F1 0.40\n1 of 2 found, 2 false alarms"
@@ -287,7 +287,7 @@ def test_worst_tells_found_missed_and_false_alarms(dataset: CocoDataset) -> None
 
 def test_worst_takes_the_score_it_was_ranked_by(dataset: CocoDataset) -> None:
     ranked = [(1, 0.5, "")]
-    figure = detections.worst(dataset, FOUND, ranked, score=0.1)
+    figure = detections.plot_worst_images(dataset, FOUND, ranked, score=0.1)
     assert verdicts(figure, figure.axes[0])["found"] == [HERE, BELOW]
 
 
@@ -295,7 +295,7 @@ def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
     near = [12.0, 10.0, 40.0, 40.0]
     dataset = painted(tmp_path, [annotation(1, 1, HERE)])
     twice = predictions_from_rows([detection(1, 1, HERE, 0.5), detection(1, 1, near, 0.9)])
-    figure = detections.worst(dataset, twice, [(1, 0.7, ODD)])
+    figure = detections.plot_worst_images(dataset, twice, [(1, 0.7, ODD)])
     assert verdicts(figure, figure.axes[0])["false alarm"] == [HERE]
     assert_legible(figure)
 
@@ -305,7 +305,7 @@ def test_the_surer_detection_takes_the_object(tmp_path: Path) -> None:
 
 def test_curves_are_those_of_the_result() -> None:
     result = result_of({}, level=0.8)
-    figure = precision_recall(result)
+    figure = plot_precision_recall(result)
     (axes,) = figure.axes
     for line, iou in zip(axes.lines, ["0.50", "0.75", "0.50:0.95"], strict=True):
         np.testing.assert_array_equal(line.get_xdata(), result.recall)
@@ -318,7 +318,7 @@ def test_curves_are_those_of_the_result() -> None:
 
 
 def test_an_undefined_curve_is_named_but_not_drawn() -> None:
-    figure = precision_recall(result_of({}, level=-1.0))
+    figure = plot_precision_recall(result_of({}, level=-1.0))
     assert legend_of(figure)[0] == "IoU 0.50: undefined"
     assert all(np.size(line.get_xdata()) == 0 for line in figure.axes[0].lines)
     assert_legible(figure)
@@ -331,7 +331,7 @@ def test_class_bars_are_sorted_and_leave_out_the_absent() -> None:
         ODD: ClassResult(1.0, 1.0, 2),
         "bird": ClassResult(0.0, 0.1, 4),
     }
-    figure = class_ap(result_of(classes))
+    figure = plot_class_ap(result_of(classes))
     (axes,) = figure.axes
     assert widths(axes) == [1.0, 0.25, 0.0]
     assert [text.get_text() for text in axes.get_yticklabels()] == [f"{ODD} (2)", "cat (30)", "bird (4)"]
@@ -340,26 +340,26 @@ def test_class_bars_are_sorted_and_leave_out_the_absent() -> None:
     bottom, top = axes.get_ylim()
     assert bottom > top  # the first bar, at 0, is on top
     assert_legible(figure)
-    assert widths(class_ap(result_of(classes), limit=2).axes[0]) == [0.25, 0.0]  # of most objects
+    assert widths(plot_class_ap(result_of(classes), limit=2).axes[0]) == [0.25, 0.0]  # of most objects
 
 
 def test_eighty_classes_stay_legible() -> None:
     classes = {f"class of number {n}": ClassResult(n / 80, 1.0, n + 1) for n in range(80)}
-    figure = class_ap(result_of(classes))
-    assert figure.get_figheight() > class_ap(result_of(classes), limit=10).get_figheight()
+    figure = plot_class_ap(result_of(classes))
+    assert figure.get_figheight() > plot_class_ap(result_of(classes), limit=10).get_figheight()
     assert len(figure.axes[0].patches) == 80
     assert_legible(figure)
 
 
 def test_no_class_at_all() -> None:
-    figure = class_ap(result_of({"cat": ClassResult(-1.0, -1.0, 0)}))
+    figure = plot_class_ap(result_of({"cat": ClassResult(-1.0, -1.0, 0)}))
     assert widths(figure.axes[0]) == []
     assert_legible(figure)
 
 
 def test_error_bars_and_mix_ups() -> None:
     tide = {name: 0.01 * place for place, name in enumerate(TIDE_ERRORS)}
-    figure = error_shares(tide, [("cat", ODD, 12), ("dog", "cat", 1)])
+    figure = plot_error_shares(tide, [("cat", ODD, 12), ("dog", "cat", 1)])
     left, right = figure.axes
     assert widths(left) == list(tide.values())
     kinds = [text.get_text() for text in left.get_yticklabels()]
@@ -372,7 +372,7 @@ def test_error_bars_and_mix_ups() -> None:
 
 
 def test_no_mix_up_is_said() -> None:
-    figure = error_shares(dict.fromkeys(TIDE_ERRORS, 0.0), [])
+    figure = plot_error_shares(dict.fromkeys(TIDE_ERRORS, 0.0), [])
     assert figure.axes[1].get_title() == "No class was taken for another"
     assert_legible(figure)
 
@@ -389,7 +389,7 @@ def real(shared: Path) -> tuple[CocoDataset, Predictions]:
 def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, Predictions]) -> None:
     dataset, rows = real
     ranked = worst_images(dataset.ground_truth(), rows, top=len(dataset.images))[::4]
-    figure = detections.worst(dataset, rows, ranked)
+    figure = detections.plot_worst_images(dataset, rows, ranked)
     assert len(ranked) == 25
     for (image, _, note), axes in zip(ranked, figure.axes, strict=False):
         seen = {verdict: len(boxes) for verdict, boxes in verdicts(figure, axes).items()}
@@ -401,19 +401,19 @@ def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None
     dataset, rows = real
     truth = dataset.ground_truth()
     result = coco_result(truth, rows)
-    images = predictions_beside_truth(dataset, rows, [226111, 47112, 376322])  # empty, full, with a crowd
+    images = plot_predictions(dataset, rows, [226111, 47112, 376322])  # empty, full, with a crowd
     counts = {
         image: sum(row["image_id"] == image for row in dataset.annotations) for image in (47112, 376322)
     }
     assert [len(axes.patches) for axes in images.axes[::2]] == [0, *counts.values()]
-    curves = precision_recall(result)
+    curves = plot_precision_recall(result)
     assert legend_of(curves)[0] == f"IoU 0.50: AP {result.metrics['AP50']:.3f}"
     for figure in (
         images,
-        detections.worst(dataset, rows, worst_images(truth, rows)),
+        detections.plot_worst_images(dataset, rows, worst_images(truth, rows)),
         curves,
-        class_ap(result),
-        error_shares(tide_shares(truth, rows), main_confusions(truth, rows)),
+        plot_class_ap(result),
+        plot_error_shares(tide_shares(truth, rows), main_confusions(truth, rows)),
     ):
         assert_legible(figure)
 
@@ -421,6 +421,7 @@ def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None
 def test_figures_leave_pyplot_alone() -> None:
     """A library that loads pyplot chooses a backend for its caller."""
     heavy = "{'matplotlib.pyplot', 'torch', 'pandas'}"
-    code = f"import sys, yolov9bench.plots.detections; print({heavy} & set(sys.modules))"
+    code = "import sys, yolov9bench.plots.detections, yolov9bench.plots.metrics, yolov9bench.plots.training\n"
+    code += f"print({heavy} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from yolov9bench import __main__ as door
@@ -28,8 +29,8 @@ from yolov9bench.errors import ReportError
 from yolov9bench.io import provenance
 from yolov9bench.nn.backbone import level_widths
 from yolov9bench.nn.pyramid import pyramid_widths
-from yolov9bench.plots import performance, plotted, structure
-from yolov9bench.plots.skeletons import skeleton
+from yolov9bench.plots import figure_data, performance, structure
+from yolov9bench.plots.diagrams import lay_out
 from yolov9bench.records import Record
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import rows_page, table
@@ -109,7 +110,9 @@ class TestTable:
         lines = parsed(table.block(evidence([]), []))
         assert list(lines[0]) == facts["columns"]
         assert lines[0]["Backbone"] == "**YOLOv8 of mmyolo**"
-        anchors = dict(re.findall(r'<a id="([^"]+)"></a>(.*?)(?=<a id=|\Z)', rows_page.page(), re.DOTALL))
+        anchors = dict(
+            re.findall(r'<a id="([^"]+)"></a>(.*?)(?=<a id=|\Z)', rows_page.render_page(), re.DOTALL)
+        )
         for line, fact in zip(lines[1:11], facts["rows"], strict=True):
             assert line["Backbone"] == fact["backbone"]
             assert (line["Arch"], line["size"]) == (fact["arch"], str(fact["size"]))
@@ -130,7 +133,7 @@ class TestTable:
         assert len(lines) == len(ROWS) + 4
 
     def test_every_row_has_its_spec_and_recipe_behind_an_anchor(self) -> None:
-        page = rows_page.page()
+        page = rows_page.render_page()
         for row in ROWS.values():
             part = page.split(f'<a id="{row.id}"></a>')[1].split("<a id=")[0]
             assert f"\nspec\n  name: {row.spec.name}\n" in part
@@ -318,6 +321,11 @@ class TestFiles:
         with pytest.raises(ReportError, match=r"^memory\.png: "):
             checked(project)
 
+    def test_a_list_of_hashes_that_is_none_is_drift(self, project: Path) -> None:
+        (project / "results/figures/SHA256SUMS").write_text("no hash and no name of a file\n")
+        with pytest.raises(ReportError, match=r"^performance\.svg, performance\.png, memory\.svg"):
+            checked(project)
+
     @pytest.mark.parametrize("name", ["table.csv", "figures/structures.png", "figures/SHA256SUMS"])
     def test_a_missing_file_is_drift(self, project: Path, name: str) -> None:
         (project / "results" / name).unlink()
@@ -340,7 +348,7 @@ class TestFiles:
             checked(project)
 
     def test_files_carry_the_hash_of_what_they_show(self, written: Path) -> None:
-        shown = plotted.performance(evidence(records.select(written / "results")))
+        shown = figure_data.gather_performance(evidence(records.select(written / "results")))
         digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
         for name in ("performance.svg", "performance.png"):
             content = (written / "results/figures" / name).read_bytes()
@@ -420,10 +428,10 @@ def test_the_papers_series_have_every_published_point(shared: Path) -> None:
     assert len(SERIES) == 12
 
 
-@pytest.mark.parametrize("name", plotted.DRAWN_SPECS)
+@pytest.mark.parametrize("name", figure_data.DRAWN_SPECS)
 def test_a_skeleton_has_the_channels_of_the_network(name: str) -> None:
     spec = SPECS[name]
-    boxes = skeleton(spec).boxes
+    boxes = lay_out(spec).boxes
     channels = {
         key: int(box.text.split("\n")[1].split()[0]) for key, box in boxes.items() if key[0] not in "hy"
     }
@@ -437,7 +445,7 @@ def test_a_skeleton_has_the_channels_of_the_network(name: str) -> None:
     ("name", "links"), [("yolov8-s", 0), ("yolov9-s", 0), ("yolov9-c", 6), ("yolov9-e", 15)]
 )
 def test_a_reversible_backbone_is_fed_at_its_level_and_finer_ones(name: str, links: int) -> None:
-    across = skeleton(SPECS[name]).across
+    across = lay_out(SPECS[name]).across
     assert len(across) == len(set(across)) == links
     assert all(int(start[1]) >= int(end[1]) for start, end in across)
 
@@ -458,9 +466,9 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
     """Every figure, of no record and of many."""
     found = evidence(everything_measured() if request.param == "measured" else [])
     figures = {
-        "performance": performance.performance(plotted.performance(found)),
-        "memory": performance.memory(plotted.memory(found)),
-        "structures": structure.structures(plotted.structures(found)),
+        "performance": performance.plot_performance(figure_data.gather_performance(found)),
+        "memory": performance.plot_memory(figure_data.gather_memory(found)),
+        "structures": structure.plot_structures(figure_data.gather_structures(found)),
     }
     for figure in figures.values():
         figure.draw_without_rendering()
@@ -498,14 +506,38 @@ class TestFigures:
             assert any(unit in axes.get_xlabel() for unit in units)
 
 
-def test_labels_hide_no_marker(drawn: dict[str, Figure]) -> None:
-    figure = drawn["performance"]
-    for axes in figure.axes:
-        names = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
-        assert set(names) == {series.name for series in SERIES}
-        for line in axes.lines:
-            for x, y in axes.transData.transform(line.get_xydata()):
-                assert not any(place.contains(x, y) for place in names.values()), (x, y)
+def marker_boxes(axes: Axes) -> Iterator[Bbox]:
+    """The square that each marker fills, in pixels; a "." is half as wide as its size says."""
+    point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    for line in axes.lines:
+        width = line.get_markersize() * point * (0.5 if line.get_marker() == "." else 1)
+        for x, y in axes.transData.transform(line.get_xydata()):
+            yield Bbox.from_bounds(x - width / 2, y - width / 2, width, width)
+
+
+def test_names_and_size_letters_lie_apart_on_the_axes_and_hide_no_marker(drawn: dict[str, Figure]) -> None:
+    for axes in drawn["performance"].axes:
+        boxes = [(text.get_text(), text.get_window_extent()) for text in axes.texts]
+        letters = [*"nsmlx", *"tsmce"]  # of YOLOv8 and YOLOv9
+        assert sorted(text for text, _ in boxes) == sorted([series.name for series in SERIES] + letters)
+        assert [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)] == []
+        inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for _, box in boxes]
+        assert all(inside), boxes
+        markers = list(marker_boxes(axes))
+        assert len(markers) > 80
+        assert [text for text, box in boxes if any(map(box.overlaps, markers))] == []
+
+
+def test_a_size_letter_belongs_to_the_point_of_its_row(drawn: dict[str, Figure]) -> None:
+    points = {
+        "n": ((3.2, 37.2), (8.7, 37.2)),  # parameters in millions or GFLOPs, and AP, as mmyolo publishes them
+        "x": ((68.2, 52.7), (257.8, 52.7)),
+        "t": ((2.0, 38.3), (7.7, 38.3)),
+        "e": ((57.3, 55.6), (189.0, 55.6)),
+    }
+    for number, axes in enumerate(drawn["performance"].axes):
+        named = {(text.get_text(), text.xy) for text in axes.texts if isinstance(text, Annotation)}
+        assert {(letter, point[number]) for letter, point in points.items()} <= named
 
 
 def test_texts_of_the_structures_fit_their_boxes(drawn: dict[str, Figure]) -> None:
@@ -525,7 +557,7 @@ def test_lines_are_told_apart_without_colour_too() -> None:
 
 
 def test_a_published_point_is_hollow_and_a_measured_one_full() -> None:
-    figure = performance.performance(plotted.performance(evidence([evaluation()])))
+    figure = performance.plot_performance(figure_data.gather_performance(evidence([evaluation()])))
     colour = performance.LOOKS["YOLOv9 (official)"][0]
     fillings = {
         line.get_markerfacecolor(): np.size(line.get_xdata())

@@ -1,4 +1,4 @@
-"""The drawing of the structures: boxes and arrows of a few networks, one to a panel."""
+"""The structure figure: a few networks as boxes and arrows, one panel each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from yolov9bench.plots.plotted import Plotted
-from yolov9bench.plots.skeletons import STRIDES
+from yolov9bench.plots.diagrams import STRIDES
+from yolov9bench.plots.figure_data import FigureData
 from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, TINY, VERMILION
 
 BOX_WIDTH, BOX_HEIGHT = 0.82, 0.64  # of a box, where columns and levels are 1 apart
@@ -28,15 +28,15 @@ MEANINGS = {
 ACROSS = "#9b5f85"
 
 
-def structures(plotted: Plotted) -> Figure:
-    """Every skeleton on a panel of its own, two to a line."""
-    lines = (len(plotted) + 1) // 2
-    figure = Figure(figsize=(10, 0.7 + 3.4 * lines), layout="constrained")
-    for axes, skeleton in zip(figure.subplots(lines, 2, squeeze=False).flat, plotted.values(), strict=True):
-        _draw(axes, skeleton)
-    key: list[Any] = [Patch(**LOOKS[part], label=meaning) for part, meaning in MEANINGS.items()]
-    key.append(Line2D([], [], color=ACROSS, linewidth=0.8, label="1x1 projections, added (reversible)"))
-    figure.legend(handles=key, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+def plot_structures(data: FigureData) -> Figure:
+    """Every diagram on a panel of its own, two panels to a row; `data` is that of `gather_structures`."""
+    rows = (len(data) + 1) // 2
+    figure = Figure(figsize=(10, 0.7 + 3.4 * rows), layout="constrained")
+    for axes, diagram in zip(figure.subplots(rows, 2, squeeze=False).flat, data.values(), strict=True):
+        _draw_diagram(axes, diagram)
+    handles: list[Any] = [Patch(**LOOKS[part], label=meaning) for part, meaning in MEANINGS.items()]
+    handles.append(Line2D([], [], color=ACROSS, linewidth=0.8, label="1x1 projections, added (reversible)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     figure.suptitle(
         "Structures: the kind of each block, its output channels and, in brackets, its depth",
         fontsize=HEADING,
@@ -44,32 +44,32 @@ def structures(plotted: Plotted) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, skeleton: Plotted) -> None:
-    boxes, headings = skeleton["boxes"], skeleton["headings"]
+def _draw_diagram(axes: Axes, diagram: FigureData) -> None:
+    boxes, headings = diagram["boxes"], diagram["headings"]
     for box in boxes.values():
         x, y = box["column"], box["level"]
         corner = (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2)
         axes.add_patch(Rectangle(corner, BOX_WIDTH, BOX_HEIGHT, linewidth=1, zorder=2, **LOOKS[box["part"]]))
         axes.text(x, y, box["text"], ha="center", va="center", fontsize=TINY, zorder=3)
-    for start, end in skeleton["arrows"]:
-        _arrow(axes, boxes[start], boxes[end], "0.35", 0.9)
-    for start, end in skeleton["across"]:
-        _arrow(axes, boxes[start], boxes[end], ACROSS, 0.7)
+    for start, end in diagram["arrows"]:
+        _draw_arrow(axes, boxes[start], boxes[end], "0.35", 0.9)
+    for start, end in diagram["across"]:
+        _draw_arrow(axes, boxes[start], boxes[end], ACROSS, 0.7)
     for column, heading in enumerate(headings):
         axes.text(column, -0.55, heading.replace(" ", "\n"), ha="center", va="bottom", fontsize=TINY)
-    free = (COLUMNS - len(headings)) / 2
-    axes.set_xlim(-0.6 - free, len(headings) - 0.4 + free)
+    margin = (COLUMNS - len(headings)) / 2
+    axes.set_xlim(-0.6 - margin, len(headings) - 0.4 + margin)
     axes.set_ylim(4.4, -1.0)
     axes.set_yticks(range(len(STRIDES)), [str(stride) for stride in STRIDES], fontsize=SMALL)
     axes.set_ylabel("stride (pixels)", fontsize=SMALL)
     axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(skeleton["title"], fontsize=SMALL + 1)
+    axes.set_title(diagram["title"], fontsize=SMALL + 1)
 
 
-def _arrow(axes: Axes, start: Plotted, end: Plotted, colour: str, width: float) -> None:
-    """From border to border: straight down or up within a column, otherwise out of the facing sides."""
+def _draw_arrow(axes: Axes, start: FigureData, end: FigureData, colour: str, width: float) -> None:
+    """From border to border: vertical within a column, otherwise between the facing sides."""
     across = end["column"] - start["column"]
     side = (across > 0) - (across < 0)
     x0, x1 = start["column"] + side * BOX_WIDTH / 2, end["column"] - side * BOX_WIDTH / 2

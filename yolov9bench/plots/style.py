@@ -13,8 +13,8 @@ WIDTH = 8.0  # inches, of a notebook's figures
 HEADING, SMALL, TINY = 10, 8, 6.8  # points
 
 
-def quieten(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
-    """A pale grid behind the data, and no spines on the top and right."""
+def style_axes(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
+    """Draw a pale grid behind the data, and no spines on the top and right."""
     axes.grid(axis=grid, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

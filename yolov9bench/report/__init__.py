@@ -11,7 +11,7 @@ from yolov9bench.io.files import write_text
 from yolov9bench.records import Record
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import rows_page, table
-from yolov9bench.report.figure_files import faulty_figures, write_figures
+from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
 __all__ = ["check", "write"]
 
@@ -27,50 +27,50 @@ PAGE = f"""# Results
 def write(results_dir: Path, readme: Path | None = None) -> None:
     """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the block of the README.
 
-    `readme` lies beside the results folder; None leaves it alone. RecordError: a record that cannot be
-    trusted. ReportError: a README without a place for the table.
+    `readme` lies beside the results folder; if None, it is not written. RecordError: an invalid record.
+    ReportError: a README without a place for the table.
     """
     measured = records.select(results_dir)
-    texts = _texts(measured, results_dir, readme)
+    texts = _render_texts(measured, results_dir, readme)
     write_figures(results_dir / "figures", evidence(measured))
     for path, text in texts.items():
         write_text(path, text)
 
 
 def check(results_dir: Path, readme: Path | None = None) -> None:
-    """Raise ReportError, naming the files, unless all that `write` would write is there and unchanged."""
+    """Raise ReportError, which names the files, unless they all are what `write` would write."""
     measured = records.select(results_dir)
     differing = [
         path
-        for path, text in _texts(measured, results_dir, readme).items()
+        for path, text in _render_texts(measured, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += faulty_figures(results_dir / "figures", evidence(measured))
+    differing += find_faulty_figures(results_dir / "figures", evidence(measured))
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(
-            f"{names}: not what the records say; write anew with `python -m yolov9bench report`, "
+            f"{names}: not what the records say; rewrite with `python -m yolov9bench report`, "
             "and change records, not results"
         )
 
 
-def _texts(measured: list[Record], results_dir: Path, readme: Path | None) -> dict[Path, str]:
-    """Every text by its file."""
+def _render_texts(measured: list[Record], results_dir: Path, readme: Path | None) -> dict[Path, str]:
+    """The texts of the report by file."""
     found, others = evidence(measured), checks(measured)
     texts = {
         results_dir / "table.md": PAGE + table.block(found, others),
         results_dir / "table.csv": table.csv_text(found),
-        results_dir / "rows.md": rows_page.page(),
+        results_dir / "rows.md": rows_page.render_page(),
     }
     if readme is not None:
         block = GENERATED + table.block(found, others, f"{results_dir.name}/")
-        texts[readme] = _with_block(readme, block)
+        texts[readme] = _replace_block(readme, block)
     return texts
 
 
-def _with_block(readme: Path, block: str) -> str:
+def _replace_block(readme: Path, block: str) -> str:
     if not readme.is_file():
-        raise ReportError(f"{readme} is not there: run this in the project's folder, or name --results")
+        raise ReportError(f"{readme} does not exist: run this in the project's folder, or give --results")
     text = readme.read_text(encoding="utf-8")
     if len(BLOCK.findall(text)) != 1:
         raise ReportError(

@@ -1,4 +1,4 @@
-"""The figures as files: SVG and PNG that carry the hash of what they show, and a list of their own hashes."""
+"""The figures as files: SVG and PNG with the hash of their data inside, and a list of the files' hashes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from yolov9bench.io.files import atomic_path, sha256_of, write_text
-from yolov9bench.plots import plotted as data
-from yolov9bench.plots.plotted import Plotted
+from yolov9bench.plots.figure_data import (
+    FigureData,
+    data_sha256,
+    gather_memory,
+    gather_performance,
+    gather_structures,
+)
 from yolov9bench.records.evidence import Evidence
 
-PLOTTED = {"performance": data.performance, "memory": data.memory, "structures": data.structures}
+GATHER = {"performance": gather_performance, "memory": gather_memory, "structures": gather_structures}
 SUFFIXES = (".svg", ".png")
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
-MARK = "sha256 of the plotted data: "
-MARKED = re.compile(MARK.encode() + rb"([0-9a-f]{64})")
+DATA_HASH = "sha256 of the plotted data: "
+DATA_HASH_PATTERN = re.compile(DATA_HASH.encode() + rb"([0-9a-f]{64})")
 PNG_DPI = 120
-PNG_COLOURS = 128  # a palette makes the files a third as large
+PNG_COLOURS = 128  # with a palette the files are a third as large
 
 
 def write_figures(folder: Path, evidence: Mapping[str, Evidence]) -> None:
@@ -28,56 +33,59 @@ def write_figures(folder: Path, evidence: Mapping[str, Evidence]) -> None:
 
     from yolov9bench.plots import performance, structure
 
-    drawings = {
-        "performance": performance.performance,
-        "memory": performance.memory,
-        "structures": structure.structures,
+    plots = {
+        "performance": performance.plot_performance,
+        "memory": performance.plot_memory,
+        "structures": structure.plot_structures,
     }
     with style.context("default"), matplotlib.rc_context({"svg.hashsalt": "yolov9bench"}):
-        for name, plotted in _plotted(evidence).items():
-            figure = drawings[name](plotted)
-            mark = MARK + data.sha256_of(plotted)
+        for name, data in _gather(evidence).items():
+            figure = plots[name](data)
+            description = DATA_HASH + data_sha256(data)
             with atomic_path(folder / f"{name}.svg") as fresh:
-                figure.savefig(fresh, metadata={"Date": None, "Description": mark})
+                figure.savefig(fresh, metadata={"Date": None, "Description": description})
             drawn = io.BytesIO()
             figure.savefig(drawn, format="png", dpi=PNG_DPI)
-            _write_png(folder / f"{name}.png", drawn, mark)
+            _write_png(folder / f"{name}.png", drawn, description)
     write_text(folder / SUMS, _sums(folder))
 
 
-def faulty_figures(folder: Path, evidence: Mapping[str, Evidence]) -> list[Path]:
-    """The figures that are missing, that show other data than the records hold, or that were changed.
+def find_faulty_figures(folder: Path, evidence: Mapping[str, Evidence]) -> list[Path]:
+    """The figures that are missing, that show other data than the records hold, or that were edited.
 
-    Drawing them anew would not tell: other versions of the drawing library give other bytes.
+    They are not redrawn and compared, since other versions of matplotlib write other bytes.
     """
-    listed = folder / SUMS
-    sums = listed.read_text(encoding="utf-8") if listed.is_file() else ""
-    known = {name: digest for digest, name in (line.split() for line in sums.splitlines() if line.strip())}
+    sums = folder / SUMS
+    listed = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     faulty = []
-    for name, plotted in _plotted(evidence).items():
+    for name, data in _gather(evidence).items():
         for path in (folder / (name + suffix) for suffix in SUFFIXES):
-            shown = MARKED.search(path.read_bytes()) if path.is_file() else None
-            current = shown is not None and shown[1].decode() == data.sha256_of(plotted)
-            if not current or known.get(path.name) != sha256_of(path):
+            shown = DATA_HASH_PATTERN.search(path.read_bytes()) if path.is_file() else None
+            current = shown is not None and shown[1].decode() == data_sha256(data)
+            if not current or _sum_line(path) not in listed:
                 faulty.append(path)
     return faulty
 
 
-def _plotted(evidence: Mapping[str, Evidence]) -> dict[str, Plotted]:
-    return {name: gathered(evidence) for name, gathered in PLOTTED.items()}
+def _gather(evidence: Mapping[str, Evidence]) -> dict[str, FigureData]:
+    return {name: gather(evidence) for name, gather in GATHER.items()}
 
 
-def _write_png(path: Path, drawn: io.BytesIO, mark: str) -> None:
+def _write_png(path: Path, drawn: io.BytesIO, description: str) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     information = PngInfo()
-    information.add_text("Description", mark)
+    information.add_text("Description", description)
     palette = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS)
     with atomic_path(path) as fresh:
         palette.save(fresh, optimize=True, pnginfo=information)
 
 
 def _sums(folder: Path) -> str:
-    names = sorted(name + suffix for name in PLOTTED for suffix in SUFFIXES)
-    return "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
+    names = sorted(name + suffix for name in GATHER for suffix in SUFFIXES)
+    return "".join(f"{_sum_line(folder / name)}\n" for name in names)
+
+
+def _sum_line(path: Path) -> str:
+    return f"{sha256_of(path)}  {path.name}"

@@ -1,4 +1,4 @@
-"""The page behind the table's Config column: networks at a glance, every row with its Spec and Recipe."""
+"""The page behind the table's Config column: the networks, and every row with its Spec and Recipe."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ NETWORK_HEADER = (
 )
 
 
-def page() -> str:
+def render_page() -> str:
     """The whole page as Markdown, with an anchor for every row id."""
-    table = markdown_table(NETWORK_HEADER, map(network, SPECS.values()))
-    return "\n".join([TOP, NETWORKS, table, "", *(part(row) for row in ROWS.values())])
+    table = markdown_table(NETWORK_HEADER, map(_network_cells, SPECS.values()))
+    return "\n".join([TOP, NETWORKS, table, "", *(_row_section(row) for row in ROWS.values())])
 
 
-def network(spec: Spec) -> tuple[str, ...]:
+def _network_cells(spec: Spec) -> tuple[str, ...]:
     """The widths of one network."""
     head = f"{spec.head.form} {spec.head.box_width}, {spec.head.class_width}"
     aux = ABSENT
@@ -63,8 +63,8 @@ def network(spec: Spec) -> tuple[str, ...]:
     )
 
 
-def part(row: Row) -> str:
-    """One row under a heading with its id as anchor; every fact of it in a block of text."""
+def _row_section(row: Row) -> str:
+    """One row under a heading with its id as anchor: links, and all its fields in a block of text."""
     links = [f"[{asset.name}]({asset.url})" for asset in row.assets]
     links += [f"[training log]({row.log_url})"] if row.log_url else []
     return "\n".join(

@@ -1,4 +1,4 @@
-"""What the figures show, as plain data: hashed into their files, so that a stale figure is found out."""
+"""The data of the figures, in plain types: its hash in a figure's file tells whether the figure is stale."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from yolov9bench.plots.skeletons import skeleton
+from yolov9bench.plots.diagrams import lay_out
 from yolov9bench.records.evidence import Evidence
 from yolov9bench.zoo.paper_points import SERIES
 from yolov9bench.zoo.rows import REFINED, ROWS, Row
 from yolov9bench.zoo.specs import SPECS
 
-Plotted = dict[str, Any]
+FigureData = dict[str, Any]
 # No auxiliary branch; a pyramid; a reversible backbone; a pyramid, and a reversible backbone that stays.
 DRAWN_SPECS = ("yolov8-s", "yolov9-s", "yolov9-c", "yolov9-e")
 
 
-def performance(evidence: Mapping[str, Evidence]) -> Plotted:
-    """The paper's series, and over them the table's: AP in percent, parameters in millions, GFLOPs.
+def gather_performance(evidence: Mapping[str, Evidence]) -> FigureData:
+    """The paper's series and those of the table: AP in percent, parameters in millions, GFLOPs.
 
-    A row's costs are those that are published of its network, by whomever. Ultralytics' rows appear once they
-    are measured, for their published figures are those of the paper's YOLOv8 and of YOLOv9's authors.
+    A row's costs are those published for its network by any source. Ultralytics' rows appear once they are
+    measured, since their published figures are those of the paper's YOLOv8 and of YOLOv9's authors.
     """
-    ours: dict[str, list[Plotted]] = {}
+    table: dict[str, list[FigureData]] = {}
     for row in ROWS.values():
         measured = evidence[row.id].ap
         published = None if row.source == "ultralytics" else row.published.box_ap
-        parameters, gflops = costs(row)
+        parameters, gflops = published_costs(row)
         point = {"row": row.id, "parameters_m": parameters, "gflops": gflops}
         if measured is not None or published is not None:
             figures = {"published": published, "measured": None if measured is None else round(measured, 3)}
-            ours.setdefault(series_of(row), []).append(point | figures)
-    return {"paper": [asdict(series) for series in SERIES], "table": ours}
+            table.setdefault(series_of(row), []).append(point | figures)
+    return {"paper": [asdict(series) for series in SERIES], "table": table}
 
 
-def memory(evidence: Mapping[str, Evidence]) -> Plotted:
-    """Training memory of every row of which something is known: published in GB, the other two in GiB."""
-    found = {}
+def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:
+    """Training memory of the rows that have any: published in GB, predicted and measured in GiB."""
+    rows = {}
     for row in ROWS.values():
         own = evidence[row.id]
         figures = {
@@ -48,18 +48,18 @@ def memory(evidence: Mapping[str, Evidence]) -> Plotted:
             "measured": own.memory_measured and round(own.memory_measured, 3),
         }
         if any(figures.values()):
-            found[row.id] = figures
-    return found
+            rows[row.id] = figures
+    return rows
 
 
-def structures(evidence: Mapping[str, Evidence]) -> Plotted:
-    """The networks that are drawn, as boxes and arrows; they depend on no record."""
-    return {name: asdict(skeleton(SPECS[name])) for name in DRAWN_SPECS}
+def gather_structures(evidence: Mapping[str, Evidence]) -> FigureData:
+    """The drawn networks as boxes and arrows; they depend on no record."""
+    return {name: asdict(lay_out(SPECS[name])) for name in DRAWN_SPECS}
 
 
-def sha256_of(plotted: Plotted) -> str:
-    """The sha256 of the data in a form that is equal for equal data, 64 hex digits."""
-    return hashlib.sha256(json.dumps(plotted, sort_keys=True).encode()).hexdigest()
+def data_sha256(data: FigureData) -> str:
+    """The sha256 of the data as JSON with sorted keys, 64 hex digits."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def series_of(row: Row) -> str:
@@ -70,7 +70,7 @@ def series_of(row: Row) -> str:
     return f"{name} (Ultralytics)" if row.source == "ultralytics" else f"{name} (official)"
 
 
-def costs(row: Row) -> tuple[float | None, float | None]:
+def published_costs(row: Row) -> tuple[float | None, float | None]:
     """Parameters in millions and GFLOPs as published for this row, or for another of the same network."""
     for other in (row, *ROWS.values()):
         if other.spec == row.spec and other.published.parameters_m is not None:
