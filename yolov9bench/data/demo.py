@@ -98,9 +98,8 @@ def make_demo(folder: Path, seed: int = 0, train: int = 400, val: int = 100, ima
                 folder.rmdir()  # an empty one
             fresh.replace(folder)
     except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written ({error.strerror}): check its rights and the free space."
-        ) from error
+        reason = f"{folder} cannot be written ({error.strerror}): check its rights and the free space."
+        raise StorageError(reason) from error
     return folder
 
 
@@ -110,9 +109,7 @@ def _require_same(folder: Path, info: dict[str, Any]) -> None:
         paths = [annotation_path(read_coco(folder, split).root, split) for split in SPLITS]
         if all(json.loads(path.read_bytes())["info"] == info for path in paths):
             return
-    raise DatasetError(
-        f"{folder} does not hold the whole demo set asked for: move it away or name another folder."
-    )
+    raise DatasetError(f"{folder} does not hold the whole demo set: move it away or name another folder.")
 
 
 def _write_split(root: Path, split: str, count: int, info: dict[str, Any]) -> None:
@@ -233,9 +230,8 @@ def fill(contours: list[Ints], x: int, y: int, shape: Numbers) -> tuple[Mask, in
     crosses_line = (y0 > down) != (y1 > down)
     is_right = ((x1 - x0) * (down - y0) < (y1 - y0) * (across - x0)) == (y1 > y0)
     inside = np.logical_xor.reduce(crosses_line & is_right)
-    row, column = y // SUBPIXELS, x // SUBPIXELS
     canvas = np.zeros([side + 2 * REACH for side in shape], bool)
-    canvas[row : row + 2 * REACH, column : column + 2 * REACH] = inside
+    canvas[y // SUBPIXELS :, x // SUBPIXELS :][: 2 * REACH, : 2 * REACH] = inside
     return canvas[REACH:-REACH, REACH:-REACH], int(inside.sum())
 
 
