@@ -291,10 +291,13 @@ def test_a_second_contour_is_a_hole() -> None:
     assert area == 12
 
 
-def test_random_numbers_are_those_of_the_frozen_stream() -> None:
+def test_random_numbers_are_even_and_those_of_the_frozen_stream() -> None:
     """If this fails, NumPy has changed its RandomState, and the hash of the set with it."""
     random = RandomState(MT19937(SeedSequence((0, 1, 2))))
     assert random.randint(0, 6, (2, 3)).tolist() == [[0, 3, 2], [0, 4, 4]]
+    counts = Counter(random.randint(-2, 4, 6000).tolist())
+    assert set(counts) == {-2, -1, 0, 1, 2, 3}
+    assert all(900 < count < 1100 for count in counts.values())
 
 
 def mean_colours(split: str, count: int) -> tuple[Boxes, NDArray[np.int64]]:
