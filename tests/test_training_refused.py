@@ -13,7 +13,7 @@ import torch
 from small_runs import SPEC, small_data, small_job, stub_validation
 
 from yolov9bench.config import ReproduceConfig
-from yolov9bench.data.demo.shapes import NAMES
+from yolov9bench.data.demo import NAMES
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
 from yolov9bench.train.checkpoint import read_log
