@@ -8,7 +8,7 @@ yolov9bench.reproduce.reproduce(family="yolov9", size="m")
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset
 from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
-from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol
 from yolov9bench.records.verdict import verdict
@@ -28,7 +27,7 @@ from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
-from yolov9bench.zoo.rows import Published, Row, find_row, row_of_file, unlike
+from yolov9bench.zoo.rows import Row, find_row, row_of_file, unlike
 
 logger = logging.getLogger("yolov9bench")
 
@@ -156,22 +155,9 @@ def build_job(plan: Plan) -> Job:
 
 def training_config(plan: Plan) -> TrainConfig:
     """What the plan asks of its training."""
-    config = plan.config
-    return TrainConfig(
-        row=require_row(plan).id,
-        dataset=config.dataset,
-        out=Path(),
-        epochs=config.epochs,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        recipe=config.recipe,
-        seed=config.seed,
-        device=config.device,
-        split=config.split,
-        train_split=config.train_split,
-        limit=config.limit,
-        data_dir=config.data_dir,
-    )
+    shared = {field.name for field in fields(TrainConfig)} & {field.name for field in fields(ReproduceConfig)}
+    given = {name: getattr(plan.config, name) for name in shared}
+    return TrainConfig(row=require_row(plan).id, out=Path(), **given)
 
 
 def require_row(plan: Plan) -> Row:
@@ -281,15 +267,4 @@ def describe(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[s
         "data": f"{dataset.split}: {len(dataset.images):,} images, {len(dataset.annotations):,} objects",
         "protocol": protocol + ("" if own is None or protocol == own.name else f" (the row's is {own.name})"),
         "device": plan.device,
-    }
-
-
-def count_costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
-    """Parameters (millions) and GFLOPs at 640 px as deployed, counted and published (None where unknown)."""
-    deployed = checkpoint.detector.deployed()
-    known = row_of_file(checkpoint.sha256)
-    published = known[0].published if known else Published("")
-    return {
-        "counted": {"parameters (M)": count_parameters(deployed) / 1e6, "GFLOPs": count_gflops(deployed)},
-        "published": {"parameters (M)": published.parameters_m, "GFLOPs": published.gflops},
     }

@@ -6,6 +6,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from yolov9bench.nn.detector import Detector, skeleton
+from yolov9bench.weights import Checkpoint
+from yolov9bench.zoo.rows import Published, row_of_file
 
 
 def count_parameters(detector: Detector) -> int:
@@ -27,3 +29,14 @@ def count_gflops(detector: Detector, image_size: int = 640) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(image)
     return float(counter.get_total_flops()) / 1e9
+
+
+def count_costs(checkpoint: Checkpoint) -> dict[str, dict[str, float | None]]:
+    """Parameters (millions) and GFLOPs at 640 px as deployed, counted and published (None where unknown)."""
+    deployed = checkpoint.detector.deployed()
+    known = row_of_file(checkpoint.sha256)
+    published = known[0].published if known else Published("")
+    return {
+        "counted": {"parameters (M)": count_parameters(deployed) / 1e6, "GFLOPs": count_gflops(deployed)},
+        "published": {"parameters (M)": published.parameters_m, "GFLOPs": published.gflops},
+    }
