@@ -183,6 +183,11 @@ class TrainingBatches:
         """Which epoch the next iteration goes through, from which batch on."""
         self._order.epoch, self._order.start = epoch, start
 
+    def of_epoch(self, epoch: int, start: int = 0) -> TrainingBatches:
+        """These batches, set to an epoch."""
+        self.set_epoch(epoch, start)
+        return self
+
     def __len__(self) -> int:
         return len(self._order)
 

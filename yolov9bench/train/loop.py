@@ -49,9 +49,8 @@ def fit(
     """Train from where `state` stands to the schedule's last epoch, or to `max_steps` steps in all.
 
     `batches(epoch, start)` gives an epoch's batches from number `start` on. `after_epoch` returns the AP of
-    the averaged detector, or None where it was not measured. `save` writes a checkpoint: after each epoch and
-    every ten minutes, always just behind a step, and only of a state that is finite. TrainingError for a run
-    that diverged, and for a GPU that is too small; what was saved stays.
+    the averaged detector, or None if not measured. `save` writes a checkpoint: after each epoch and every ten
+    minutes, after a step, and only of a finite state. TrainingError: a diverged run, a GPU that is too small.
     """
     recipe, saved = schedule.recipe, monotonic()
     while not is_done(vars(state), schedule.epochs, max_steps):
@@ -72,14 +71,18 @@ def fit(
                     saved = monotonic()
         require_finite(state)
         entry = epoch_entry(state, schedule, perf_counter() - began) | peak_memory(device)
-        state.epoch, state.batch, state.skipped, state.unusable = state.epoch + 1, 0, 0, 0
-        state.sums = dict.fromkeys(TERMS, 0.0)
+        state.begin_next_epoch()
         entry["AP"] = after_epoch(state)
         state.log.append(entry)
-        ap = "not measured" if entry["AP"] is None else f"{entry['AP']:.4f}"
-        logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], ap)
+        log_epoch(entry)
         save(state)
         saved = monotonic()
+
+
+def log_epoch(entry: dict[str, Any]) -> None:
+    """One line of an epoch's entry."""
+    ap = "not measured" if entry["AP"] is None else f"{entry['AP']:.4f}"
+    logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], ap)
 
 
 def forward_backward(

@@ -65,6 +65,11 @@ class State:
         "log",
     )
 
+    def begin_next_epoch(self) -> None:
+        """Move on to the first batch of the next epoch, with sums and counts of an epoch at 0."""
+        self.epoch, self.batch, self.skipped, self.unusable = self.epoch + 1, 0, 0, 0
+        self.sums = dict.fromkeys(TERMS, 0.0)
+
     def as_dict(self) -> dict[str, Any]:
         """Tensors and plain data; the tensors are those in use, to be written at once."""
         counters = {name: getattr(self, name) for name in self.COUNTERS}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
 from yolov9bench.train.loop import fit
 from yolov9bench.train.optim import Schedule
-from yolov9bench.train.state import Batch, State, is_done, make_state
+from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
 from yolov9bench.weights.start import take_weights
 from yolov9bench.zoo.rows import Row
@@ -74,15 +74,11 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
 
-    def of_epoch(epoch: int, start: int) -> Iterable[Batch]:
-        batches.set_epoch(epoch, start)
-        return batches
-
     try:
         fit(
             state,
             schedule,
-            of_epoch,
+            batches.of_epoch,
             job.precision,
             after_epoch=lambda state: validate(job, state),
             save=lambda state: save_checkpoint(job, state, configuration, watch),

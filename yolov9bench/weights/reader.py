@@ -67,6 +67,31 @@ def read_inert(path: Path) -> Any:
 
     Raises CheckpointError for a file that is missing, cut short, no checkpoint, or names anything unknown.
     """
+    stubs = [
+        (type(name.rpartition(".")[2], (Inert,), {"path": name}), name)
+        for name in _find_known_globals(path)
+        if stands_in(name)
+    ]
+    try:
+        with torch.serialization.safe_globals(stubs):  # type: ignore[arg-type]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path.name} cannot be read ({reason}): it is damaged; fetch it again"
+        ) from error
+
+
+def _find_known_globals(path: Path) -> list[str]:
+    """The globals that a file names; CheckpointError if no known checkpoint format needs one of them."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: check the path, or leave it out to download one")
     try:
@@ -89,25 +114,7 @@ def read_inert(path: Path) -> Any:
             f"{path.name} names {', '.join(refused)}, which no known checkpoint format needs: "
             "nothing was run; do not open it with other tools unless you trust its author"
         )
-    stubs = [
-        (type(name.rpartition(".")[2], (Inert,), {"path": name}), name) for name in named if stands_in(name)
-    ]
-    try:
-        with torch.serialization.safe_globals(stubs):  # type: ignore[arg-type]
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path.name} cannot be read ({reason}): it is damaged; fetch it again"
-        ) from error
+    return named
 
 
 def stands_in(name: str) -> bool:
