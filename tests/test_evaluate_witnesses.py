@@ -17,11 +17,11 @@ from synthetic import small_file
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
 from yolov9bench.evaluation import coco_metrics, evaluate
-from yolov9bench.evaluation.coco_metrics import METRICS
 from yolov9bench.evaluation.evaluate import EvaluationSettings
 from yolov9bench.predict.batches import Batch, Batches
 from yolov9bench.predict.postprocess import Detections
 from yolov9bench.predict.predictions import predictions_from_rows, result_rows
+from yolov9bench.records.contents import METRICS
 from yolov9bench.weights import load
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import PROTOCOLS, Protocol

@@ -21,7 +21,7 @@ from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.records import Record
-from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol
+from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
 from yolov9bench.records.verdict import verdict
 from yolov9bench.train import jobs, trainer
 from yolov9bench.weights import Checkpoint, load
@@ -238,22 +238,18 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
         checkpoint, dataset = load(job.out / "best.pt"), job.validation
     else:
         checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
-    inputs = {
-        "weights_sha256": checkpoint.sha256,
-        "annotations_sha256": dataset.annotations_sha256,
-        "image_list_sha256": dataset.image_list_sha256,
-    }
     protocol = evaluate.choose_protocol(
         checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
     )
-    settings = {
-        "protocol": records.as_stored(protocol),
-        "batch_size": config.batch_size or evaluate.BATCH_SIZE,
-        "judge": config.judge,
-        "skip_corrupt": config.skip_corrupt,
-    }
+    batch_size = config.batch_size or evaluate.BATCH_SIZE
+    hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
+    settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt)
     for record in reversed(records.select(config.results_folder, kind="evaluate")):
-        if inputs.items() <= record.inputs.items() and settings.items() <= record.settings.items():
+        stated = read_stated(record)
+        inputs, ran = stated.inputs, stated.settings
+        if (inputs.weights_sha256, inputs.annotations_sha256, inputs.image_list_sha256) != hashes:
+            continue
+        if (ran.protocol, ran.batch_size, ran.judge, ran.skip_corrupt) == settings:
             return record
     return None
 

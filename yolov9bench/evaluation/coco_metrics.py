@@ -16,8 +16,8 @@ import numpy.typing as npt
 from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
 from yolov9bench.predict.predictions import Predictions
+from yolov9bench.records.contents import METRICS
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 JUDGE_TOLERANCE = 1e-12
 
 Array = npt.NDArray[np.float64]

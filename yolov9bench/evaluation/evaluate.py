@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -25,12 +25,20 @@ from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
+from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
 from yolov9bench.records import Record, as_stored
+from yolov9bench.records.contents import (
+    UNPINNED,
+    Download,
+    EvaluateInputs,
+    EvaluateSettings,
+    EvaluateValues,
+)
 from yolov9bench.weights import Checkpoint, load
 from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import ROWS, Row, row_of_file
@@ -131,7 +139,7 @@ def evaluate_loaded(
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt)
     with full_float32():
-        environment = provenance.environment(device)
+        environment = describe_environment(device)
         predictions = run_inference(detector, batches, categories, device)
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), predictions, settings.judge)
@@ -140,10 +148,10 @@ def evaluate_loaded(
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=result.metrics | {"AP_interval": interval, "detections": stored},
-        settings=applied(settings, protocol, detector),
-        inputs=inputs(checkpoint, dataset, batches) | download_of(origin),
-        environment=environment,
+        values=asdict(EvaluateValues(**result.metrics, AP_interval=interval, detections=stored)),
+        settings=asdict(applied_settings(settings, protocol, detector)),
+        inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
+        environment=asdict(environment),
         seed=seed,
         start=start.isoformat(timespec="seconds"),
         seconds=round(perf_counter() - began, 3),
@@ -152,16 +160,18 @@ def evaluate_loaded(
     return Evaluation(record, dataset, predictions, result)
 
 
-def applied(settings: EvaluationSettings, protocol: Protocol, detector: Detector) -> dict[str, Any]:
+def applied_settings(
+    settings: EvaluationSettings, protocol: Protocol, detector: Detector
+) -> EvaluateSettings:
     """The settings that ran, as a record has them."""
-    return {
-        "protocol": as_stored(protocol),
-        "batch_size": settings.batch_size,
-        "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
-        "fused": detector.fused,
-        "judge": settings.judge,
-        "skip_corrupt": settings.skip_corrupt,
-    }
+    return EvaluateSettings(
+        protocol=as_stored(protocol),
+        batch_size=settings.batch_size,
+        dtype=str(next(detector.parameters()).dtype).removeprefix("torch."),
+        fused=detector.fused,
+        judge=settings.judge,
+        skip_corrupt=settings.skip_corrupt,
+    )
 
 
 @contextmanager
@@ -231,29 +241,26 @@ def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[fl
     return list(bootstrap_interval(dataset.ground_truth(), predictions))
 
 
-def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> dict[str, Any]:
-    """What went in: hashes of weights, annotations and image list, and counts."""
-    return {
-        "weights_sha256": checkpoint.sha256,
-        "format": checkpoint.format,
-        "flavour": checkpoint.flavour,
-        "spec": checkpoint.spec.name,
-        "classes": checkpoint.detector.num_classes,
-        "demo": dataset.description == DEMO_NAME,
-        "split": dataset.split,
-        "annotations_sha256": dataset.annotations_sha256,
-        "image_list_sha256": dataset.image_list_sha256,
-        "images": len(dataset.images),
-        "images_skipped": batches.skipped,
-        "images_of_other_size": len(batches.other_size),
-    }
-
-
-def download_of(origin: Origin | None) -> dict[str, Any]:
-    """What a record says of weights whose hash is known nowhere: where they came from, and their size."""
-    if origin is None:
-        return {}
-    return {"download": {"url": origin.url, "bytes": origin.bytes, "hash": "unpinned"}}
+def describe_inputs(
+    checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches, origin: Origin | None
+) -> EvaluateInputs:
+    """What went in, as a record has it; `origin` is of weights whose hash is known nowhere."""
+    download = None if origin is None else Download(url=origin.url, bytes=origin.bytes, hash=UNPINNED)
+    return EvaluateInputs(
+        weights_sha256=checkpoint.sha256,
+        format=checkpoint.format,
+        flavour=checkpoint.flavour,
+        spec=checkpoint.spec.name,
+        classes=checkpoint.detector.num_classes,
+        demo=dataset.description == DEMO_NAME,
+        split=dataset.split,
+        annotations_sha256=dataset.annotations_sha256,
+        image_list_sha256=dataset.image_list_sha256,
+        images=len(dataset.images),
+        images_skipped=batches.skipped,
+        images_of_other_size=len(batches.other_size),
+        download=download,
+    )
 
 
 def choose_protocol(
