@@ -15,7 +15,7 @@ from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.data import download
 from yolov9bench.errors import CheckpointError, DownloadError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.settings import row_id
 from yolov9bench.io import provenance
 from yolov9bench.nn import build
 from yolov9bench.records import Record
@@ -243,4 +243,4 @@ def test_a_row_whose_hash_is_pinned_takes_no_other() -> None:
 
 
 def test_our_own_untrained_file_is_no_download(tiny_weights: Path) -> None:
-    assert evaluate.row_id(load(tiny_weights)) == ROW
+    assert row_id(load(tiny_weights)) == ROW

@@ -19,6 +19,7 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset
 from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
@@ -185,9 +186,9 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
     return evaluate.evaluate_loaded(
         checkpoint,
         dataset,
-        evaluate.EvaluationSettings(
+        EvaluationSettings(
             protocol=config.protocol,
-            batch_size=config.batch_size or evaluate.BATCH_SIZE,
+            batch_size=config.batch_size or BATCH_SIZE,
             device=plan.device,
             image_size=evaluation_size(plan),
             judge=config.judge,
@@ -238,10 +239,8 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
         checkpoint, dataset = load(job.out / "best.pt"), job.validation
     else:
         checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
-    protocol = evaluate.choose_protocol(
-        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
-    )
-    batch_size = config.batch_size or evaluate.BATCH_SIZE
+    protocol = choose_protocol(checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row)
+    batch_size = config.batch_size or BATCH_SIZE
     hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
     settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt)
     for record in reversed(records.select(config.results_folder, kind="evaluate")):
@@ -259,9 +258,7 @@ def describe(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[s
     known = row_of_file(checkpoint.sha256)
     row = known[0] if known else plan.row
     config, spec = plan.config, checkpoint.spec
-    protocol = evaluate.choose_protocol(
-        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
-    ).name
+    protocol = choose_protocol(checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row).name
     own = own_protocol(row, "TTA box AP" if config.tta else "box AP") if row else None
     hashed = f"sha256 {checkpoint.sha256[:16]}…"
     if find_origin(plan, checkpoint):

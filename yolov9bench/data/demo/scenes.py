@@ -15,7 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolov9bench.data.coco import annotation_path, read_coco
+from yolov9bench.data.annotations import annotation_path
+from yolov9bench.data.coco import read_coco
 from yolov9bench.data.demo.shapes import NAMES, Dice, Mask, Scene, draw_scene
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.io.progress import track
