@@ -11,7 +11,7 @@ import torch
 
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn import build
-from yolov9bench.profiling import latency, peak_memory, profile, training_memory
+from yolov9bench.profiling import latency, peak_memory, profile, summary, training_memory
 from yolov9bench.profiling.flops import count_gflops
 from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
 from yolov9bench.profiling.peak_memory import Peak, process_bytes
@@ -209,9 +209,9 @@ def test_sizes_of_images_are_multiples_of_32_from_32_up(size: int, fits: bool) -
 
 def test_milliseconds_and_units_of_what_is_published() -> None:
     """2.5 GB are 2.33 GiB if a GB is 1e9 bytes, and 2.44 GiB if it is 1000 MiB."""
-    assert profile._milliseconds(0.01234) == "12.3 ms"
+    assert summary._milliseconds(0.01234) == "12.3 ms"
     row = ROWS["yolov8-n"]
-    lines = profile._published(replace(row, published=replace(row.published, memory_gb=2.5)))
+    lines = summary._published(replace(row, published=replace(row.published, memory_gb=2.5)))
     text = " ".join(line for _, line in lines)
     assert "2.33 GiB" in text and "(2.44 GiB)" in text and "(2.50 GiB)" in text
 

@@ -16,7 +16,7 @@ from synthetic import small_file
 
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
-from yolov9bench.evaluation import coco_metrics, evaluate
+from yolov9bench.evaluation import coco_metrics, evaluate, settings
 from yolov9bench.evaluation.settings import EvaluationSettings, choose_protocol, row_id
 from yolov9bench.evaluation.truth import Array, Truth
 from yolov9bench.predict.batches import Batch, Batches
@@ -352,7 +352,7 @@ def test_the_record_has_the_row_of_a_published_file(
 ) -> None:
     """A file that says "yolov9-t" of itself, and whose hash is that of another row."""
     assert load(small_weights).row == "yolov9-t"
-    monkeypatch.setattr(evaluate, "row_of_file", lambda sha256: (ROWS["yolov9-c"], ROWS["yolov9-c"].download))
+    monkeypatch.setattr(settings, "row_of_file", lambda sha256: (ROWS["yolov9-c"], ROWS["yolov9-c"].download))
     assert evaluate.evaluate(small_weights, tiny, "yolov9", "val", image_size=64).row == "yolov9-c"
 
 

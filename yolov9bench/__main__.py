@@ -112,7 +112,8 @@ def reproduce(config: ReproduceConfig) -> None:
 @run.register
 def measure(config: MeasureConfig) -> None:
     config.require_paths()
-    from yolov9bench.profiling.profile import measure_row, summary
+    from yolov9bench.profiling.profile import measure_row
+    from yolov9bench.profiling.summary import summary
 
     record = measure_row(config.row, config.device, config.image_size, config.batch_size)
     keep(record, config)

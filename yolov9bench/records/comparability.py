@@ -106,22 +106,22 @@ def is_clean(environment: Environment) -> bool:
     return environment.dirty is False
 
 
-def differences(found: Any, own: Any, place: str = "") -> list[str]:
-    """Where plain data differs from what it should be, each place as in nms_iou or views[1].flipped.
+def differences(found: Any, own: Any, path: str = "") -> list[str]:
+    """Where plain data differs from what it should be, each path as in nms_iou or views[1].flipped.
 
     A key that one side lacks is a difference, and so is True for 1.
     """
     if isinstance(own, dict) and isinstance(found, dict):
         faults: list[str] = []
         for key in {**own, **found}:
-            name = f"{place}.{key}".lstrip(".")
+            name = f"{path}.{key}".lstrip(".")
             shared = key in own and key in found
             faults += differences(found[key], own[key], name) if shared else [name]
         return faults
     if isinstance(own, list) and isinstance(found, list) and len(own) == len(found):
         pairs = enumerate(zip(found, own, strict=True))
-        return [fault for index, pair in pairs for fault in differences(*pair, f"{place}[{index}]")]
-    return [] if found == own and isinstance(found, bool) == isinstance(own, bool) else [place]
+        return [fault for index, pair in pairs for fault in differences(*pair, f"{path}[{index}]")]
+    return [] if found == own and isinstance(found, bool) == isinstance(own, bool) else [path]
 
 
 def _weights_faults(inputs: EvaluateInputs, row: Row) -> list[str]:
