@@ -40,6 +40,7 @@ WITHOUT_TORCH = [
     "evaluation.bootstrap",
     "evaluation.coco_metrics",
     "evaluation.diagnostics",
+    "evaluation.truth",
     "predict.predictions",
     "records",
     "report",

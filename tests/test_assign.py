@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.ops.boxes import make_anchor_points
+from yolov9bench.predict.postprocess import make_anchor_points
 from yolov9bench.train import assigner as module
 from yolov9bench.train.assigner import Positives, assign, largest
 from yolov9bench.zoo.recipe import AssignerSettings

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from yolov9bench.errors import SettingsError
 from yolov9bench.nn import build
-from yolov9bench.profiling import latency, peak_memory, profile, training_memory
+from yolov9bench.profiling import latency, peak_memory, profile, summary, training_memory
 from yolov9bench.profiling.flops import count_gflops
 from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
 from yolov9bench.profiling.peak_memory import Peak, process_bytes
@@ -71,13 +71,13 @@ def test_memory_of_training_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr(training_memory, "predict_training_step", lambda work: 4_000)
     work = Workload(SMALL, RECIPES["yolov8-n"], 64, 3, 1)
     whole = {"predicted_bytes": 4_000, "allocated_bytes": 5_000}
-    assert profile.measure_training_memory(work, "cuda:0") == whole | {
+    assert asdict(profile.measure_training_memory(work, "cuda:0")) == whole | {
         "reserved_bytes": 7_000,
         "process_bytes": 9_000,
     }
     assert asked == [(3, "cuda:0")]
     nothing = {"allocated_bytes": None, "reserved_bytes": None, "process_bytes": None}
-    assert profile.measure_training_memory(work, "cpu") == whole | nothing
+    assert asdict(profile.measure_training_memory(work, "cpu")) == whole | nothing
     assert asked == [(3, "cuda:0")]
 
 
@@ -94,7 +94,9 @@ def test_memory_of_inference_is_measured_on_a_gpu_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         latency, "make_forward", lambda detector, batch, size: lambda: runs.append((batch, size))
     )
-    on_gpu, on_cpu = (profile.measure_inference_memory(SMALL, device, 32) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (
+        asdict(profile.measure_inference_memory(SMALL, device, 32)) for device in ("cuda", "cpu")
+    )
     assert (on_gpu["allocated_bytes"], on_gpu["reserved_bytes"]) == (5_000, 7_000)
     assert runs == [(1, 32)] * 2  # once before the peak begins, as the first run takes more
     assert on_cpu == on_gpu | dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
@@ -142,14 +144,16 @@ def test_half_precision_on_a_gpu_alone() -> None:
 
 def test_arithmetic_is_of_both_graphs_at_the_size_asked_for() -> None:
     """Four times the pixels are four times the multiply-adds; deploying folds the norms' parameters away."""
-    small, large = profile.arithmetic(SMALL, 64), profile.arithmetic(SMALL, 128)
-    for graph in ("training", "deployed"):
-        assert large["gflops"][graph] == pytest.approx(4 * small["gflops"][graph], rel=1e-9)
-    assert small["parameters"] == large["parameters"]
+    small, large = profile.count_costs(SMALL, 64), profile.count_costs(SMALL, 128)
+    (parameters, small_gflops), (_, large_gflops) = small, large
+    assert large_gflops.training == pytest.approx(4 * (small_gflops.training or 0), rel=1e-9)
+    assert large_gflops.deployed == pytest.approx(4 * (small_gflops.deployed or 0), rel=1e-9)
+    assert small[0] == large[0]
     norms = [each for each in build(SMALL, 80).modules() if isinstance(each, torch.nn.BatchNorm2d)]
     saved = sum(norm.num_features for norm in norms)  # weight and bias go, the convolution gets a bias
     assert len(norms) > 30
-    assert small["parameters"]["training"] - small["parameters"]["deployed"] == saved
+    assert parameters.training is not None and parameters.deployed is not None
+    assert parameters.training - parameters.deployed == saved
 
 
 @pytest.mark.parametrize("runs", [19, 20, 99, 100])
@@ -205,9 +209,9 @@ def test_sizes_of_images_are_multiples_of_32_from_32_up(size: int, fits: bool) -
 
 def test_milliseconds_and_units_of_what_is_published() -> None:
     """2.5 GB are 2.33 GiB if a GB is 1e9 bytes, and 2.44 GiB if it is 1000 MiB."""
-    assert profile._milliseconds(0.01234) == "12.3 ms"
+    assert summary._milliseconds(0.01234) == "12.3 ms"
     row = ROWS["yolov8-n"]
-    lines = profile._published(replace(row, published=replace(row.published, memory_gb=2.5)))
+    lines = summary._published(replace(row, published=replace(row.published, memory_gb=2.5)))
     text = " ".join(line for _, line in lines)
     assert "2.33 GiB" in text and "(2.44 GiB)" in text and "(2.50 GiB)" in text
 
@@ -237,6 +241,6 @@ def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
     spec = ROWS["yolov9-t"].spec
     assert spec.aux is not None
     weights = sum(each.numel() for each in build(spec, 80).deployed().parameters())
-    predicted = profile.measure_inference_memory(spec, "cpu", 32)["predicted_bytes"]
+    predicted = profile.measure_inference_memory(spec, "cpu", 32).predicted_bytes
     assert predicted is not None
     assert 2 * weights < predicted < 2.2 * weights

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from yolov9bench.data.coco import crowd_flag, read_coco
+from yolov9bench.data.annotations import crowd_flag
+from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, MetricsError
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import coco_metrics

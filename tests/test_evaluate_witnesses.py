@@ -16,12 +16,13 @@ from synthetic import small_file
 
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
-from yolov9bench.evaluation import coco_metrics, evaluate
-from yolov9bench.evaluation.coco_metrics import METRICS
-from yolov9bench.evaluation.evaluate import EvaluationSettings
+from yolov9bench.evaluation import coco_metrics, evaluate, settings
+from yolov9bench.evaluation.settings import EvaluationSettings, choose_protocol, row_id
+from yolov9bench.evaluation.truth import Array, Truth
 from yolov9bench.predict.batches import Batch, Batches
 from yolov9bench.predict.postprocess import Detections
 from yolov9bench.predict.predictions import predictions_from_rows, result_rows
+from yolov9bench.records.contents import METRICS
 from yolov9bench.weights import load
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
@@ -163,7 +164,7 @@ def test_the_judge_is_asked_where_the_record_says_so(
     """A record that says `judge: true` of numbers no judge has seen would be a lie."""
     asked = []
 
-    def other(truth: coco_metrics.Truth, rows: coco_metrics.Array) -> dict[str, float]:
+    def other(truth: Truth, rows: Array) -> dict[str, float]:
         asked.append(len(rows))
         return dict.fromkeys(METRICS, off)
 
@@ -326,24 +327,24 @@ def checkpoint(**facts: Any) -> Any:
 )
 def test_our_own_file_is_evaluated_as_its_row_is(row: str, name: str) -> None:
     own = checkpoint(row=row)
-    assert evaluate.choose_protocol(own, "auto", None, tta=False) == PROTOCOLS[name]
-    assert evaluate.choose_protocol(own, "ultralytics-square", 320, tta=False) == replace(
+    assert choose_protocol(own, "auto", None, tta=False) == PROTOCOLS[name]
+    assert choose_protocol(own, "ultralytics-square", 320, tta=False) == replace(
         PROTOCOLS["ultralytics-square"], image_size=320
     )
 
 
 def test_a_file_of_no_row_has_no_protocol() -> None:
     with pytest.raises(SettingsError, match="names no row"):
-        evaluate.choose_protocol(checkpoint(), "auto", None, tta=False)
+        choose_protocol(checkpoint(), "auto", None, tta=False)
 
 
 def test_the_row_of_a_published_file_is_known_by_its_hash() -> None:
     """Whatever the file says of itself; our own files know their row themselves."""
     published = ROWS["yolov9-c"].download.sha256[0]
-    assert evaluate.row_id(checkpoint(sha256=published, format="official")) == "yolov9-c"
-    assert evaluate.row_id(checkpoint(sha256=published, row="yolov9-t")) == "yolov9-c"
-    assert evaluate.row_id(checkpoint(row="yolov9-t")) == "yolov9-t"
-    assert evaluate.row_id(checkpoint()) is None
+    assert row_id(checkpoint(sha256=published, format="official")) == "yolov9-c"
+    assert row_id(checkpoint(sha256=published, row="yolov9-t")) == "yolov9-c"
+    assert row_id(checkpoint(row="yolov9-t")) == "yolov9-t"
+    assert row_id(checkpoint()) is None
 
 
 def test_the_record_has_the_row_of_a_published_file(
@@ -351,12 +352,12 @@ def test_the_record_has_the_row_of_a_published_file(
 ) -> None:
     """A file that says "yolov9-t" of itself, and whose hash is that of another row."""
     assert load(small_weights).row == "yolov9-t"
-    monkeypatch.setattr(evaluate, "row_of_file", lambda sha256: (ROWS["yolov9-c"], ROWS["yolov9-c"].download))
+    monkeypatch.setattr(settings, "row_of_file", lambda sha256: (ROWS["yolov9-c"], ROWS["yolov9-c"].download))
     assert evaluate.evaluate(small_weights, tiny, "yolov9", "val", image_size=64).row == "yolov9-c"
 
 
 @pytest.mark.parametrize(("name", "image_size"), [("yolov9", None), ("ultralytics", None), ("auto", 640)])
 def test_views_of_another_protocol_or_size_are_refused(name: str, image_size: int | None) -> None:
     with pytest.raises(SettingsError, match=r"test-time augmentation is defined|cannot go with tta"):
-        evaluate.choose_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
-    assert evaluate.choose_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"
+        choose_protocol(checkpoint(row="yolov9-t"), name, image_size, tta=True)
+    assert choose_protocol(checkpoint(), "auto", None, tta=True).name == "mmyolo+tta"

@@ -16,6 +16,7 @@ from synthetic import small_file
 from yolov9bench import records, reproduce
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.records import Record
 from yolov9bench.weights import load, save
 from yolov9bench.zoo.recipes import DEMO
@@ -170,7 +171,7 @@ def trained(
     monkeypatch.setattr(reproduce, "is_finished", lambda job: job.out == out)
 
     def evaluated_at(image_size: int) -> ReproduceConfig:
-        protocol = asdict(evaluate.choose_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
+        protocol = asdict(choose_protocol(load(out / "best.pt"), "yolov9", image_size, tta=False))
         settings = ran.record.settings | {"protocol": protocol}
         records.write(replace(ran.record, settings=settings), tmp_path)
         return parameters

@@ -6,13 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolov9bench.ops.boxes import (
-    boxes_to_distances,
-    cxcywh_to_xyxy,
-    distances_to_boxes,
-    make_anchor_points,
-    xyxy_to_cxcywh,
-)
+from yolov9bench.ops.boxes import boxes_to_distances, cxcywh_to_xyxy, xyxy_to_cxcywh
+from yolov9bench.predict.postprocess import distances_to_boxes, make_anchor_points
 
 
 def random_boxes(*shape: int, seed: int = 0) -> Tensor:

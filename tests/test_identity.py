@@ -15,7 +15,7 @@ from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.data import download
 from yolov9bench.errors import CheckpointError, DownloadError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.settings import row_id
 from yolov9bench.io import provenance
 from yolov9bench.nn import build
 from yolov9bench.records import Record
@@ -99,12 +99,12 @@ def test_the_same_file_by_path_or_put_there_by_hand_gets_no_row(
     site: Path, eighty: Path, tmp_path: Path
 ) -> None:
     by_path = reproduce.reproduce(**parameters(eighty, tmp_path, checkpoint=str(site / "tiny.pt")))
-    assert by_path.row is None and "download" not in by_path.inputs
+    assert by_path.row is None and by_path.inputs["download"] is None
     by_hand = tmp_path / "data/checkpoints/tiny.pt"
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes((site / "tiny.pt").read_bytes())
     found = reproduce.reproduce(**parameters(eighty, tmp_path, checkpoint="download"))
-    assert found.row is None and "download" not in found.inputs
+    assert found.row is None and found.inputs["download"] is None
     assert "unknown checkpoint" in str(verdict_of(found))
 
 
@@ -243,4 +243,4 @@ def test_a_row_whose_hash_is_pinned_takes_no_other() -> None:
 
 
 def test_our_own_untrained_file_is_no_download(tiny_weights: Path) -> None:
-    assert evaluate.row_id(load(tiny_weights)) == ROW
+    assert row_id(load(tiny_weights)) == ROW

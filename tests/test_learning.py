@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.evaluation.evaluate import EvaluationSettings, evaluate_loaded
+from yolov9bench.evaluation.evaluate import evaluate_loaded
+from yolov9bench.evaluation.settings import EvaluationSettings
 from yolov9bench.train import trainer
 from yolov9bench.train.job import Job
 from yolov9bench.train.trainer import train

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from yolov9bench.errors import DatasetError
 from yolov9bench.nn import Level, Levels, Outputs
-from yolov9bench.ops.boxes import boxes_to_distances, ciou, cxcywh_to_xyxy, distances_to_boxes
-from yolov9bench.predict.postprocess import decode
+from yolov9bench.ops.boxes import boxes_to_distances, ciou, cxcywh_to_xyxy
+from yolov9bench.predict.postprocess import decode, distances_to_boxes
 from yolov9bench.train.assigner import Positives
 from yolov9bench.train.loss import by_image, detection_loss, find_positives, terms
 from yolov9bench.zoo.recipes import RECIPES

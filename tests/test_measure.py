@@ -13,7 +13,7 @@ import torch
 
 from yolov9bench import __main__ as door
 from yolov9bench.errors import SettingsError
-from yolov9bench.profiling import latency, profile
+from yolov9bench.profiling import latency, profile, summary
 from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
 from yolov9bench.profiling.peak_memory import measure_peak, process_bytes
 from yolov9bench.records import Record
@@ -179,7 +179,7 @@ def test_measured_memory_shows_the_error_of_the_prediction(answer: tuple[dict[st
     record = json.loads(json.dumps(answer[0]))
     plain = record["values"]["memory"]["training"]["plain"]
     plain |= {"predicted_bytes": 9 * 2**28, "allocated_bytes": 10 * 2**28, "reserved_bytes": 3 * 2**30}
-    text = profile.summary(Record(**{name: value for name, value in record.items() if name != "schema"}))
+    text = summary.summary(Record(**{name: value for name, value in record.items() if name != "schema"}))
     said = "2.25 GiB predicted, 2.50 GiB allocated, 3.00 GiB reserved, error of the prediction -10.0 %"
     assert said in text
 
@@ -189,7 +189,7 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
     record = {name: value for name, value in answer[0].items() if name != "schema"}
     record["values"] = record["values"] | {"memory": record["values"]["memory"] | {"training": None}}
     record["settings"] = record["settings"] | {"training": None, "recipe": None}
-    text = profile.summary(replace(Record(**record), row="ultralytics-yolov8n"))
+    text = summary.summary(replace(Record(**record), row="ultralytics-yolov8n"))
     assert "— (the recipe is not known)" in text
     assert "published Mem" not in text
 

@@ -16,11 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
-from yolov9bench.evaluation.coco_metrics import (
-    METRICS,
-    coco_metrics,
-    coco_result,
-)
+from yolov9bench.evaluation.coco_metrics import coco_metrics, coco_result
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
 from yolov9bench.predict.predictions import (
     Predictions,
@@ -30,6 +26,7 @@ from yolov9bench.predict.predictions import (
     result_rows,
     rounded,
 )
+from yolov9bench.records.contents import METRICS
 
 REFERENCES = [
     "ultralytics_yolov8n_square",

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
@@ -20,8 +21,9 @@ import torch
 import torchvision
 
 from yolov9bench.errors import RecordError
-from yolov9bench.io import provenance
-from yolov9bench.io.provenance import Code, code, command, environment, reduce_paths
+from yolov9bench.io import machine, provenance
+from yolov9bench.io.machine import describe_environment
+from yolov9bench.io.provenance import Code, code, command, reduce_paths
 
 README = "# Bench\n\n<!-- table -->\n| AP |\n<!-- /table -->\n\nMore text.\n"
 
@@ -207,7 +209,7 @@ def test_a_checkout_without_git_is_no_installed_version(
 @pytest.fixture
 def on_cpu(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(provenance, "code", lambda: Code("0" * 40, False, "0.1.0"))
-    return environment("cpu")
+    return asdict(describe_environment("cpu"))
 
 
 def test_the_environment_of_a_run_on_the_processor(on_cpu: dict[str, Any]) -> None:
@@ -253,7 +255,7 @@ def test_the_processor_is_named_as_the_system_names_it(on_cpu: dict[str, Any]) -
 )
 def test_lowered_float32_is_told(statement: str, processor: list[str], cuda: list[str]) -> None:
     """In a process of its own: PyTorch's old and new switches cannot both be used in one."""
-    script = f"import torch\n{statement}\nfrom yolov9bench.io.provenance import _float32\n"
+    script = f"import torch\n{statement}\nfrom yolov9bench.io.machine import _float32\n"
     script += "print(*_float32(False).values(), *_float32(True).values())"
     shown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -272,18 +274,18 @@ def test_the_environment_of_a_run_on_cuda(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    found = environment("cuda:1")
+    found = asdict(describe_environment("cuda:1"))
     assert (found["device"], found["device_name"]) == ("cuda:1", "GPU of cuda:1")
     assert found["cuda"] == {"driver": "550.54.15", "runtime": "12.8", "cudnn": 91002}
 
 
 def test_a_driver_that_nobody_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance._driver() is None
+    assert machine._driver() is None
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho no devices\nexit 6\n")
     tool.chmod(0o755)
-    assert provenance._driver() is None
+    assert machine._driver() is None
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_two_tables_leave_the_text_between_them_in_place(checkout: Path) -> None
 def test_an_unknown_state_is_not_called_clean(monkeypatch: pytest.MonkeyPatch, dirty: bool | None) -> None:
     """Outside git nobody knows whether files differ: None, which fills no cell of the table."""
     monkeypatch.setattr(provenance, "code", lambda: Code(None, dirty, "0.1.0"))
-    assert environment("cpu")["dirty"] is dirty
+    assert describe_environment("cpu").dirty is dirty
 
 
 @pytest.mark.parametrize(
@@ -371,7 +373,7 @@ def test_a_windows_path_is_reduced_whole(text: str, reduced: str) -> None:
 def test_the_threads_of_this_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     monkeypatch.setattr(provenance, "code", lambda: Code("0" * 40, False, "0.1.0"))
-    assert environment("cpu")["threads"] == 7
+    assert describe_environment("cpu").threads == 7
 
 
 def test_of_several_gpus_one_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -380,7 +382,7 @@ def test_of_several_gpus_one_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp
     tool.write_text("#!/bin/sh\necho ' 550.54.15'\necho 550.54.15\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert provenance._driver() == "550.54.15"
+    assert machine._driver() == "550.54.15"
 
 
 def test_each_device_is_told_by_its_own_switches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,5 +396,5 @@ def test_each_device_is_told_by_its_own_switches(monkeypatch: pytest.MonkeyPatch
         mkldnn=switches("none", "bf16"), cuda=switches("tf32", ""), cudnn=switches("", "none")
     )
     monkeypatch.setattr(torch, "backends", stand_in)
-    assert provenance._float32(False) == {"matmul": "ieee", "convolution": "bf16"}
-    assert provenance._float32(True) == {"matmul": "tf32", "convolution": "ieee"}
+    assert machine._float32(False) == {"matmul": "ieee", "convolution": "bf16"}
+    assert machine._float32(True) == {"matmul": "tf32", "convolution": "ieee"}

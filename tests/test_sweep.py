@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from yolov9bench import reproduce, sweep
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.records import select
+from yolov9bench.records import Record, select
 from yolov9bench.zoo import ROWS
 
 PLAIN = ["yolov8-n", "yolov8-s", "yolov8-m", "yolov8-l", "yolov8-x"]
@@ -40,7 +39,18 @@ class Runs:
         return RECORD if row.id in self.rows and row.id not in self.failing else None
 
 
-RECORD: Any = SimpleNamespace(values={"AP": 0.25})
+RECORD = Record(
+    row="yolov8-n",
+    kind="evaluate",
+    values={"AP": 0.25},
+    settings={},
+    inputs={},
+    environment={},
+    seed=0,
+    start="2026-01-01T00:00:00+00:00",
+    seconds=1.0,
+    command=[],
+)
 
 
 @pytest.mark.parametrize(

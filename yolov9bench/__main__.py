@@ -82,14 +82,14 @@ def inspect(config: InspectConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
+    from yolov9bench.records.contents import METRICS
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     record = evaluate_file(
         **{name: value for name, value in given.items() if name not in ("json", "results")}
     )
     keep(record, config)
-    metrics = {name: value for name, value in record.values.items() if isinstance(value, float)}
-    print("\n".join(f"{name:5} {value:.5f}" for name, value in metrics.items()))
+    print("\n".join(f"{name:5} {record.values[name]:.5f}" for name in METRICS))
 
 
 @run.register
@@ -101,18 +101,19 @@ def train(config: TrainConfig) -> None:
 
 @run.register
 def reproduce(config: ReproduceConfig) -> None:
-    from yolov9bench.records.verdict import verdict
+    from yolov9bench.records.verdict import ap_text, images_text, verdict
     from yolov9bench.reproduce import reproduce as reproduce_row
 
     record = reproduce_row(**asdict(config))
-    print(f"AP {record.values['AP']:.5f} on {record.inputs['images']:,} images")
+    print(f"{ap_text(record)} on {images_text(record)}")
     print(verdict(record))
 
 
 @run.register
 def measure(config: MeasureConfig) -> None:
     config.require_paths()
-    from yolov9bench.profiling.profile import measure_row, summary
+    from yolov9bench.profiling.profile import measure_row
+    from yolov9bench.profiling.summary import summary
 
     record = measure_row(config.row, config.device, config.image_size, config.batch_size)
     keep(record, config)

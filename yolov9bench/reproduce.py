@@ -19,8 +19,9 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset
 from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.records import Record
-from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol
+from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
 from yolov9bench.records.verdict import verdict
 from yolov9bench.train import trainer
 from yolov9bench.train.checkpoint import is_finished
@@ -173,9 +174,9 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
     return evaluate.evaluate_loaded(
         checkpoint,
         dataset,
-        evaluate.EvaluationSettings(
+        EvaluationSettings(
             protocol=config.protocol,
-            batch_size=config.batch_size or evaluate.BATCH_SIZE,
+            batch_size=config.batch_size or BATCH_SIZE,
             device=plan.device,
             image_size=evaluation_size(plan),
             judge=config.judge,
@@ -226,22 +227,16 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
         checkpoint, dataset = load(job.out / "best.pt"), job.validation
     else:
         checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
-    inputs = {
-        "weights_sha256": checkpoint.sha256,
-        "annotations_sha256": dataset.annotations_sha256,
-        "image_list_sha256": dataset.image_list_sha256,
-    }
-    protocol = evaluate.choose_protocol(
-        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
-    )
-    settings = {
-        "protocol": records.as_stored(protocol),
-        "batch_size": config.batch_size or evaluate.BATCH_SIZE,
-        "judge": config.judge,
-        "skip_corrupt": config.skip_corrupt,
-    }
+    protocol = choose_protocol(checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row)
+    batch_size = config.batch_size or BATCH_SIZE
+    hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
+    settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt)
     for record in reversed(records.select(config.results_folder, kind="evaluate")):
-        if inputs.items() <= record.inputs.items() and settings.items() <= record.settings.items():
+        stated = read_stated(record)
+        inputs, ran = stated.inputs, stated.settings
+        if (inputs.weights_sha256, inputs.annotations_sha256, inputs.image_list_sha256) != hashes:
+            continue
+        if (ran.protocol, ran.batch_size, ran.judge, ran.skip_corrupt) == settings:
             return record
     return None
 
@@ -251,9 +246,7 @@ def describe(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> dict[s
     known = row_of_file(checkpoint.sha256)
     row = known[0] if known else plan.row
     config, spec = plan.config, checkpoint.spec
-    protocol = evaluate.choose_protocol(
-        checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row
-    ).name
+    protocol = choose_protocol(checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row).name
     own = own_protocol(row, "TTA box AP" if config.tta else "box AP") if row else None
     hashed = f"sha256 {checkpoint.sha256[:16]}…"
     if find_origin(plan, checkpoint):

@@ -20,6 +20,7 @@ from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig, project_root
 from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.records import Record
+from yolov9bench.records.verdict import ap_text
 from yolov9bench.zoo.rows import ROWS, Row
 
 logger = logging.getLogger("yolov9bench")
@@ -36,7 +37,7 @@ class Outcome:
     def __str__(self) -> str:
         if self.record is None:
             return f"{self.row}: {self.word}"
-        return f"{self.row}: {self.word}, AP {self.record.values['AP']:.5f}"
+        return f"{self.row}: {self.word}, {ap_text(self.record)}"
 
 
 def choose_rows(patterns: Sequence[str]) -> list[Row]:

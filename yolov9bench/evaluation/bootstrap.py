@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.evaluation.coco_metrics import GroundTruth, read_truth, result_array, run_evaluator
+from yolov9bench.evaluation.truth import GroundTruth, read_truth, result_array, run_evaluator
 from yolov9bench.predict.predictions import Predictions
 
 Integers = npt.NDArray[np.int64]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
-from operator import itemgetter
+from dataclasses import dataclass
 from typing import Any
 
-import hotcoco
 import numpy as np
-import numpy.typing as npt
 
-from yolov9bench.data.coco import crowd_flag
 from yolov9bench.errors import MetricsError
+from yolov9bench.evaluation.truth import (
+    Array,
+    GroundTruth,
+    Truth,
+    coco_lists,
+    read_truth,
+    result_array,
+    run_evaluator,
+)
 from yolov9bench.predict.predictions import Predictions
+from yolov9bench.records.contents import METRICS
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 JUDGE_TOLERANCE = 1e-12
-
-Array = npt.NDArray[np.float64]
-GroundTruth = Mapping[str, Any]  # a COCO annotation file: images, categories, annotations
 
 
 @dataclass(frozen=True)
@@ -47,37 +48,6 @@ class CocoResult:
     recall: Array
     precision: dict[str, Array]
     class_precision: dict[str, Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """A ground truth as the evaluators get it, its images and categories numbered from 1 by ascending id.
-
-    Numbers from 1 are exact in an array of doubles, which ids beyond 2**53 are not. `image_ids` and
-    `category_ids` are the data set's own, ascending. Per annotation [M]: image and category number, box
-    [M, 4] as x y width height in pixels, area in square pixels, and iscrowd 0 or 1.
-    """
-
-    image_ids: npt.NDArray[np.int64]
-    category_ids: npt.NDArray[np.int64]
-    names: tuple[str, ...]
-    images: npt.NDArray[np.int64]
-    categories: npt.NDArray[np.int64]
-    boxes_xywh: Array
-    areas: Array
-    crowds: npt.NDArray[np.int64]
-
-    def take(self, chosen: npt.NDArray[np.int64], images: npt.NDArray[np.int64], count: int) -> Truth:
-        """The annotations at these indices, on other image numbers, of `count` images."""
-        return replace(
-            self,
-            image_ids=np.arange(1, count + 1),
-            images=images,
-            categories=self.categories[chosen],
-            boxes_xywh=self.boxes_xywh[chosen],
-            areas=self.areas[chosen],
-            crowds=self.crowds[chosen],
-        )
 
 
 def coco_metrics(
@@ -116,132 +86,11 @@ def coco_result(ground_truth: GroundTruth, predictions: Predictions, judge: bool
     )
 
 
-def read_truth(ground_truth: GroundTruth) -> Truth:
-    """What the evaluators need of a ground truth, as arrays; annotations of no image or class are left out.
-
-    MetricsError: an annotation without a key, with a number that is not finite, or with an iscrowd that is
-    neither 0 nor 1.
-    """
-    annotations = ground_truth["annotations"]
-    crowds = [_crowd_of(annotation) for annotation in annotations]
-    numbers = _numbers_of(annotations)
-    image_ids = np.sort(np.array([image["id"] for image in ground_truth["images"]], np.int64))
-    categories = sorted(ground_truth["categories"], key=itemgetter("id"))
-    category_ids = np.array([category["id"] for category in categories], np.int64)
-    columns = {
-        key: np.array([annotation[key] for annotation in annotations], np.int64)
-        for key in ("image_id", "category_id")
-    }
-    known = np.isin(columns["image_id"], image_ids) & np.isin(columns["category_id"], category_ids)
-    return Truth(
-        image_ids,
-        category_ids,
-        tuple(category["name"] for category in categories),
-        np.searchsorted(image_ids, columns["image_id"])[known] + 1,
-        np.searchsorted(category_ids, columns["category_id"])[known] + 1,
-        numbers[known, :4],
-        numbers[known, 4],
-        np.array(crowds, np.int64)[known],
-    )
-
-
-def _crowd_of(annotation: Mapping[str, Any]) -> int:
-    flag = crowd_flag(annotation.get("iscrowd", 0))
-    if flag is None:
-        raise MetricsError(
-            f"Annotation {annotation.get('id')} has iscrowd {annotation['iscrowd']!r}: make it 0 or 1."
-        )
-    for key in ("image_id", "category_id", "bbox", "area"):
-        if key not in annotation:
-            raise MetricsError(f"Annotation {annotation.get('id')} lacks {key!r}: add it to the file.")
-    return flag
-
-
-def _numbers_of(annotations: Sequence[Mapping[str, Any]]) -> Array:
-    """Boxes and areas [M, 5]; MetricsError names an annotation whose five are not all finite numbers."""
-    numbers = _finite_numbers(annotations)
-    if numbers is None:
-        culprit = next(each for each in annotations if _finite_numbers([each]) is None)
-        raise MetricsError(
-            f"Annotation {culprit.get('id')} has bbox {culprit['bbox']!r} and area {culprit['area']!r}: "
-            "make all five finite numbers."
-        )
-    return numbers
-
-
-def _finite_numbers(annotations: Sequence[Mapping[str, Any]]) -> Array | None:
-    try:
-        # As one array, because that is fast; it has a number's kind only if every value is a number.
-        values = np.array([[*entry["bbox"], entry["area"]] for entry in annotations])
-        values = values.reshape(len(annotations), 5)
-    except (TypeError, ValueError):  # no list, or lists of several lengths
-        return None
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        return None
-    return values.astype(np.float64)
-
-
-def result_array(truth: Truth, predictions: Predictions) -> Array:
-    """The detections as the evaluators take them, [N, 7]: image number, x y width height, score, category.
-
-    MetricsError names the first one whose image or category is unknown or that is not finite.
-    """
-    image, category = predictions.image_ids, predictions.category_ids
-    boxes, scores = predictions.boxes_xywh(), predictions.scores
-    stray = ~np.isin(image, truth.image_ids)
-    unknown = ~np.isin(category, truth.category_ids)
-    broken = ~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores))
-    faulty = np.flatnonzero(stray | unknown | broken)
-    if len(faulty):
-        first = int(faulty[0])
-        number = int(image[first])
-        if stray[first]:
-            raise MetricsError(
-                f"Detections of image {number} have no ground truth: evaluate against their own."
-            )
-        if unknown[first]:
-            raise MetricsError(
-                f"Category {int(category[first])} of image {number} is unknown: "
-                "use the detector's own classes."
-            )
-        raise MetricsError(
-            f"A detection in image {number} is not finite: check the weights and the precision."
-        )
-    results = np.empty((len(predictions), 7))
-    results[:, 0] = np.searchsorted(truth.image_ids, image) + 1
-    results[:, 1:5], results[:, 5] = boxes, scores
-    results[:, 6] = np.searchsorted(truth.category_ids, category) + 1
-    return results
-
-
-def run_evaluator(truth: Truth, results: Array) -> hotcoco.COCOeval:
-    """hotcoco's evaluator after its evaluation; results as in `result_array`."""
-    dataset = hotcoco.COCO.from_arrays(
-        *_listed(truth),
-        truth.images,
-        truth.categories,
-        truth.boxes_xywh,
-        area=truth.areas,
-        iscrowd=truth.crowds,
-    )
-    evaluator = hotcoco.COCOeval(dataset, dataset.load_res(results), "bbox")
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summary_lines()  # what `summarize` does, less its printing
-    return evaluator
-
-
-def _listed(truth: Truth) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The images and the categories of a COCO dictionary."""
-    images = [{"id": number} for number in range(1, len(truth.image_ids) + 1)]
-    return images, [{"id": number, "name": name} for number, name in enumerate(truth.names, start=1)]
-
-
 def _judged(truth: Truth, results: Array) -> dict[str, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    images, categories = _listed(truth)
+    images, categories = coco_lists(truth)
     columns = zip(
         truth.images.tolist(),
         truth.categories.tolist(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from yolov9bench.evaluation.coco_metrics import GroundTruth, read_truth, result_array, run_evaluator
+from yolov9bench.evaluation.truth import GroundTruth, read_truth, result_array, run_evaluator
 from yolov9bench.predict.predictions import Predictions
 
 TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -23,46 +23,34 @@ from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError, require_at_least
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
+from yolov9bench.evaluation.settings import (
+    BATCH_SIZE,
+    EvaluationSettings,
+    applied_settings,
+    choose_protocol,
+    row_id,
+)
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
+from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
-from yolov9bench.records import Record, as_stored
+from yolov9bench.records import Record
+from yolov9bench.records.contents import (
+    UNPINNED,
+    Download,
+    EvaluateInputs,
+    EvaluateValues,
+)
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
-from yolov9bench.zoo.rows import ROWS, Row, row_of_file
+from yolov9bench.zoo.rows import Row
 
-BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
 MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
 
 logger = logging.getLogger("yolov9bench")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How to evaluate what is loaded.
-
-    protocol: a name, or "auto" for that of the checkpoint's format
-    batch_size: images at a time; changes no detection but for rounding
-    device: a torch device, or "auto"
-    image_size: pixels, if not the protocol's own
-    judge: pycocotools must agree to 1e-12
-    skip_corrupt: leave out images that cannot be decoded, instead of refusing them
-    detections: where to store the detections: a file, or a folder that gets one named by its hash
-    tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
-    """
-
-    protocol: str = "auto"
-    batch_size: int = BATCH_SIZE
-    device: str = "cpu"
-    image_size: int | None = None
-    judge: bool = False
-    skip_corrupt: bool = False
-    detections: Path | None = None
-    tta: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +119,7 @@ def evaluate_loaded(
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt)
     with full_float32():
-        environment = provenance.environment(device)
+        environment = describe_environment(device)
         predictions = run_inference(detector, batches, categories, device)
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), predictions, settings.judge)
@@ -140,28 +128,16 @@ def evaluate_loaded(
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=result.metrics | {"AP_interval": interval, "detections": stored},
-        settings=applied(settings, protocol, detector),
-        inputs=inputs(checkpoint, dataset, batches) | download_of(origin),
-        environment=environment,
+        values=asdict(EvaluateValues(**result.metrics, AP_interval=interval, detections=stored)),
+        settings=asdict(applied_settings(settings, protocol, detector)),
+        inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
+        environment=asdict(environment),
         seed=seed,
         start=start.isoformat(timespec="seconds"),
         seconds=round(perf_counter() - began, 3),
         command=provenance.command(),
     )
     return Evaluation(record, dataset, predictions, result)
-
-
-def applied(settings: EvaluationSettings, protocol: Protocol, detector: Detector) -> dict[str, Any]:
-    """The settings that ran, as a record has them."""
-    return {
-        "protocol": as_stored(protocol),
-        "batch_size": settings.batch_size,
-        "dtype": str(next(detector.parameters()).dtype).removeprefix("torch."),
-        "fused": detector.fused,
-        "judge": settings.judge,
-        "skip_corrupt": settings.skip_corrupt,
-    }
 
 
 @contextmanager
@@ -231,71 +207,26 @@ def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[fl
     return list(bootstrap_interval(dataset.ground_truth(), predictions))
 
 
-def inputs(checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches) -> dict[str, Any]:
-    """What went in: hashes of weights, annotations and image list, and counts."""
-    return {
-        "weights_sha256": checkpoint.sha256,
-        "format": checkpoint.format,
-        "flavour": checkpoint.flavour,
-        "spec": checkpoint.spec.name,
-        "classes": checkpoint.detector.num_classes,
-        "demo": dataset.description == DEMO_NAME,
-        "split": dataset.split,
-        "annotations_sha256": dataset.annotations_sha256,
-        "image_list_sha256": dataset.image_list_sha256,
-        "images": len(dataset.images),
-        "images_skipped": batches.skipped,
-        "images_of_other_size": len(batches.other_size),
-    }
-
-
-def download_of(origin: Origin | None) -> dict[str, Any]:
-    """What a record says of weights whose hash is known nowhere: where they came from, and their size."""
-    if origin is None:
-        return {}
-    return {"download": {"url": origin.url, "bytes": origin.bytes, "hash": "unpinned"}}
-
-
-def choose_protocol(
-    checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool, row: Row | None = None
-) -> Protocol:
-    """The protocol to evaluate by; "auto" is the checkpoint's own, but mmyolo's with `tta`.
-
-    row: a Row of your own, for a checkpoint that was trained for it.
-    """
-    if tta:
-        return find_tta_protocol(name, image_size)
-    if name != "auto":
-        return find_protocol(name, image_size)
-    return own_protocol(checkpoint, row).at_image_size(image_size)
-
-
-def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
-    """The protocol of a checkpoint: its format's, or that of the row our own file was trained for.
-
-    row: a Row of your own. SettingsError for a file of ours that names no row, or one that nobody knows.
-    """
-    if checkpoint.format != "yolov9bench":
-        return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])
-    if checkpoint.row is None:
-        raise SettingsError(
-            "this checkpoint of our own names no row, so no protocol follows from it: "
-            "pass one, for instance yolov9"
-        )
-    if row is not None and row.id == checkpoint.row:
-        return row.protocol
-    if checkpoint.row not in ROWS:
-        raise SettingsError(
-            f"this checkpoint was trained for row {checkpoint.row!r}, which is not one of the table's: "
-            "give a protocol, or that Row itself"
-        )
-    return ROWS[checkpoint.row].protocol
-
-
-def row_id(checkpoint: Checkpoint) -> str | None:
-    """The row whose published weights these are, or for which our own were trained; None for others."""
-    found = row_of_file(checkpoint.sha256)
-    return found[0].id if found else checkpoint.row
+def describe_inputs(
+    checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches, origin: Origin | None
+) -> EvaluateInputs:
+    """What went in, as a record has it; `origin` is of weights whose hash is known nowhere."""
+    download = None if origin is None else Download(url=origin.url, bytes=origin.bytes, hash=UNPINNED)
+    return EvaluateInputs(
+        weights_sha256=checkpoint.sha256,
+        format=checkpoint.format,
+        flavour=checkpoint.flavour,
+        spec=checkpoint.spec.name,
+        classes=checkpoint.detector.num_classes,
+        demo=dataset.description == DEMO_NAME,
+        split=dataset.split,
+        annotations_sha256=dataset.annotations_sha256,
+        image_list_sha256=dataset.image_list_sha256,
+        images=len(dataset.images),
+        images_skipped=batches.skipped,
+        images_of_other_size=len(batches.other_size),
+        download=download,
+    )
 
 
 def resolve_device(device: str) -> str:

@@ -1,8 +1,6 @@
-"""Where a number comes from: the code, the libraries and the machine behind it; no paths, no host names."""
+"""Where a number comes from: the code and the command behind it; no paths, no host names, no torch."""
 
-import platform
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -14,13 +12,6 @@ from yolov9bench.errors import RecordError
 from yolov9bench.io.git import run_git
 
 DISTRIBUTION = "yolov9bench"
-LIBRARIES = {  # library -> what it is imported as
-    "torchvision": "torchvision",
-    "numpy": "numpy",
-    "opencv": "cv2",
-    "hotcoco": "hotcoco",
-    "pycocotools": "pycocotools",
-}
 # The table is written into the README after a measurement, which must not spoil the next one.
 GENERATED = re.compile(r"<!-- table -->.*?<!-- /table -->", re.DOTALL)
 # Inside a text: two parts at least, so that "km /h" stays, and no tail of a word or a web address.
@@ -59,32 +50,23 @@ def code(root: Path = Path(__file__).parents[2]) -> Code:
     return Code(_git(root, "rev-parse", "HEAD").strip(), dirty, version)
 
 
-def environment(device: str) -> dict[str, object]:
-    """What a record says of the code, the libraries and the machine, for a run on the torch device `device`.
+@dataclass(frozen=True)
+class Environment:
+    """The code, the libraries and the machine behind a record; None for what a record does not state.
 
     `cuda` is None unless the device is one; its `driver` is None where nvidia-smi does not tell it. `float32`
-    says how the device computes: "ieee", or rounded on the way to "tf32" or "bf16". RecordError as `code`.
+    says how the device computes: "ieee", or rounded on the way to "tf32" or "bf16".
     """
-    import torch
 
-    state = code()
-    on_cuda = torch.device(device).type == "cuda"
-    return {
-        "commit": state.commit,
-        "dirty": state.dirty,
-        "versions": {
-            DISTRIBUTION: state.version,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),  # names its build, as in 2.11.0+cpu, which its metadata does not
-            **_library_versions(),
-        },
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),
-        "cuda": _cuda_versions() if on_cuda else None,
-        "threads": torch.get_num_threads(),
-        "float32": _float32(on_cuda),
-    }
+    commit: str | None
+    dirty: bool | None
+    versions: dict[str, Any] | None
+    platform: str | None
+    device: str | None
+    device_name: str | None
+    cuda: dict[str, Any] | None
+    threads: int | None
+    float32: dict[str, Any] | None
 
 
 def command() -> list[str]:
@@ -145,48 +127,3 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _library_versions() -> dict[str, str | None]:
-    """By library, not by distribution: four of these bring the same cv2. None where it is not installed."""
-    distributions = metadata.packages_distributions()
-    return {
-        library: metadata.version(distributions[module][0]) if module in distributions else None
-        for library, module in LIBRARIES.items()
-    }
-
-
-def _float32(on_cuda: bool) -> dict[str, str]:
-    import torch
-
-    # These names also tell what the older switches set (allow_tf32, set_float32_matmul_precision), whose own
-    # getters raise once both were used. "none" is where nothing was lowered.
-    backends: Any = torch.backends  # mypy does not see all their attributes
-    matmul, library = (
-        (backends.cuda.matmul, backends.cudnn) if on_cuda else (backends.mkldnn.matmul, backends.mkldnn)
-    )
-    precisions = {"matmul": matmul.fp32_precision, "convolution": library.conv.fp32_precision}
-    return {name: "ieee" if precision == "none" else precision for name, precision in precisions.items()}
-
-
-def _cuda_versions() -> dict[str, object]:
-    import torch
-
-    cudnn: Any = torch.backends.cudnn
-    return {"driver": _driver(), "runtime": torch.version.cuda, "cudnn": cudnn.version()}
-
-
-def _driver() -> str | None:
-    try:
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True)
-    except OSError:
-        return None
-    return answer.stdout.split("\n")[0].strip() or None if answer.returncode == 0 else None
-
-
-def _processor() -> str:
-    """The processor's model on Linux; elsewhere what Python knows, at least its architecture."""
-    facts = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", facts.read_text() if facts.exists() else "", re.MULTILINE)
-    return model[1].strip() if model else platform.processor() or platform.machine()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from yolov9bench.nn.head import REG_MAX, STRIDES, Levels
-from yolov9bench.ops.boxes import distances_to_boxes, make_anchor_points
 from yolov9bench.zoo.protocols import Protocol
 
 CLASS_BY_CLASS_FROM = 10_000  # candidates from which mmcv's batched_nms goes class by class
@@ -40,6 +40,29 @@ def anchor_points(levels: Levels, like: Tensor) -> tuple[Tensor, Tensor]:
     """Centres [A, 2] of a head's cells, in cells, and strides [A, 1]; `like` gives dtype and device."""
     shapes = [(level.box_logits.shape[2], level.box_logits.shape[3]) for level in levels]
     return make_anchor_points(shapes, STRIDES, like)
+
+
+def make_anchor_points(
+    shapes: Sequence[tuple[int, int]], strides: Sequence[int], like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Centres of the cells of several maps, row by row, in cells: points [A, 2] (x, y) and strides [A, 1].
+
+    `like` gives dtype and device; in half precision the points of a 1280 px image would no longer be exact.
+    """
+    points, scales = [], []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        ys = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
+        xs = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
+        grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
+        points.append(torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2))
+        scales.append(like.new_full((height * width, 1), float(stride)))
+    return torch.cat(points), torch.cat(scales)
+
+
+def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Points [A, 2] and distances [..., A, 4] to the left, top, right, bottom sides -> boxes [..., A, 4]."""
+    low, high = distances.chunk(2, dim=-1)
+    return torch.cat([points - low, points + high], dim=-1)
 
 
 def expected_distances(logits: Tensor) -> Tensor:

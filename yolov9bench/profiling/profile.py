@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -11,6 +12,7 @@ import torch
 from yolov9bench.errors import require_at_least, require_image_size
 from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
+from yolov9bench.io.machine import describe_environment
 from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.profiling import latency, training_memory
 from yolov9bench.profiling.flops import count_gflops, count_parameters
@@ -19,12 +21,20 @@ from yolov9bench.profiling.memory_tracker import BLOCK, counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
 from yolov9bench.records import Record
+from yolov9bench.records.contents import (
+    PLAIN,
+    GraphCosts,
+    MeasureInputs,
+    MeasureSettings,
+    MeasureValues,
+    Memory,
+    MemoryFigures,
+    TimingFigures,
+)
 from yolov9bench.train.state import Precision
-from yolov9bench.zoo.rows import ROWS, Row
+from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.rows import row as row_by_id
 from yolov9bench.zoo.specs import Spec
-
-ABSENT = "—"
 
 
 def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
@@ -34,33 +44,52 @@ def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_siz
     and measured on a CUDA device; a row whose recipe is not known has none. SettingsError for an unknown row,
     device or size.
     """
-    chosen, place = row_by_id(row), resolve_device(device)
+    chosen, device = row_by_id(row), resolve_device(device)
     start, began = datetime.now(UTC), perf_counter()
     work = workloads(chosen, image_size, batch_size)
-    single, best = time_detector(chosen.spec, place, image_size)
-    memory = {
-        "inference": measure_inference_memory(chosen.spec, place, image_size),
-        "training": {name: measure_training_memory(each, place) for name, each in work.items()} or None,
-    }
+    values = measure_values(chosen.spec, work, device, image_size)
     return Record(
         row=chosen.id,
         kind="measure",
-        values=arithmetic(chosen.spec, image_size)
-        | {"latency_seconds": figures_of(single), "throughput": figures_of(best), "memory": memory},
-        settings={
-            "image_size": image_size,
-            "inference_precision": inference_precision(place),
-            "seconds_a_figure": latency.SECONDS,
-            "allocator_block_bytes": BLOCK,
-            "training": {name: each.described() for name, each in work.items()} or None,
-            "recipe": None if chosen.recipe is None else asdict(chosen.recipe),
-        },
-        inputs={"weights": "fresh", "pixels": "noise", "spec": chosen.spec.name, "classes": CLASSES},
-        environment=provenance.environment(place),
+        values=asdict(values),
+        settings=asdict(applied_settings(chosen, work, device, image_size)),
+        inputs=asdict(
+            MeasureInputs(weights="fresh", pixels="noise", spec=chosen.spec.name, classes=CLASSES, demo=False)
+        ),
+        environment=asdict(describe_environment(device)),
         seed=0,
         start=start.isoformat(timespec="seconds"),
         seconds=round(perf_counter() - began, 3),
         command=provenance.command(),
+    )
+
+
+def measure_values(spec: Spec, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureValues:
+    """Everything that is measured or predicted of a network."""
+    parameters, gflops = count_costs(spec, image_size)
+    single, best = time_detector(spec, device, image_size)
+    memory = Memory(
+        inference=measure_inference_memory(spec, device, image_size),
+        training={name: measure_training_memory(each, device) for name, each in work.items()} or None,
+    )
+    return MeasureValues(
+        parameters=parameters,
+        gflops=gflops,
+        latency_seconds=timing_figures(single),
+        throughput=timing_figures(best),
+        memory=memory,
+    )
+
+
+def applied_settings(row: Row, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureSettings:
+    """The settings that ran, as a record has them."""
+    return MeasureSettings(
+        image_size=image_size,
+        inference_precision=inference_precision(device),
+        seconds_a_figure=latency.SECONDS,
+        allocator_block_bytes=BLOCK,
+        training={name: each.settings() for name, each in work.items()} or None,
+        recipe=None if row.recipe is None else asdict(row.recipe),
     )
 
 
@@ -70,20 +99,20 @@ def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]
     require_at_least(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
-    boxes = {"plain": fullest(batch_size), "crowded": CROWDED}
+    boxes = {PLAIN: fullest(batch_size), "crowded": CROWDED}
     return {
         name: Workload(row.spec, row.recipe, image_size, batch_size, count) for name, count in boxes.items()
     }
 
 
-def arithmetic(spec: Spec, image_size: int) -> dict[str, dict[str, float]]:
-    """Parameters and GFLOPs of the graph that is trained and of the one that is deployed."""
+def count_costs(spec: Spec, image_size: int) -> tuple[GraphCosts, GraphCosts]:
+    """Parameters and GFLOPs, each of the graph that is trained and of the one that is deployed."""
     trained = build(spec, CLASSES)
-    graphs = {"training": trained, "deployed": trained.deployed()}
-    return {
-        "parameters": {name: count_parameters(each) for name, each in graphs.items()},
-        "gflops": {name: count_gflops(each, image_size) for name, each in graphs.items()},
-    }
+    deployed = trained.deployed()
+    return (
+        GraphCosts(training=count_parameters(trained), deployed=count_parameters(deployed)),
+        GraphCosts(training=count_gflops(trained, image_size), deployed=count_gflops(deployed, image_size)),
+    )
 
 
 def inference_precision(device: str) -> Precision:
@@ -119,12 +148,12 @@ def time_detector(spec: Spec, device: str, image_size: int) -> tuple[Timing, Tim
     return single, latency.find_best_batch(timing_of, single)
 
 
-def figures_of(timing: Timing) -> dict[str, float | None]:
-    """A timing as values of a record."""
-    return asdict(timing) | {"images_per_second": timing.images_per_second}
+def timing_figures(timing: Timing) -> TimingFigures:
+    """A timing as a record has it."""
+    return TimingFigures(**asdict(timing), images_per_second=timing.images_per_second)
 
 
-def measure_inference_memory(spec: Spec, device: str, image_size: int) -> dict[str, int | None]:
+def measure_inference_memory(spec: Spec, device: str, image_size: int) -> MemoryFigures:
     """Memory of one image through the deployed detector in half precision: weights and feature maps."""
     detector = skeleton(spec, CLASSES, fused=True).without_aux().eval()
     shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
@@ -141,7 +170,7 @@ def measure_inference_memory(spec: Spec, device: str, image_size: int) -> dict[s
     return memory_figures(predicted, measure_peak(run, device))
 
 
-def measure_training_memory(work: Workload, device: str) -> dict[str, int | None]:
+def measure_training_memory(work: Workload, device: str) -> MemoryFigures:
     """Memory of a training step on one GPU: predicted, and measured where there is one."""
     found = (
         training_memory.measure_training_step(work, device) if torch.device(device).type == "cuda" else None
@@ -149,63 +178,7 @@ def measure_training_memory(work: Workload, device: str) -> dict[str, int | None
     return memory_figures(training_memory.predict_training_step(work), found)
 
 
-def memory_figures(predicted: int, found: Peak | None) -> dict[str, int | None]:
-    """Predicted and measured bytes under names of their own; None for what was not measured."""
-    nothing = dict.fromkeys(("allocated_bytes", "reserved_bytes", "process_bytes"))
-    return {"predicted_bytes": predicted} | (nothing if found is None else asdict(found))
-
-
-def summary(record: Record) -> str:
-    """A record of this kind in words, a figure a line; memory in GiB of 2**30 bytes."""
-    values, settings = record.values, record.settings
-    memory, latency, best = values["memory"], values["latency_seconds"], values["throughput"]
-    percentiles = ", ".join(f"{name} {_milliseconds(latency[name])}" for name in ("p50", "p95", "p99"))
-    lines = [
-        ("", f"{'training graph':>16}{'deployed':>16}"),
-        ("parameters", "".join(f"{number:>16,}" for number in values["parameters"].values())),
-        ("GFLOPs", "".join(f"{number:>16.1f}" for number in values["gflops"].values())),
-        ("latency, 1 image", f"{percentiles}; {latency['runs']} runs"),
-        ("best throughput", f"{best['images_per_second']:.1f} images/s in batches of {best['batch']}"),
-        ("", f"raw maps in {settings['inference_precision']} on {record.environment['device_name']}"),
-        ("memory, 1 image", f"{_memory(memory['inference'])}; deployed on a GPU in float16"),
-    ]
-    for name, work in (settings["training"] or {}).items():
-        lines.append((f"training memory, {name}", _memory(memory["training"][name])))
-        batch = f"{work['batch_size']} images, {work['boxes_an_image']} boxes in each, {work['precision']}"
-        lines.append(("", batch))
-    lines.append(("", "predicted: without workspaces, which cuDNN chooses when it runs"))
-    if settings["training"] is None:
-        lines.append(("training memory", f"{ABSENT} (the recipe is not known)"))
-    lines += _published(ROWS[str(record.row)])
-    return "\n".join(
-        [f"{record.row} at {settings['image_size']} px", *(f"  {name:26}{text}" for name, text in lines)]
-    )
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return ABSENT if seconds is None else f"{1000 * seconds:.1f} ms"
-
-
-def _memory(figures: dict[str, int | None]) -> str:
-    """Every figure under its name, and the error of the prediction where it was measured too."""
-    said = [
-        f"{size / 2**30:.2f} GiB {name.removesuffix('_bytes')}"
-        for name, size in figures.items()
-        if size is not None
-    ]
-    predicted, allocated = figures["predicted_bytes"], figures["allocated_bytes"]
-    if predicted is not None and allocated is not None:
-        said.append(f"error of the prediction {100 * (predicted / allocated - 1):+.1f} %")
-    return ", ".join(said)
-
-
-def _published(row: Row) -> list[tuple[str, str]]:
-    """The published training memory in each unit that its authors may have meant; nothing without one."""
-    published = row.published.memory_gb
-    if published is None:
-        return []
-    return [
-        ("published Mem (GB)", f"{published}: allocated, 16 images of 640 px on each of 8 GPUs"),
-        ("", f"if a GB is 1e9 bytes, {published * 1e9 / 2**30:.2f} GiB; its unit is not stated,"),
-        ("", f"so it may also be 1000 MiB ({published * 1000 / 1024:.2f} GiB) or GiB ({published:.2f} GiB)"),
-    ]
+def memory_figures(predicted: int, found: Peak | None) -> MemoryFigures:
+    """Predicted and measured bytes; None for what was not measured."""
+    nothing = dict.fromkeys(field.name for field in fields(Peak))
+    return MemoryFigures(predicted_bytes=predicted, **(nothing if found is None else asdict(found)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,6 +11,7 @@ from yolov9bench.nn.detector import Detector, build
 from yolov9bench.nn.head import STRIDES
 from yolov9bench.profiling.memory_tracker import counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
+from yolov9bench.records.contents import StepSettings
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import Batch, Precision, State, make_state
@@ -64,15 +64,15 @@ class Workload:
         """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object."""
         return self.boxes if len(shape) == 1 else self.positives(shape[0])
 
-    def described(self) -> dict[str, Any]:
-        """Its batch, for the record."""
-        return {
-            "batch_size": self.batch_size,
-            "boxes_an_image": self.boxes,
-            "assumed_positives": self.positives(self.batch_size),
-            "precision": self.precision,
-            "iterations_a_step": self.accumulation,
-        }
+    def settings(self) -> StepSettings:
+        """Its batch, as a record has it."""
+        return StepSettings(
+            batch_size=self.batch_size,
+            boxes_an_image=self.boxes,
+            assumed_positives=self.positives(self.batch_size),
+            precision=self.precision,
+            iterations_a_step=self.accumulation,
+        )
 
 
 def fullest(images: int) -> int:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from yolov9bench.errors import RecordError
 from yolov9bench.io.git import run_git
+from yolov9bench.io.provenance import Environment
+from yolov9bench.records.contents import (
+    UNPINNED,
+    Download,
+    EvaluateContents,
+    EvaluateInputs,
+    EvaluateSettings,
+    read_evaluate,
+)
 from yolov9bench.records.record import Record, as_stored
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, Protocol
@@ -27,12 +38,18 @@ INTERVAL_CAVEAT = (
 )
 
 
+def read_stated(record: Record) -> EvaluateContents:
+    """What an evaluation states; nothing at all if a value has a wrong type, which `obstacles` names."""
+    try:
+        return read_evaluate(record)
+    except RecordError:
+        return read_evaluate(replace(record, values={}, settings={}, inputs={}, environment={}))
+
+
 def column_of(record: Record) -> Column:
     """The column that an evaluation is meant for: several views make it one of test-time augmentation."""
-    settings = _protocol(record)
-    views = settings.get("views")
-    has_several_views = isinstance(views, list | tuple) and len(views) > 1
-    is_augmented = has_several_views or settings.get("name") == MMYOLO_TTA.name
+    settings = read_stated(record).settings
+    is_augmented = settings.has_several_views or settings.protocol_name == MMYOLO_TTA.name
     return "TTA box AP" if is_augmented else "box AP"
 
 
@@ -48,8 +65,8 @@ def row_of(record: Record) -> Row | None:
 
 def ap_of(record: Record) -> float | None:
     """The AP that a record states, 0..1; None where it states none that can be."""
-    ap: Any = record.values.get("AP")
-    return float(ap) if _is_number(ap) and 0 <= ap <= 1 else None
+    ap = read_stated(record).values.AP
+    return float(ap) if ap is not None and 0 <= ap <= 1 else None
 
 
 def obstacles(record: Record, now: datetime | None = None) -> list[str]:
@@ -64,115 +81,112 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
     row = row_of(record)
     if row is None:
         return ["unknown checkpoint"]
+    try:
+        stated = read_evaluate(record)
+    except RecordError as error:
+        return [str(error)]
     return [
-        *_weights_faults(record, row),
-        *_data_faults(record),
-        *_protocol_faults(record, row),
-        *_code_faults(record),
-        *_value_faults(record, now or datetime.now(UTC)),
+        *_weights_faults(stated.inputs, row),
+        *_data_faults(stated.inputs),
+        *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
+        *_code_faults(stated.environment),
+        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
     ]
 
 
 def is_unpinned(record: Record) -> bool:
     """Whether the weights are what the row's own download brought, under a hash that is not published."""
-    row = row_of(record)
-    return row is not None and not _has_known_hash(record) and not _weights_faults(record, row)
+    row, inputs = row_of(record), read_stated(record).inputs
+    has_known_hash = row_of_file(str(inputs.weights_sha256)) is not None
+    return row is not None and not has_known_hash and not _weights_faults(inputs, row)
 
 
-def is_clean(record: Record) -> bool:
+def is_clean(environment: Environment) -> bool:
     """Whether a commit, and nothing else, names the code that ran."""
-    return record.environment.get("dirty") is False
+    return environment.dirty is False
 
 
-def differences(found: Any, own: Any, place: str = "") -> list[str]:
-    """Where plain data differs from what it should be, each place as in nms_iou or views[1].flipped.
+def differences(found: Any, own: Any, path: str = "") -> list[str]:
+    """Where plain data differs from what it should be, each path as in nms_iou or views[1].flipped.
 
     A key that one side lacks is a difference, and so is True for 1.
     """
     if isinstance(own, dict) and isinstance(found, dict):
         faults: list[str] = []
         for key in {**own, **found}:
-            name = f"{place}.{key}".lstrip(".")
+            name = f"{path}.{key}".lstrip(".")
             shared = key in own and key in found
             faults += differences(found[key], own[key], name) if shared else [name]
         return faults
     if isinstance(own, list) and isinstance(found, list) and len(own) == len(found):
         pairs = enumerate(zip(found, own, strict=True))
-        return [fault for index, pair in pairs for fault in differences(*pair, f"{place}[{index}]")]
-    return [] if found == own and isinstance(found, bool) == isinstance(own, bool) else [place]
+        return [fault for index, pair in pairs for fault in differences(*pair, f"{path}[{index}]")]
+    return [] if found == own and isinstance(found, bool) == isinstance(own, bool) else [path]
 
 
-def _weights_faults(record: Record, row: Row) -> list[str]:
+def _weights_faults(inputs: EvaluateInputs, row: Row) -> list[str]:
     """A known hash settles it; an unknown one needs the note of the row's own download and its content."""
-    inputs = record.inputs
-    sha256 = str(inputs.get("weights_sha256"))
+    classes, sha256 = inputs.classes, str(inputs.weights_sha256)
     known = row_of_file(sha256)
-    faults = [] if inputs.get("classes") == 80 else [f"{inputs.get('classes', 'unknown')} classes, not 80"]
+    faults = [] if classes == 80 else [f"{'unknown' if classes is None else classes} classes, not 80"]
     if known is not None:
         return faults if known[0].id == row.id else ["weights other than the published ones", *faults]
-    asset = row.download
-    download: Any = inputs.get("download")
-    fetched = isinstance(download, dict) and not asset.strict and re.fullmatch("[0-9a-f]{64}", sha256)
-    if not fetched or download != {"url": asset.url, "bytes": download.get("bytes"), "hash": "unpinned"}:
+    asset, download = row.download, inputs.download
+    if download is None or asset.strict or not re.fullmatch("[0-9a-f]{64}", sha256):
         return ["weights other than the published ones", *faults]
-    size = download["bytes"]
-    if type(size) is not int or size < 1:
-        faults.append(f"weights of {size} bytes")
-    spec = SPECS.get(str(inputs.get("spec")))
-    content = unlike(row, str(inputs.get("format")), spec, classes=80)
+    if download != Download(url=asset.url, bytes=download.bytes, hash=UNPINNED):
+        return ["weights other than the published ones", *faults]
+    if download.bytes is None or download.bytes < 1:
+        faults.append(f"weights of {download.bytes} bytes")
+    content = unlike(row, str(inputs.format), SPECS.get(str(inputs.spec)), classes=80)
     return faults + [f"weights of another {fault}" for fault in content]
 
 
-def _has_known_hash(record: Record) -> bool:
-    return row_of_file(str(record.inputs.get("weights_sha256"))) is not None
-
-
-def _data_faults(record: Record) -> list[str]:
-    inputs, whole = record.inputs, VAL2017.images
-    images = inputs.get("images")
-    counted = f"{images:,}" if type(images) is int else "an unknown number of"
+def _data_faults(inputs: EvaluateInputs) -> list[str]:
+    images, skipped, whole = inputs.images, inputs.images_skipped, VAL2017.images
     found = []
-    if inputs.get("demo") is not False:
+    if inputs.demo is not False:
         found.append("the embedded demo set")
-    elif inputs.get("annotations_sha256") != VAL2017.annotations_sha256:
-        found.append(f"{counted} images that are not the whole of COCO val2017")
+    elif inputs.annotations_sha256 != VAL2017.annotations_sha256:
+        found.append(f"{count_text(images)} images that are not the whole of COCO val2017")
     elif images != whole:
-        found.append(f"{counted} of {whole:,} images")
-    skipped = inputs.get("images_skipped")
+        found.append(f"{count_text(images)} of {whole:,} images")
     if skipped != []:
-        count = len(skipped) if isinstance(skipped, list) else "an unknown number of"
-        found.append(f"{count} images skipped")
+        found.append(f"{count_text(None if skipped is None else len(skipped))} images skipped")
     return found
 
 
-def _protocol_faults(record: Record, row: Row) -> list[str]:
-    settings, own = _protocol(record), own_protocol(row, column_of(record))
-    name = settings.get("name")
+def count_text(count: int | None) -> str:
+    """A count in words, also one that is not stated."""
+    return "an unknown number of" if count is None else f"{count:,}"
+
+
+def _protocol_faults(settings: EvaluateSettings, own: Protocol | None, row: Row) -> list[str]:
+    name = settings.protocol_name
     if own is None:
         return [f"protocol {name}, which is not defined for the row's {row.protocol.name}"]
     if name != own.name:
         return [f"protocol {name}, not the row's {own.name}"]
-    changed = differences(as_stored(settings), as_stored(own))
+    changed = differences(as_stored(settings.protocol), as_stored(own))
     return [f"protocol {own.name} with another {', '.join(changed)}"] if changed else []
 
 
-def _code_faults(record: Record) -> list[str]:
-    found = [] if is_clean(record) else ["uncommitted code"]
-    commit = record.environment.get("commit")
-    if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
-        found.append("code of no commit" if commit is None else f"commit {commit!r}, which cannot be one")
+def _code_faults(environment: Environment) -> list[str]:
+    found, commit = [] if is_clean(environment) else ["uncommitted code"], environment.commit
+    if commit is None:
+        found.append("code of no commit")
+    elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        found.append(f"commit {commit!r}, which cannot be one")
     elif not commit_exists(commit):
         found.append(f"commit {commit[:12]}, which this checkout does not have")
     return found
 
 
-def _value_faults(record: Record, now: datetime) -> list[str]:
-    found, ap = [], record.values.get("AP")
+def _value_faults(record: Record, ap: float | None, now: datetime) -> list[str]:
+    found = []
     if ap is None:
         found.append("no AP")
-    elif not _is_number(ap):
-        found.append(f"AP {ap!r}, which is not a number")
-    elif ap_of(record) is None:
+    elif not 0 <= ap <= 1:
         found.append(f"AP {ap}, which is not within 0..1")
     if datetime.fromisoformat(record.start) > now + CLOCKS_DIFFER:
         found.append(f"start {record.start}, which lies in the future")
@@ -202,12 +216,3 @@ def _git(root: Path, *arguments: str) -> tuple[int, str]:
     except OSError:
         return 127, ""
     return done.returncode, done.stdout.strip()
-
-
-def _protocol(record: Record) -> dict[str, Any]:
-    settings = record.settings.get("protocol")
-    return settings if isinstance(settings, dict) else {}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

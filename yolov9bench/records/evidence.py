@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolov9bench.records import Record
-from yolov9bench.records.comparability import ap_of, column_of, is_clean, is_unpinned, obstacles
+from yolov9bench.records.comparability import (
+    ap_of,
+    column_of,
+    is_clean,
+    is_unpinned,
+    obstacles,
+    read_stated,
+)
+from yolov9bench.records.contents import PLAIN, read_measure
 from yolov9bench.zoo.rows import ROWS, Row
 
 GIBIBYTE = 2**30
@@ -68,7 +76,7 @@ def evidence(records: Iterable[Record]) -> dict[str, Evidence]:
             continue
         if record.kind == "evaluate" and not obstacles(record):
             found[row.id]["ap_record" if column_of(record) == "box AP" else "tta_ap_record"] = record
-        if record.kind == "measure" and is_clean(record) and not record.inputs.get("demo"):
+        if record.kind == "measure":
             found[row.id] |= training_memory(record, row)
     return {row_id: Evidence(**parts) for row_id, parts in found.items()}
 
@@ -77,12 +85,14 @@ def checks(records: Iterable[Record]) -> list[Check]:
     """The other evaluations, without those of the demo set: the newest of each row, settings and images."""
     newest: dict[str, Check] = {}
     for record in records:
-        if record.kind != "evaluate" or record.inputs.get("demo"):
+        stated = read_stated(record)
+        inputs = stated.inputs
+        if record.kind != "evaluate" or inputs.demo:
             continue
         reasons = obstacles(record)
         if reasons:
-            inputs = [record.inputs.get(name) for name in ("weights_sha256", "image_list_sha256", "images")]
-            key = json.dumps([record.row, record.settings.get("protocol"), *inputs], sort_keys=True)
+            same = (inputs.weights_sha256, inputs.image_list_sha256, inputs.images)
+            key = json.dumps([record.row, stated.settings.protocol, *same], sort_keys=True)
             newest[key] = Check(record, tuple(reasons))
     places = {row_id: place for place, row_id in enumerate(ROWS)}
     return sorted(newest.values(), key=lambda check: places.get(check.record.row or "", len(places)))
@@ -91,26 +101,23 @@ def checks(records: Iterable[Record]) -> list[Check]:
 def training_memory(record: Record, row: Row) -> dict[str, float]:
     """GiB of a training step as a record of kind "measure" has it, under the names of Evidence's fields.
 
-    values["memory"]["training"]["plain"] holds "allocated_bytes", the peak on the GPU it ran on, and
-    "predicted_bytes". Empty where it holds neither, or where the batch was not that of the published figures.
+    Measured is the peak that was allocated on the GPU it ran on. Empty if neither is stated, if the batch or
+    the image size was not that of the published figures, or if uncommitted code or the demo set was used.
+    RecordError as `read_measure`.
     """
-    images = _part(record.settings, "training", "plain").get("batch_size", IMAGES_PER_GPU)
-    if images != IMAGES_PER_GPU or record.settings.get("image_size", row.image_size) != row.image_size:
+    stated = read_measure(record)
+    if not is_clean(stated.environment) or stated.inputs.demo:
         return {}
-    step, found = _part(record.values, "memory", "training", "plain"), {}
-    if step.get("allocated_bytes") and str(record.environment.get("device")).startswith("cuda"):
-        found["memory_measured"] = step["allocated_bytes"] / GIBIBYTE
-    if step.get("predicted_bytes"):
-        found["memory_predicted"] = step["predicted_bytes"] / GIBIBYTE
+    step = (stated.settings.training or {}).get(PLAIN)
+    images = IMAGES_PER_GPU if step is None or step.batch_size is None else step.batch_size
+    if images != IMAGES_PER_GPU or stated.settings.image_size not in (None, row.image_size):
+        return {}
+    memory, found = (stated.values.memory.training or {}).get(PLAIN), {}
+    if memory and memory.allocated_bytes and str(stated.environment.device).startswith("cuda"):
+        found["memory_measured"] = memory.allocated_bytes / GIBIBYTE
+    if memory and memory.predicted_bytes:
+        found["memory_predicted"] = memory.predicted_bytes / GIBIBYTE
     return found
-
-
-def _part(plain: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The dictionary inside dictionaries that the names lead to; empty if there is none."""
-    part: Any = plain
-    for name in names:
-        part = part.get(name) if isinstance(part, dict) else None
-    return part if isinstance(part, dict) else {}
 
 
 def _percent(record: Record | None) -> float | None:

@@ -11,10 +11,12 @@ from yolov9bench.records.comparability import (
     Column,
     ap_of,
     column_of,
+    count_text,
     is_unpinned,
     obstacles,
     row_of,
 )
+from yolov9bench.records.contents import read_evaluate
 from yolov9bench.records.record import Record
 from yolov9bench.zoo.rows import Row
 
@@ -65,15 +67,24 @@ def published_ap(row: Row, column: Column) -> float | None:
     return row.published.box_ap if column == "box AP" else row.published.tta_box_ap
 
 
+def ap_text(record: Record) -> str:
+    """The AP that an evaluation states, as a fraction."""
+    ap = read_evaluate(record).values.AP
+    return "no AP" if ap is None else f"AP {ap:.5f}"
+
+
+def images_text(record: Record) -> str:
+    """How many images an evaluation was on."""
+    return f"{count_text(read_evaluate(record).inputs.images)} images"
+
+
 def interval_text(record: Record) -> str:
     """What the images at hand say of AP on all such images, in one sentence."""
-    interval = record.values["AP_interval"]
+    interval = read_evaluate(record).values.AP_interval
     if interval is None:
-        return (
-            f"AP on {record.inputs['images']:,} images; its bootstrap interval is drawn on small sets only."
-        )
+        return f"AP on {images_text(record)}; its bootstrap interval is drawn on small sets only."
     low, high = (100 * end for end in interval)
     return (
-        f"On {record.inputs['images']:,} images AP is uncertain: its 95 % bootstrap interval over images is "
+        f"On {images_text(record)} AP is uncertain: its 95 % bootstrap interval over images is "
         f"{low:.1f} to {high:.1f}. {INTERVAL_CAVEAT}"
     )

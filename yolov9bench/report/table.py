@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import DataRow, TableFormat, tabulate
 
 from yolov9bench.records import Record, path_of
-from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of
+from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of, read_stated
 from yolov9bench.records.evidence import Check, Evidence
 from yolov9bench.zoo.rows import ROWS, Row
 
@@ -151,15 +151,15 @@ def _checked_lines(checks: Sequence[Check]) -> list[str]:
         return [NOTHING_CHECKED]
     lines = []
     for check in checks:
-        record = check.record
-        interval = record.values.get("AP_interval")
+        record, stated = check.record, read_stated(check.record)
+        interval, images = stated.values.AP_interval, stated.inputs.images
         ends = " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT
-        row = record.row or f"custom: {record.inputs.get('spec', ABSENT)}"
-        images, protocol = record.inputs.get("images"), record.settings.get("protocol", {}).get("name")
-        counted = f"{images:,}" if isinstance(images, int) else ABSENT
-        stated = ap_of(record)
-        ap = ABSENT if stated is None else f"**{100 * stated:.1f}**"
-        parts = (row, str(protocol), counted, ap, ends, "; ".join(check.reasons), record.start[:10])
+        row = record.row or f"custom: {stated.inputs.spec or ABSENT}"
+        counted = ABSENT if images is None else f"{images:,}"
+        fraction = ap_of(record)
+        ap = ABSENT if fraction is None else f"**{100 * fraction:.1f}**"
+        protocol = str(stated.settings.protocol_name)
+        parts = (row, protocol, counted, ap, ends, "; ".join(check.reasons), record.start[:10])
         lines.append(parts)
     return [CHECKED, "", markdown_table(CHECKED_HEADER, lines)]
 

@@ -9,8 +9,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from yolov9bench.errors import DatasetError
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.nn.head import REG_MAX, Levels
-from yolov9bench.ops.boxes import boxes_to_distances, ciou, distances_to_boxes
-from yolov9bench.predict.postprocess import anchor_points, decode, expected_distances
+from yolov9bench.ops.boxes import boxes_to_distances, ciou
+from yolov9bench.predict.postprocess import (
+    anchor_points,
+    decode,
+    distances_to_boxes,
+    expected_distances,
+)
 from yolov9bench.train.assigner import Positives, assign
 from yolov9bench.zoo.recipe import AssignerSettings, Recipe
 

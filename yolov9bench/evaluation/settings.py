@@ -1,0 +1,96 @@
+"""How to evaluate: what may be asked, the protocol that follows from a checkpoint, and what then ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolov9bench.errors import SettingsError
+from yolov9bench.nn.detector import Detector
+from yolov9bench.records import as_stored
+from yolov9bench.records.contents import EvaluateSettings
+from yolov9bench.weights import Checkpoint
+from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
+from yolov9bench.zoo.rows import ROWS, Row, row_of_file
+
+BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate what is loaded.
+
+    protocol: a name, or "auto" for that of the checkpoint's format
+    batch_size: images at a time; changes no detection but for rounding
+    device: a torch device, or "auto"
+    image_size: pixels, if not the protocol's own
+    judge: pycocotools must agree to 1e-12
+    skip_corrupt: leave out images that cannot be decoded, instead of refusing them
+    detections: where to store the detections: a file, or a folder that gets one named by its hash
+    tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
+    """
+
+    protocol: str = "auto"
+    batch_size: int = BATCH_SIZE
+    device: str = "cpu"
+    image_size: int | None = None
+    judge: bool = False
+    skip_corrupt: bool = False
+    detections: Path | None = None
+    tta: bool = False
+
+
+def applied_settings(
+    settings: EvaluationSettings, protocol: Protocol, detector: Detector
+) -> EvaluateSettings:
+    """The settings that ran, as a record has them."""
+    return EvaluateSettings(
+        protocol=as_stored(protocol),
+        batch_size=settings.batch_size,
+        dtype=str(next(detector.parameters()).dtype).removeprefix("torch."),
+        fused=detector.fused,
+        judge=settings.judge,
+        skip_corrupt=settings.skip_corrupt,
+    )
+
+
+def choose_protocol(
+    checkpoint: Checkpoint, name: str, image_size: int | None, tta: bool, row: Row | None = None
+) -> Protocol:
+    """The protocol to evaluate by; "auto" is the checkpoint's own, but mmyolo's with `tta`.
+
+    row: a Row of your own, for a checkpoint that was trained for it.
+    """
+    if tta:
+        return find_tta_protocol(name, image_size)
+    if name != "auto":
+        return find_protocol(name, image_size)
+    return own_protocol(checkpoint, row).at_image_size(image_size)
+
+
+def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
+    """The protocol of a checkpoint: its format's, or that of the row our own file was trained for.
+
+    row: a Row of your own. SettingsError for a file of ours that names no row, or one that nobody knows.
+    """
+    if checkpoint.format != "yolov9bench":
+        return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])
+    if checkpoint.row is None:
+        raise SettingsError(
+            "this checkpoint of our own names no row, so no protocol follows from it: "
+            "pass one, for instance yolov9"
+        )
+    if row is not None and row.id == checkpoint.row:
+        return row.protocol
+    if checkpoint.row not in ROWS:
+        raise SettingsError(
+            f"this checkpoint was trained for row {checkpoint.row!r}, which is not one of the table's: "
+            "give a protocol, or that Row itself"
+        )
+    return ROWS[checkpoint.row].protocol
+
+
+def row_id(checkpoint: Checkpoint) -> str | None:
+    """The row whose published weights these are, or for which our own were trained; None for others."""
+    found = row_of_file(checkpoint.sha256)
+    return found[0].id if found else checkpoint.row

@@ -1,0 +1,249 @@
+"""Which keys a record of each kind has, and of which type; writers and readers use the same dataclasses.
+
+A field that a record does not state, as an older one may not, is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, is_dataclass
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from yolov9bench.errors import RecordError
+from yolov9bench.io.provenance import Environment
+from yolov9bench.records.record import Record, hash8
+
+UNPINNED = "unpinned"  # the hash of a download for which none is published
+PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
+TYPE_NAMES: dict[type, str] = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+ALSO_ACCEPTED: dict[type, tuple[type, ...]] = {float: (int,), list: (tuple,)}  # JSON has no tuples
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class EvaluateValues:
+    """The twelve COCO metrics (fractions, -1 where undefined), the interval of AP, and the detections.
+
+    The metrics come first, in pycocotools' order. `AP_interval` has two ends, and is None on a large set.
+    `detections`: their file if they were kept, the sha256 of their JSON, and their count.
+    """
+
+    AP: float | None
+    AP50: float | None
+    AP75: float | None
+    APs: float | None
+    APm: float | None
+    APl: float | None
+    AR1: float | None
+    AR10: float | None
+    AR100: float | None
+    ARs: float | None
+    ARm: float | None
+    ARl: float | None
+    AP_interval: list[float] | None
+    detections: dict[str, Any] | None
+
+
+METRICS = tuple(name for name, hint in get_type_hints(EvaluateValues).items() if hint == float | None)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights."""
+
+    protocol: dict[str, Any] | None
+    batch_size: int | None
+    dtype: str | None
+    fused: bool | None
+    judge: bool | None
+    skip_corrupt: bool | None
+
+    @property
+    def protocol_name(self) -> Any:
+        """The name that the protocol states."""
+        return (self.protocol or {}).get("name")
+
+    @property
+    def has_several_views(self) -> bool:
+        """Whether detections of several views were merged."""
+        views = (self.protocol or {}).get("views")
+        return isinstance(views, list | tuple) and len(views) > 1
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where weights whose hash is known nowhere came from; `hash` is UNPINNED."""
+
+    url: str | None
+    bytes: int | None
+    hash: str | None
+
+
+@dataclass(frozen=True)
+class EvaluateInputs:
+    """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped."""
+
+    weights_sha256: str | None
+    format: str | None
+    flavour: str | None
+    spec: str | None
+    classes: int | None
+    demo: bool | None
+    split: str | None
+    annotations_sha256: str | None
+    image_list_sha256: str | None
+    images: int | None
+    images_skipped: list[str] | None
+    images_of_other_size: int | None
+    download: Download | None
+
+
+@dataclass(frozen=True)
+class EvaluateContents:
+    """What a record of kind "evaluate" states."""
+
+    values: EvaluateValues
+    settings: EvaluateSettings
+    inputs: EvaluateInputs
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class GraphCosts:
+    """One figure of the graph that is trained and of the one that is deployed."""
+
+    training: float | None
+    deployed: float | None
+
+
+@dataclass(frozen=True)
+class TimingFigures:
+    """Seconds of one run on a batch, by percentile, and the throughput of the median run."""
+
+    batch: int | None
+    runs: int | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    images_per_second: float | None
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """Predicted bytes, and those that were measured on a GPU, as `profiling.peak_memory.Peak` has them."""
+
+    predicted_bytes: int | None
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    process_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one image through the deployed detector, and of training steps by name.
+
+    `training` is None where no recipe is known.
+    """
+
+    inference: MemoryFigures
+    training: dict[str, MemoryFigures] | None
+
+
+@dataclass(frozen=True)
+class MeasureValues:
+    """Parameters, GFLOPs, the time of one image, the batch of highest throughput, and memory."""
+
+    parameters: GraphCosts
+    gflops: GraphCosts
+    latency_seconds: TimingFigures
+    throughput: TimingFigures
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """The batch of a training step whose memory counts."""
+
+    batch_size: int | None
+    boxes_an_image: int | None
+    assumed_positives: int | None
+    precision: str | None
+    iterations_a_step: int | None
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """The settings of a measurement; `training` and `recipe` are None where no recipe is known."""
+
+    image_size: int | None
+    inference_precision: str | None
+    seconds_a_figure: float | None
+    allocator_block_bytes: int | None
+    training: dict[str, StepSettings] | None
+    recipe: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class MeasureInputs:
+    """What is measured: a network of fresh weights on noise."""
+
+    weights: str | None
+    pixels: str | None
+    spec: str | None
+    classes: int | None
+    demo: bool | None
+
+
+@dataclass(frozen=True)
+class MeasureContents:
+    """What a record of kind "measure" states."""
+
+    values: MeasureValues
+    settings: MeasureSettings
+    inputs: MeasureInputs
+    environment: Environment
+
+
+def read_evaluate(record: Record) -> EvaluateContents:
+    """What an evaluation states; RecordError names the first key whose value has a wrong type."""
+    return read_part(EvaluateContents, vars(record), f"record {hash8(record)}: ")
+
+
+def read_measure(record: Record) -> MeasureContents:
+    """What a measurement states; RecordError as `read_evaluate`."""
+    return read_part(MeasureContents, vars(record), f"record {hash8(record)}: ")
+
+
+def read_part(form: type[Part], stored: Any, place: str) -> Part:
+    """A dataclass from a dictionary, field by field; other keys are ignored. An error begins with `place`."""
+    hints = get_type_hints(form)
+    return form(**{name: _read_value(hint, stored.get(name), place + name) for name, hint in hints.items()})
+
+
+def _read_value(hint: Any, value: Any, place: str) -> Any:
+    """A value as its field's type has it; `hint` is a type, or a type and None."""
+    kind, *optional = get_args(hint) if NoneType in get_args(hint) else (hint,)
+    if kind is Any or (value is None and optional):
+        return value
+    is_part = isinstance(kind, type) and is_dataclass(kind)
+    plain, parts = (dict, ()) if is_part else (get_origin(kind) or kind, get_args(kind))
+    if value is None and is_part:
+        value = {}
+    fits = isinstance(value, (plain, *ALSO_ACCEPTED.get(plain, ())))
+    if not fits or isinstance(value, bool) != (plain is bool):  # a bool is an int by inheritance alone
+        raise RecordError(f"{place} {value!r}, which is not {TYPE_NAMES[plain]}: measure again")
+    if is_part:
+        return read_part(kind, value, f"{place}.")
+    if plain is list:
+        return [_read_value(parts[0], each, f"{place}[{index}]") for index, each in enumerate(value)]
+    if plain is dict:
+        return {key: _read_value(parts[1], each, f"{place}.{key}") for key, each in value.items()}
+    return value
