@@ -18,7 +18,7 @@ help:
 	@echo "make results            write table, figures and notebooks in results/ from the records, in some ten minutes"
 	@echo "make smoke              run both notebooks on the demo set in about a minute"
 	@echo "make test               run the tests on every core (ARGS='-k nms' for pytest)"
-	@echo "make accuracy           real weights on all reference images, and learning at full size"
+	@echo "make accuracy           the longest tests: real weights on all reference images, learning at full size, ten kills"
 	@echo "make lint               check style and formatting with ruff"
 	@echo "make types              check types with mypy"
 	@echo "make lock               choose the newest versions that pyproject.toml allows into requirements.lock"
@@ -58,7 +58,7 @@ test accuracy: export MALLOC_TRIM_THRESHOLD_ := 20000000000
 test: $(STAMP)
 	$(RUN) pytest $(WORKERS) $(ARGS)
 
-# The gate for accuracy needs the developers' shared material; its tests skip without it.
+# What takes minutes by its nature; most of it needs the developers' shared material and skips without it.
 accuracy: $(STAMP)
 	$(RUN) pytest $(WORKERS) -m accuracy $(ARGS)
 

@@ -67,9 +67,8 @@ def learn_by_heart(shared: Path, out: Path, row: str, size: int) -> float:
 
 @pytest.fixture
 def _no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        trainer, "save_checkpoint", lambda *_: None
-    )  # an epoch is four steps: no checkpoint after each
+    """An epoch is four steps: no checkpoint after each."""
+    monkeypatch.setattr(trainer, "save_checkpoint", lambda *_: None)
 
 
 @pytest.mark.slow(50)

@@ -152,7 +152,7 @@ def test_a_sweep_with_tta_says_so_and_keeps_the_plain_notebooks(tmp_path: Path) 
 
 @pytest.mark.slow(50)
 def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    rows = ["yolov8-n", "yolov8-n-mask-refine", "yolov9-t"]
+    rows = ["yolov8-n", "yolov9-t"]
     small = ["dataset=demo", "checkpoint=train", "epochs=1", "image_size=64", "limit=4", "judge=false"]
     places = [f"data_dir={tmp_path / 'data'}", f"results_dir={tmp_path / 'results'}"]
     words = [sys.executable, "-m", "yolov9bench", "sweep", "--rows", *rows, "--set", *small, *places]
@@ -173,7 +173,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> No
     second = subprocess.run(words, check=False, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert recorded() == rows
-    assert "1 finished before, 2 ran" in second.stdout
+    assert "1 finished before, 1 ran" in second.stdout
     assert (tmp_path / "results/runs/yolov9-t.ipynb").stat().st_size > 0
 
 
