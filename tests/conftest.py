@@ -15,7 +15,7 @@ from yolov9bench.nn import build
 from yolov9bench.nn.head import last_bias
 from yolov9bench.ops.images import read_image
 from yolov9bench.weights import save
-from yolov9bench.zoo import SPECS
+from yolov9bench.zoo.specs import Head, yolov8
 
 
 @pytest.fixture(scope="session")
@@ -78,12 +78,13 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_weights(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained YOLOv9-t for the two classes of `tiny`, sure enough of itself to give detections.
+    """An untrained small network for the two classes of `tiny`, sure enough of itself to give detections.
 
-    Its normalisation has seen noise, without which the signal dies out and every score is the same. The
-    classes are scaled by their logits on the images: scores of exactly 1 would tie, and rounding choose.
+    It is a file of the row yolov9-t. Its normalisation has seen noise, without which the signal dies out and
+    every score is the same. The classes are scaled by their logits on the images: scores of exactly 1 would
+    tie, and rounding choose.
     """
-    detector = build(SPECS["yolov9-t-80"], classes=2)
+    detector = build(yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16)), classes=2)
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # statistics of what it sees, not a running average

@@ -167,7 +167,7 @@ def require_equal(found: Detector, expected: Detector) -> None:
 
 @pytest.mark.parametrize(
     "classes",
-    [1, 120, *(pytest.param(each, marks=pytest.mark.slow) for each in COUNTS if each not in (1, 120))],
+    [1, 120, *(pytest.param(each, marks=pytest.mark.accuracy) for each in COUNTS if each not in (1, 120))],
 )
 @pytest.mark.parametrize(
     ("form", "name", "reference"),

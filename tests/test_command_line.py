@@ -54,7 +54,7 @@ def test_inspect_says_what_a_file_is(
     assert answered("inspect", str(tiny_weights), "--json", str(out), monkeypatch=monkeypatch) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(out.read_text())
-    assert (found["format"], found["spec"], found["num_classes"]) == ("yolov9bench", "yolov9-t-80", 2)
+    assert (found["format"], found["spec"], found["num_classes"]) == ("yolov9bench", "small", 2)
 
 
 def test_evaluate_writes_record_and_detections(

@@ -71,7 +71,8 @@ def _no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "save_checkpoint", lambda *_: None)
 
 
-@pytest.mark.slow(50)
+@pytest.mark.accuracy
+@pytest.mark.slow(60)
 @pytest.mark.usefixtures("_no_checkpoints")
 def test_eight_real_images_are_learnt_by_heart(shared: Path, tmp_path: Path) -> None:
     assert learn_by_heart(shared, tmp_path / "run", "yolov8-n", SMALL_SIZE) >= 0.8

@@ -108,7 +108,8 @@ def test_a_misspelt_value_stops_the_first_cell(
     assert exec_count <= 3
 
 
-@pytest.mark.slow(15)
+@pytest.mark.accuracy
+@pytest.mark.slow(40)
 def test_reproduce_on_real_images_through_papermill(shared: Path, tmp_path: Path) -> None:
     """The notebook's record has the very metrics of an evaluation without it, which test_evaluate checks."""
     weights, images = shared / "weights/yolov8n.pt", shared / "coco"

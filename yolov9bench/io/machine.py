@@ -3,6 +3,7 @@
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def describe_environment(device: str) -> provenance.Environment:
     )
 
 
+@cache  # reading what all installed packages hold takes half a second
 def _library_versions() -> dict[str, str | None]:
     """By library, not by distribution: four of these bring the same cv2. None where it is not installed."""
     distributions = metadata.packages_distributions()
