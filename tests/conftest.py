@@ -26,7 +26,7 @@ def shared() -> Path:
         pytest.skip("YOLOV9BENCH_SHARED is not set: no shared goldens, images and weights")
     folder = Path(place)
     if not folder.is_dir():
-        raise FileNotFoundError(f"YOLOV9BENCH_SHARED is set to {place}, which is no folder")
+        raise FileNotFoundError(f"YOLOV9BENCH_SHARED is set to {place}, which is not a folder")
     return folder
 
 

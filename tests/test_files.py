@@ -152,7 +152,7 @@ def test_a_file_in_its_place_needs_no_network(site: Site, path: Path) -> None:
 def test_another_file_in_its_place_is_refused_and_kept(site: Site, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"mine")
-    with pytest.raises(DownloadError, match=rf"{SHA256}; delete \S+file.bin to fetch it anew"):
+    with pytest.raises(DownloadError, match=rf"{SHA256}; delete \S+file.bin to fetch it again"):
         fetch(site.url, path, sha256=[SHA256])
     assert path.read_bytes() == b"mine"
     assert len(fetch(site.url, path, sha256=[SHA256], strict=False).warnings) == 1
@@ -382,7 +382,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path, damage: str) -> None:
     content = bytearray(archive.read_bytes())
     content[len(content) // 2] ^= 255
     archive.write_bytes(content if damage == "byte" else content[: len(content) // 2])
-    with pytest.raises(DownloadError, match=r"archive\.zip is damaged .*: delete it and fetch it anew"):
+    with pytest.raises(DownloadError, match=r"archive\.zip is damaged .*: delete it and fetch it again"):
         unzip(archive, tmp_path / "folder")
     with pytest.raises(DownloadError, match="damaged"):
         unzip_file(archive, "second", tmp_path / "second")

@@ -184,5 +184,5 @@ def test_tidy_takes_paths_out_of_texts_but_leaves_images_and_sources(tmp_path: P
 
 def test_tidy_refuses_what_is_no_notebook(tmp_path: Path) -> None:
     (tmp_path / "out.ipynb").write_text("[]")
-    with pytest.raises(ReportError, match=r"out\.ipynb is no notebook"):
+    with pytest.raises(ReportError, match=r"out\.ipynb is not a notebook"):
         tidy(tmp_path / "out.ipynb")

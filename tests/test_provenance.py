@@ -53,7 +53,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """Each test asks anew."""
+    """Each test asks again."""
     code.cache_clear()
     yield
     code.cache_clear()
@@ -194,7 +194,7 @@ def test_neither_git_nor_an_installation(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_checkout_without_a_commit_is_named(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
-    with pytest.raises(RecordError, match=r"^git diff fails in [^\n]*mend the checkout\.$"):
+    with pytest.raises(RecordError, match=r"^git diff fails in [^\n]*repair the checkout\.$"):
         code(tmp_path)
 
 

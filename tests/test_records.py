@@ -167,14 +167,14 @@ def test_a_missing_record_is_named(tmp_path: Path) -> None:
         ({"command": [b"x"]}, r"record\.command\[0\] is a bytes"),
         ({"values": [0.5]}, "values of a record"),
         ({"seed": 1.5}, "seed of a record"),
-        ({"kind": "guess"}, "'guess' is no kind"),
-        ({"row": "../yolov8-n"}, "is no row"),
-        ({"row": ""}, "is no row"),
-        ({"row": ".."}, "is no row"),
-        ({"row": "custom"}, "is no row"),
-        ({"start": "yesterday"}, "is no UTC time"),
-        ({"start": "2026-01-31T23:59:59"}, "is no UTC time"),
-        ({"start": "2026-01-31T23:59:59+01:00"}, "is no UTC time"),
+        ({"kind": "guess"}, "'guess' is not a kind"),
+        ({"row": "../yolov8-n"}, "is not a row"),
+        ({"row": ""}, "is not a row"),
+        ({"row": ".."}, "is not a row"),
+        ({"row": "custom"}, "is not a row"),
+        ({"start": "yesterday"}, "is not a UTC time"),
+        ({"start": "2026-01-31T23:59:59"}, "is not a UTC time"),
+        ({"start": "2026-01-31T23:59:59+01:00"}, "is not a UTC time"),
     ],
 )
 def test_what_cannot_be_recorded_is_named(change: dict[str, Any], message: str) -> None:
@@ -213,7 +213,7 @@ def test_nothing_under_records_is_passed_over(tmp_path: Path) -> None:
 )
 def test_no_row_leads_out_of_its_folder(row: str) -> None:
     """The whole id is looked at, not how it begins: `a/../../x` would lie beside the records' folder."""
-    with pytest.raises(RecordError, match="is no row"):
+    with pytest.raises(RecordError, match="is not a row"):
         replace(RECORD, row=row)
 
 

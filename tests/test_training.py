@@ -1,4 +1,4 @@
-"""Training runs: that they go on exactly where they stopped, and what they leave, refuse and say."""
+"""Training runs: that they resume exactly where they stopped, and what they leave, refuse and say."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Runs that diverge, run out of memory or end early: what stays in their folder, and how they go on."""
+"""Runs that diverge, run out of memory or end early: what stays in their folder, and how they resume."""
 
 import json
 import math
@@ -274,7 +274,7 @@ def test_a_checkpoint_with_impossible_numbers_is_refused(job: Job, part: str, nu
     tensors[name].view(-1)[0] = number
     torch.save(content, job.out / "last.pt")
     with pytest.raises(
-        TrainingError, match=r"impossible numbers in 1 tensors .* start anew in another folder"
+        TrainingError, match=r"impossible numbers in 1 tensors .* start again in another folder"
     ):
         train(job)
 

@@ -126,7 +126,7 @@ def test_the_release_has_the_sizes_and_hashes_seen_in_public(shared: Path) -> No
     ]
     assert seen[: len(pairs)] == pairs
     later = {line.size: line.download for line in ULTRALYTICS if line.family == "yolov8"}
-    for size in "nsmlx":  # saved anew with the same tensors: a few kilobytes more, in the pickle alone
+    for size in "nsmlx":  # saved again with the same tensors: a few kilobytes more, in the pickle alone
         first, second = later[size].bytes
         assert 10_000 < second - first < 30_000
         assert later[size].sha256[0] != later[size].sha256[1]

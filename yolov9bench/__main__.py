@@ -161,7 +161,7 @@ def sweep(config: SweepConfig) -> None:
     failed = [outcome.row for outcome in outcomes if outcome.record is None]
     if failed:
         raise BenchError(
-            f"{len(failed)} rows failed ({', '.join(failed)}): see above; the same command goes on"
+            f"{len(failed)} rows failed ({', '.join(failed)}): see above; the same command continues"
         )
 
 
@@ -215,7 +215,7 @@ def _reason(box: str) -> str:
 
 
 def main() -> int:
-    """Run one command; an error that a user can mend is one sentence on stderr and status 2."""
+    """Run one command; an error that a user can correct is one sentence on stderr and status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run(parse(sys.argv[1:]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """Base of every error a user can mend; the command line prints it as one sentence and exits with 2."""
+    """Base of every error that a user can correct; the command line prints it as one sentence, status 2."""
 
 
 class SettingsError(BenchError):

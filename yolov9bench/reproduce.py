@@ -51,7 +51,7 @@ def reproduce(row: Row | None = None, **given: Any) -> Record:
 class Plan:
     """A checked Config and what follows from it.
 
-    `row` is the row to fetch or train; of a checkpoint's path it is None, since the hash tells the row,
+    `row` is the row to fetch or train; of a checkpoint's path it is None, since the hash identifies the row,
     unless it is one of your own. `note` is what a reader must know first; empty if there is nothing.
     """
 
@@ -137,7 +137,7 @@ def require_network_of(row: Row, checkpoint: Checkpoint) -> None:
     if faults:
         raise CheckpointError(
             f"{row.download.name} is not the file of {row.id} ({'; '.join(faults)}): "
-            f"delete it to fetch it from {row.download.url} anew"
+            f"delete it to fetch it from {row.download.url} again"
         )
 
 

@@ -112,7 +112,7 @@ def origin(asset: Asset, data_dir: Path) -> Origin | None:
         seen = Origin(**json.loads(note.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DownloadError(
-            f"{note} cannot be read ({error}): delete it and {path.name} to fetch anew"
+            f"{note} cannot be read ({error}): delete it and {path.name} to fetch again"
         ) from error
     if seen.url != asset.url:
         raise DownloadError(f"{path} was fetched from {seen.url}, not {asset.url}: delete it and {note.name}")

@@ -69,7 +69,7 @@ class TrainingSet:
             (height, width), (annotated_height, annotated_width) = sample.shape, self.sizes[index]
             raise DatasetError(
                 f"image {path.name} is {width} x {height}, but annotated as {annotated_width} x "
-                f"{annotated_height}, so its boxes lie elsewhere: restore the image or mend the annotations"
+                f"{annotated_height}, so its boxes are wrong: restore the image or correct the annotations"
             )
         return sample
 

@@ -83,7 +83,7 @@ def _boxes_of(usable: Sequence[Mapping[str, Any]], polygons: Sequence[Polygon | 
         culprit = usable[int(np.argmin(np.isfinite(boxes).all(axis=1)))]
         raise DatasetError(
             f"annotation {culprit.get('id')} has a box or a polygon that is not finite in float32: "
-            "mend or remove it"
+            "correct or remove it"
         )
     return boxes
 
@@ -123,7 +123,7 @@ def polygon_parts(annotation: Mapping[str, Any]) -> list[Polygon]:
     except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(
             f"annotation {annotation.get('id')} has a segmentation that is not lists of numbers "
-            f"({error}): mend or remove it"
+            f"({error}): correct or remove it"
         ) from error
 
 

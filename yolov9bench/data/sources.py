@@ -35,7 +35,7 @@ def read_dataset(
 
 
 def choose_training_split(dataset: str, split: str, train_split: str) -> str:
-    """The split to train on; SettingsError if it is the one to validate on, or if "auto" cannot tell it.
+    """The split to train on; SettingsError if it is the one to validate on, or if "auto" cannot find it.
 
     "auto" is "train" on the demo set, else the split's own name with "train" for the "val", "valid" or
     "validation" that it begins with.
@@ -63,7 +63,7 @@ def choose_training_split(dataset: str, split: str, train_split: str) -> str:
 def require_apart(training: CocoDataset, validation: CocoDataset) -> None:
     """DatasetError if an image file is in both sets, under whatever path, link or name.
 
-    Ids and file names may agree: many tools number the images of each split anew.
+    Ids and file names may agree: many tools number the images of each split again.
     """
     shared = len(_files_of(training) & _files_of(validation))
     if shared:

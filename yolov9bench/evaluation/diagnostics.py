@@ -11,7 +11,7 @@ TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 
 
 def tide_shares(ground_truth: GroundTruth, predictions: Predictions) -> dict[str, float]:
-    """How much AP50 would rise if one kind of error alone were mended, as fractions (hotcoco's TIDE).
+    """How much AP50 would rise if one kind of error alone were corrected, as fractions (hotcoco's TIDE).
 
     Cls: right place, wrong class. Loc: right class, IoU .1 to .5. Both: wrong class, IoU .1 to .5. Dupe: an
     object found again. Bkg: IoU under .1 with every object. Miss: an object that no other error explains. The

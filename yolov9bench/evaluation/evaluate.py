@@ -109,7 +109,7 @@ def evaluate_loaded(
     """As `evaluate`, on what is loaded already, with the detections and curves that figures need.
 
     row, origin: of a checkpoint whose hash is known nowhere, the row whose own download brought it, and from
-    where; a known hash tells the row by itself.
+    where; a known hash identifies the row by itself.
     """
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)

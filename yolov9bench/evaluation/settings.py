@@ -71,7 +71,7 @@ def choose_protocol(
 def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
     """The protocol of a checkpoint: its format's, or that of the row our own file was trained for.
 
-    row: a Row of your own. SettingsError for a file of ours that names no row, or one that nobody knows.
+    row: a Row of your own. SettingsError for a file of ours that names no row, or an unknown one.
     """
     if checkpoint.format != "yolov9bench":
         return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])

@@ -51,14 +51,14 @@ def unzip_file(archive: Path, member: str, path: Path) -> None:
 
 def _refuse_unsafe(archive: Path, members: Sequence[zipfile.ZipInfo], prefix: str) -> None:
     if not members:
-        raise DownloadError(f"{archive} holds no {prefix or 'file'}: delete it and fetch it anew.")
+        raise DownloadError(f"{archive} holds no {prefix or 'file'}: delete it and fetch it again.")
     for info in members:
         name = PurePosixPath(info.filename.removeprefix(prefix).replace("\\", "/"))
         outside = name.is_absolute() or ".." in name.parts or ":" in str(name)
         if outside or stat.S_ISLNK(info.external_attr >> 16):
             kind = "would land outside its folder" if outside else "is a link"
             raise DownloadError(
-                f"{archive} is refused, {info.filename!r} in it {kind}: fetch it from its source anew."
+                f"{archive} is refused, {info.filename!r} in it {kind}: fetch it from its source again."
             )
 
 
@@ -73,4 +73,4 @@ def _archive_errors(archive: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DownloadError(f"{archive} is damaged ({error}): delete it and fetch it anew.") from error
+        raise DownloadError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error

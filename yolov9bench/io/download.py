@@ -82,15 +82,15 @@ def fetch(
     """Bring the file of `url` to `path`, checked against what was published about it.
 
     `size` in bytes; `sha256` the accepted hashes (any one), `sha256_prefix` their first digits, `md5` the
-    older hash; `label` names the progress. A file that is there is only checked, without network; a transfer
-    that was cut goes on from its `.part` file. A file not as published is refused when `strict` (and removed
-    if it was just fetched); otherwise it is placed, with a warning in the log and the result. DownloadError:
-    no connection, HTTP error, repeated cuts, no space, refused file.
+    older hash; `label` names the progress. A file that is there is only checked, without network; an
+    interrupted transfer continues from its `.part` file. A file not as published is refused when `strict`
+    (and removed if just fetched); otherwise it is placed, with a warning in log and result. DownloadError: no
+    connection, HTTP error, repeated cuts, no space, refused file.
     """
     published = _Published(path.name, size, tuple(sha256), sha256_prefix, md5)
     with disk_errors(path):
         if path.exists():
-            return _checked(path, published, strict, f"delete {path} to fetch it anew")
+            return _checked(path, published, strict, f"delete {path} to fetch it again")
         part = part_path(path)
         resumed = part.exists()
         _download(url, path, size, label or path.name)

@@ -54,7 +54,7 @@ def _library_versions() -> dict[str, str | None]:
 
 
 def _float32(on_cuda: bool) -> dict[str, str]:
-    # These names also tell what the older switches set (allow_tf32, set_float32_matmul_precision), whose own
+    # These names also show what the older switches set (allow_tf32, set_float32_matmul_precision), whose own
     # getters raise once both were used. "none" is where nothing was lowered.
     backends: Any = torch.backends  # mypy does not see all their attributes
     matmul, library = (

@@ -15,13 +15,13 @@ def tidy(path: Path) -> None:
     """Rewrite an executed notebook in place: absolute paths become file names, in metadata and in all text.
 
     So do those among the parameters that papermill filled in; images and all other sources stay as they
-    are. ReportError: the file is no notebook.
+    are. ReportError: the file is not a notebook.
     """
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         cells = notebook["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path} is no notebook: name one that papermill has written") from error
+        raise ReportError(f"{path} is not a notebook: name one that papermill has written") from error
     notebook["metadata"].pop("widgets", None)
     notebook["metadata"] = reduce_paths(notebook["metadata"])
     for cell in cells:

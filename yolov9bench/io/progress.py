@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def track(items: Iterable[T], total: int | None, label: str, unit: str = "it") -> Iterator[T]:
-    """Yield the items unchanged and show how many are done; `total` is None where nobody knows it."""
+    """Yield the items unchanged and show how many are done; `total` is None where it is unknown."""
     with Meter(total, label, unit) as meter:
         for item in items:
             yield item

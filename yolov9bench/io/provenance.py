@@ -54,7 +54,7 @@ def code(root: Path = Path(__file__).parents[2]) -> Code:
 class Environment:
     """The code, the libraries and the machine behind a record; None for what a record does not state.
 
-    `cuda` is None unless the device is one; its `driver` is None where nvidia-smi does not tell it. `float32`
+    `cuda` is None unless the device is one; its `driver` is None if nvidia-smi does not say it. `float32`
     says how the device computes: "ieee", or rounded on the way to "tf32" or "bf16".
     """
 
@@ -107,11 +107,11 @@ def _git(root: Path, *arguments: str) -> str:
     try:
         result = run_git(root, *arguments)
     except OSError as error:
-        raise RecordError("git cannot be run, so nothing tells which code this is: install git.") from error
+        raise RecordError("git cannot be run, so the commit is unknown: install git.") from error
     if result.returncode:
         raise RecordError(
             f"git {arguments[0]} fails in {root} ({result.stderr.strip().partition(chr(10))[0]}), "
-            "so nothing tells which code this is: mend the checkout."
+            "so the commit is unknown: repair the checkout."
         )
     return result.stdout
 

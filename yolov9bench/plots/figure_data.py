@@ -1,4 +1,4 @@
-"""The data of the figures, in plain types: its hash in a figure's file tells whether the figure is stale."""
+"""The data of the figures, in plain types: its hash in a figure's file shows whether the figure is stale."""
 
 from __future__ import annotations
 

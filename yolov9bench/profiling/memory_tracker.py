@@ -83,7 +83,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class LikeCuda(TorchFunctionMode):
-    """Tensors without data are on the CPU, since backward on others needs a GPU: this mends the differences.
+    """Tensors without data are on the CPU, since backward on others needs a GPU: differences are corrected.
 
     Under autocast CUDA enlarges feature maps in float32 and joins maps of mixed type in one go; the CPU
     enlarges in half precision and copies before it joins. Also, torch cannot deepcopy a tensor without data.

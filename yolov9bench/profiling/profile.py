@@ -116,7 +116,7 @@ def count_costs(spec: Spec, image_size: int) -> tuple[GraphCosts, GraphCosts]:
 
 
 def inference_precision(device: str) -> Precision:
-    """Half precision on a GPU; a CPU is no faster in it."""
+    """Half precision on a GPU; a CPU is not faster in it."""
     return "float16" if torch.device(device).type == "cuda" else "float32"
 
 

@@ -75,7 +75,7 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
     It may if it ran the whole protocol of the row's own (every setting equal, none missing or added), on all
     5,000 images of val2017, with the row's own weights, by code committed in this checkout, and states
     an AP. Without a checkout, as in an installed package, and in a shallow one, which holds only the newest
-    commits, nothing tells whether a commit exists: then its form alone counts. `now` is UTC, the clock's if
+    commits, it is unknown whether a commit exists: then its form alone counts. `now` is UTC, the clock's if
     omitted.
     """
     row = row_of(record)

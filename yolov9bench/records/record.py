@@ -44,10 +44,10 @@ class Record:
     def __post_init__(self) -> None:
         _check_types(self)
         if self.kind not in KINDS:
-            raise RecordError(f"{self.kind!r} is no kind of record: use one of {', '.join(KINDS)}.")
+            raise RecordError(f"{self.kind!r} is not a kind of record: use one of {', '.join(KINDS)}.")
         # The row is a folder's name: it must not lead elsewhere, nor to the folder of custom records.
         if self.row is not None and (self.row == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", self.row)):
-            raise RecordError(f"{self.row!r} is no row: use a row's id, or None for a custom record.")
+            raise RecordError(f"{self.row!r} is not a row: use a row's id, or None for a custom record.")
         _started(self)
         _check_plain(asdict(self), "record")
 
@@ -94,7 +94,9 @@ def read(path: Path) -> Record:
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}): restore it.") from error
     except ValueError as error:
-        raise RecordError(f"{path} is no JSON ({error}): restore it from git, or delete it.") from error
+        raise RecordError(
+            f"{path} is not valid JSON ({error}): restore it from git, or delete it."
+        ) from error
     record = _from_content(content, path)
     expected = path_of(record, Path()).parts[-2:]
     if path.absolute().parts[-2:] != expected:
@@ -120,11 +122,15 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
 
 def _from_content(content: Any, path: Path) -> Record:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise RecordError(f"{path} is no record of schema {SCHEMA}: read it with the version that wrote it.")
+        raise RecordError(
+            f"{path} is not a record of schema {SCHEMA}: read it with the version that wrote it."
+        )
     differing = set(content) ^ {part.name for part in fields(Record)}
     if differing:
         names = ", ".join(sorted(differing))
-        raise RecordError(f"{path} is no whole record (missing or unknown: {names}): restore it from git.")
+        raise RecordError(
+            f"{path} is not a complete record (missing or unknown: {names}): restore it from git."
+        )
     try:
         return Record(**{name: value for name, value in content.items() if name != "schema"})
     except RecordError as error:
@@ -145,7 +151,9 @@ def _started(record: Record) -> datetime:
     except ValueError:
         start = datetime.min
     if start.utcoffset() != timedelta(0):
-        raise RecordError(f"start {record.start!r} is no UTC time: write it like 2026-01-31T12:00:00+00:00.")
+        raise RecordError(
+            f"start {record.start!r} is not a UTC time: write it like 2026-01-31T12:00:00+00:00."
+        )
     return start
 
 

@@ -54,7 +54,7 @@ def _assign_group(
     """`assign` for objects [B, M, 5] of equally many rows an image; tensors of pairs are [B, M, A]."""
     labels, truths = objects[..., 0].long(), objects[..., 1:]
     inside = boxes_to_distances(centres, truths.unsqueeze(2)).amin(dim=-1) > EPSILON
-    # The references tell objects from padding by this sum, and so also drop boxes far off the top left.
+    # The references know padding by this sum, and so also drop boxes far off the top left.
     real = (truths.sum(dim=-1) > 0).unsqueeze(2)
 
     overlaps = ciou(truths.unsqueeze(2), boxes.unsqueeze(1)).clamp(min=0)

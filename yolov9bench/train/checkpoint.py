@@ -74,7 +74,7 @@ def save_checkpoint(
     configuration: dict[str, Any],
     watch: Callable[[list[dict[str, Any]]], object] | None,
 ) -> None:
-    """Write the log, then the checkpoint to go on from: a cut between them loses nothing."""
+    """Write the log, then the checkpoint to resume from: an interruption between them loses nothing."""
     write_text(job.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in state.log))
     names = dict(enumerate(job.train.names))
     training = {"state": state.as_dict(), "configuration": configuration}
@@ -96,13 +96,13 @@ def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
     """Continue the job from the checkpoint in its folder.
 
     The settings must be the same, but for REMEDIES after an error that proposed them. With another batch size
-    the epoch goes on at the same image, to the batch. TrainingError for other settings and for a checkpoint
+    the epoch continues at the same image, to the batch. TrainingError for other settings and for a checkpoint
     with numbers that no training leaves behind.
     """
     last = job.out / "last.pt"
     saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
     if saved is None:
-        raise TrainingError(f"{last} holds no training to go on from: choose another folder")
+        raise TrainingError(f"{last} holds no training to resume: choose another folder")
     before = saved["configuration"] | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
     changed = accepted_changes(before, configuration, job.out)
     require_plausible(saved["state"], before["recipe"], last)
@@ -111,7 +111,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
         rebatch(state, before["batch_size"], job.batch_size, len(job.train.images))
     logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
     if changed:
-        logger.warning("after the run stopped, it goes on with another %s", ", ".join(changed))
+        logger.warning("after the run stopped, it continues with another %s", ", ".join(changed))
         save_checkpoint(job, state, configuration, None)
         earlier = read_run(job.out).get("changes", [])
         write_run(job, configuration, [*earlier, {"steps": state.steps, "changed": changed}])
@@ -179,12 +179,12 @@ def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path)
     if broken:
         raise TrainingError(
             f"{last} has NaN, infinity or impossible numbers in {len(broken)} tensors (first {broken[0]}): "
-            "its training diverged; start anew in another folder"
+            "its training diverged; start again in another folder"
         )
 
 
 def rebatch(state: State, before: int, now: int, images: int) -> None:
-    """Count what was trained so far in batches of another size; the epoch goes on at the same image."""
+    """Count what was trained so far in batches of another size; the epoch continues at the same image."""
     batch = state.batch * before // now
     if state.batch:
         state.sums = {term: total * batch / state.batch for term, total in state.sums.items()}
@@ -196,7 +196,7 @@ def remedy(job: Job) -> str:
     how = "with precision float32, a smaller batch_size or a lower learning_rate (flags of the command train)"
     last = job.out / "last.pt"
     if last.exists():
-        return f"{last} holds the last good state: train in the same folder {how} to go on from it"
+        return f"{last} holds the last good state: train in the same folder {how} to resume from it"
     return f"no checkpoint was written yet: train again {how}"
 
 

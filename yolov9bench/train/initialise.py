@@ -10,7 +10,7 @@ from yolov9bench.nn.detector import Detector
 
 
 def initialise_head(detector: Detector, seed: int) -> None:
-    """Draw the convolutions of the main head anew from N(0, 2 / (kernel area * channels out)).
+    """Draw the convolutions of the main head again from N(0, 2 / (kernel area * channels out)).
 
     This is He initialisation by fan-out (arXiv:1502.01852), mmcv's for its own convolutions. The last 1x1
     convolutions and all biases stay as `build` made them; torch's global generator is left alone.

@@ -185,7 +185,7 @@ def epoch_entry(state: State, schedule: Schedule, seconds: float) -> dict[str, A
 
 
 def reset_peak_memory(state: State) -> torch.device:
-    """Let a GPU's peak begin anew, and say which device it is."""
+    """Let a GPU's peak begin again, and say which device it is."""
     device = next(state.detector.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

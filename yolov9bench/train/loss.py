@@ -53,7 +53,7 @@ def by_image(targets: Tensor, images: int, classes: int) -> list[Tensor]:
         image, label = targets[~known.all(dim=1), :2][0].tolist()
         raise DatasetError(
             f"A target is of image {image:g} and class {label:g}, but the batch has {images} images and the "
-            f"detector {classes} classes, from 0: mend the target or give the detector more classes."
+            f"detector {classes} classes, from 0: correct the target or give the detector more classes."
         )
     return [targets[targets[:, 0] == image, 1:] for image in range(images)]
 

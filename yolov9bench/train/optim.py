@@ -117,7 +117,7 @@ class Ema:
         mix(floating(self.detector), floating(detector), self.updates)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on; the tensors are the average's own, not copies."""
+        """What a checkpoint must hold to resume; the tensors are the average's own, not copies."""
         return {"updates": self.updates, "tensors": self.detector.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ class State:
         """Continue from what `as_dict` returned.
 
         The optimiser keeps its own settings: those of a file may be of another way to compute a step, and
-        rates are set anew before every step. Counters that an older file lacks stay at 0.
+        rates are set again before every step. Counters that an older file lacks stay at 0.
         """
         self.detector.load_state_dict(saved["detector"])
         groups = self.optimizer.state_dict()["param_groups"]

@@ -55,7 +55,7 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
 def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = None) -> Path:
     """Run a job, or what is left of it, and return its best checkpoint; `watch` sees the log as it grows.
 
-    `job.out` holds last.pt (to go on from), best.pt (the averaged detector of highest AP), log.jsonl (a line
+    `job.out` holds last.pt (to resume from), best.pt (the averaged detector of highest AP), log.jsonl (a line
     an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration,
     and for a run that diverges or does not fit into memory: last.pt then holds the last state that was
     finite, and the same folder accepts what the error proposes (REMEDIES).
@@ -124,7 +124,7 @@ def prepare(job: Job) -> tuple[State, Schedule]:
 def choose_spec(job: Job) -> Spec:
     """The network as the row's source builds it for the data set's classes.
 
-    A run that is in the job's folder already goes on with the class width that it began with, which earlier
+    A run that is in the job's folder keeps the class width that it began with, which earlier
     versions took from the row for any class count.
     """
     last = job.out / "last.pt"

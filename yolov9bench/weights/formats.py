@@ -143,7 +143,7 @@ def parse_class_names(path: Path, names: object) -> dict[int, str] | None:
     if isinstance(names, Mapping):
         if not all(str(label).isdigit() for label in names):
             raise CheckpointError(
-                f"{path.name}: its classes have the labels {list(names)[:3]}, no numbers: save them anew"
+                f"{path.name}: its classes have the labels {list(names)[:3]}, no numbers: save them again"
             )
         return {int(label): str(name) for label, name in names.items()} or None
     if isinstance(names, list | tuple):
@@ -200,8 +200,8 @@ def has_grouped_head(tensors: Mapping[str, Tensor]) -> bool:
 def official_flavour(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """dual, converted or gelan.
 
-    A converted file has gelan's very keys; what tells it is its name, or the one it was saved under, which
-    torch keeps as the archive's top folder.
+    A converted file has gelan's very keys; only its name differs, or the one it was saved under, which torch
+    keeps as the archive's top folder.
     """
     if has_dual_head(tensors):
         return "dual"

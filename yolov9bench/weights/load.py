@@ -128,7 +128,7 @@ def save(
 ) -> None:
     """Write our own format, atomically: tensors and plain metadata, readable with `weights_only=True`.
 
-    `training` is what a run needs to go on; `load` passes it over.
+    `training` is what a run needs to resume; `load` ignores it.
     """
     contents = {
         "format": "yolov9bench",
@@ -189,7 +189,7 @@ def shape_agreement(contents: Contents, spec: Spec) -> float:
 
 @cache  # building the ten candidates of a format takes seconds
 def identifying_shapes(spec: Spec) -> Mapping[str, torch.Size]:
-    """Shapes of the convolutions that tell a network from others; none depends on the class count."""
+    """Shapes of the convolutions that distinguish a network from others; none depends on the class count."""
     endings = ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
     state = skeleton(spec, 80).state_dict()
     return {own: value.shape for own, value in state.items() if own.endswith(endings)}

@@ -308,7 +308,7 @@ OFFICIAL_ROWS = (
     ),
 )
 
-# Each file was seen in two versions: the first release, and a later one that was saved anew with the same
+# Each file was seen in two versions: the first release, and a later one that was saved again with the same
 # tensors. Hashes are those of git-lfs pointers, lists of release digests and download scripts in public
 # repositories; for yolov9m.pt and yolov9e.pt the pointer of one repository each, which is a lead. For
 # yolov9t.pt, yolov9s.pt and yolov9c.pt none was found that is not the official release's under their name.
