@@ -11,7 +11,6 @@ import pytest
 
 from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.evaluate import evaluate
-from yolov9bench.profiling import latency, profile
 from yolov9bench.records import Record, read, select
 from yolov9bench.records.comparability import obstacles, read_stated
 from yolov9bench.records.contents import (
@@ -179,11 +178,3 @@ def test_an_evaluation_writes_the_keys_that_are_read(tiny: Path, tiny_weights: P
     assert keys_of(asdict(record)) == field_names(EvaluateContents)
     stored = json.loads(json.dumps(asdict(record)))
     assert asdict(read_evaluate(record)) == {part: stored[part] for part in PARTS}
-
-
-def test_a_measurement_writes_the_keys_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "SECONDS", 0.05)
-    record = profile.measure_row("yolov8-n", "cpu", image_size=64, batch_size=2)
-    assert keys_of(asdict(record)) == field_names(MeasureContents)
-    stored = json.loads(json.dumps(asdict(record)))
-    assert json.loads(json.dumps(asdict(read_measure(record)))) == {part: stored[part] for part in PARTS}

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from yolov9bench.nn import Level, Levels
-from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.predict.postprocess import CLASS_BY_CLASS_FROM, Detections, decode, nms
 from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
 
@@ -121,7 +121,7 @@ def clustered(number: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
     centres = centres + torch.randn(number, 2, dtype=torch.float64, generator=generator) * 6
     sizes = 30 + torch.rand(number, 2, dtype=torch.float64, generator=generator) * 30
     scores = torch.randperm(number * classes, generator=generator).double().add(0.5) / (number * classes)
-    return cxcywh_to_xyxy(torch.cat([centres, sizes], dim=1)), scores.reshape(number, classes)
+    return box_convert(torch.cat([centres, sizes], dim=1), "cxcywh", "xyxy"), scores.reshape(number, classes)
 
 
 def found_pairs(detections: Detections, boxes: Tensor, scores: Tensor) -> list[tuple[int, int]]:
@@ -262,7 +262,7 @@ def suppressed(predictions: Array, arguments: dict[str, Any], base: Protocol) ->
         assert not arguments.get("multi_label")
         chosen = torch.isin(scores.argmax(dim=1), torch.tensor(arguments["classes"]))
         scores[~chosen] = 0
-    detections = nms(cxcywh_to_xyxy(table[:, :4]), scores, settings_of(arguments, base))
+    detections = nms(box_convert(table[:, :4], "cxcywh", "xyxy"), scores, settings_of(arguments, base))
     return np.column_stack([part.numpy() for part in detections])
 
 

@@ -4,32 +4,9 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
 
-from yolov9bench.ops.boxes import boxes_to_distances, cxcywh_to_xyxy, xyxy_to_cxcywh
+from yolov9bench.ops.boxes import boxes_to_distances
 from yolov9bench.predict.postprocess import distances_to_boxes, make_anchor_points
-
-
-def random_boxes(*shape: int, seed: int = 0) -> Tensor:
-    """Boxes [..., 4] of positive size, some of them overlapping."""
-    generator = torch.Generator().manual_seed(seed)
-    low = torch.rand(*shape, 2, dtype=torch.float64, generator=generator) * 60
-    return torch.cat(
-        [low, low + 1 + torch.rand(*shape, 2, dtype=torch.float64, generator=generator) * 60], -1
-    )
-
-
-def test_centre_and_size_by_hand() -> None:
-    corners = torch.tensor([[10.0, 20.0, 40.0, 60.0], [-5.0, -5.0, 5.0, 5.0]])
-    centres = torch.tensor([[25.0, 40.0, 30.0, 40.0], [0.0, 0.0, 10.0, 10.0]])
-    assert torch.equal(xyxy_to_cxcywh(corners), centres)
-    assert torch.equal(cxcywh_to_xyxy(centres), corners)
-
-
-@pytest.mark.parametrize("shape", [(0,), (7,), (2, 3)])
-def test_there_and_back(shape: tuple[int, ...]) -> None:
-    boxes = random_boxes(*shape)
-    assert torch.allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes, rtol=1e-14)
 
 
 def test_points_are_the_middles_of_cells_row_by_row() -> None:

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from test_assign import plain_ciou, plain_parts, plain_weight
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from yolov9bench.errors import DatasetError
 from yolov9bench.nn import Level, Levels, Outputs
-from yolov9bench.ops.boxes import boxes_to_distances, ciou, cxcywh_to_xyxy
+from yolov9bench.ops.boxes import boxes_to_distances, ciou
 from yolov9bench.predict.postprocess import decode, distances_to_boxes
 from yolov9bench.train.assigner import Positives
 from yolov9bench.train.loss import by_image, detection_loss, find_positives, terms
@@ -93,7 +94,7 @@ def yolov9_golden(shared: Path, case: str) -> Golden:
         golden = dict(arrays)
     height, width = golden["imgsz_hw"].tolist()
     rows = torch.tensor(golden["targets"]).reshape(-1, 6)
-    boxes = cxcywh_to_xyxy(rows[:, 2:] * torch.tensor([width, height, width, height]))
+    boxes = box_convert(rows[:, 2:] * torch.tensor([width, height, width, height]), "cxcywh", "xyxy")
     return Golden(
         recipe="yolov9" if case.startswith("dual") else "gelan",
         heads={name: yolov9_head(golden, name) for name in ("main", "aux") if f"{name}_p3" in golden},

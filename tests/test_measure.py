@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 import torch
+from test_contents import PARTS, field_names, keys_of
 
 from yolov9bench import __main__ as door
 from yolov9bench.errors import SettingsError
@@ -17,6 +18,7 @@ from yolov9bench.profiling import latency, profile, summary
 from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
 from yolov9bench.profiling.peak_memory import measure_peak, process_bytes
 from yolov9bench.records import Record
+from yolov9bench.records.contents import MeasureContents, read_measure
 from yolov9bench.zoo import ROWS
 
 
@@ -141,6 +143,13 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
             patch.setattr(sys, "stdout", text)
             assert door.main() == 0
     return json.loads((out / "record.json").read_text()), (out / "text").read_text()
+
+
+def test_a_measurement_writes_the_keys_that_are_read(answer: tuple[dict[str, Any], str]) -> None:
+    stored, _ = answer
+    record = Record(**{name: part for name, part in stored.items() if name != "schema"})
+    assert keys_of(asdict(record)) == field_names(MeasureContents)
+    assert json.loads(json.dumps(asdict(read_measure(record)))) == {part: stored[part] for part in PARTS}
 
 
 def test_a_rows_record(answer: tuple[dict[str, Any], str]) -> None:

@@ -133,6 +133,7 @@ def test_the_forward_pass_is_that_of_cuda(name: str) -> None:
 
 
 @cache
+@cache
 def predicted(
     spec: Spec = SMALL, size: int = 64, batch: int = 8, boxes: int = 10, recipe: Recipe = RECIPE
 ) -> int:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from synthetic import converted_tensors, narrowed, synthetic_tensors
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from yolov9bench.nn import Levels, Outputs
 from yolov9bench.nn.backbone import Backbone, CBBackbone
 from yolov9bench.nn.blocks import SPPF, AConv, ADown
-from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.predict.postprocess import decode
 from yolov9bench.weights import load
 from yolov9bench.zoo.specs import SPECS
@@ -102,7 +102,7 @@ def recorded(golden: dict[str, Array], prefix: str, ending: str) -> tuple[Tensor
     """Boxes [B, A, 4] (xyxy px) and scores [B, A, C] of a golden; None where it has none of this kind."""
     if f"{prefix}decoded{ending}" in golden:
         decoded = torch.from_numpy(golden[f"{prefix}decoded{ending}"]).double().transpose(1, 2)
-        return cxcywh_to_xyxy(decoded[..., :4]), decoded[..., 4:]
+        return box_convert(decoded[..., :4], "cxcywh", "xyxy"), decoded[..., 4:]
     if f"{prefix}boxes_xyxy{ending}" in golden:
         boxes, scores = golden[f"{prefix}boxes_xyxy{ending}"], golden[f"{prefix}scores"]
         return torch.from_numpy(boxes).double(), torch.from_numpy(scores).double()

@@ -131,15 +131,15 @@ def test_a_moved_or_renamed_file_is_found(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no JSON"),
-        (CANONICAL[:-1], "no JSON"),
-        ("[]", "no record of schema 1"),
-        (CANONICAL.replace('"schema":1', '"schema":2'), "no record of schema 1"),
+        ("", "not valid JSON"),
+        (CANONICAL[:-1], "not valid JSON"),
+        ("[]", "not a record of schema 1"),
+        (CANONICAL.replace('"schema":1', '"schema":2'), "not a record of schema 1"),
         (CANONICAL.replace('"seed":0,', ""), "missing or unknown: seed"),
         (CANONICAL.replace('"seed":0,', '"seed":0,"note":"",'), "missing or unknown: note"),
         (CANONICAL.replace('"seed":0', '"seed":"0"'), "seed of a record cannot be '0'"),
         (CANONICAL.replace("0.001", "NaN"), r"record\.settings\.confidence is nan"),
-        ("\udcff", "no JSON"),
+        ("\udcff", "not valid JSON"),
     ],
 )
 def test_what_is_no_record_is_named(text: str, message: str, tmp_path: Path) -> None:

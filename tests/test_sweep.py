@@ -150,7 +150,8 @@ def test_a_sweep_with_tta_says_so_and_keeps_the_plain_notebooks(tmp_path: Path) 
     assert words[words.index("tta") - 1 : words.index("tta") + 2] == ["-p", "tta", "True"]
 
 
-@pytest.mark.slow(50)
+@pytest.mark.accuracy
+@pytest.mark.slow(60)
 def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
     rows = ["yolov8-n", "yolov9-t"]
     small = ["dataset=demo", "checkpoint=train", "epochs=1", "image_size=64", "limit=4", "judge=false"]

@@ -58,7 +58,8 @@ def stop(log: list[Any]) -> None:
     raise Killed
 
 
-@pytest.mark.slow
+@pytest.mark.accuracy
+@pytest.mark.slow(20)
 def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,12 +59,12 @@ def failing(at: int, how: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def nan_gradient(state: State, *rest: Any) -> Any:
-    losses = loop_accumulate(state, *rest)
+    losses = loop_forward_backward(state, *rest)
     next(state.detector.parameters()).grad.fill_(math.nan)  # type: ignore[union-attr]
     return losses
 
 
-loop_accumulate = loop.forward_backward
+loop_forward_backward = loop.forward_backward
 
 
 def out_of_memory(*_: Any) -> Any:
@@ -92,7 +92,7 @@ def test_statistics_that_are_not_finite_are_not_kept(job: Job, monkeypatch: pyte
     """Not by a step, so that no gradient tells: a running mean, in the second epoch."""
 
     def spoil(state: State, *rest: Any) -> Any:
-        losses = loop_accumulate(state, *rest)
+        losses = loop_forward_backward(state, *rest)
         loop.running_statistics(state.detector)[0].fill_(math.inf)
         return losses
 
@@ -292,7 +292,7 @@ def test_every_image_is_trained_once_after_a_change_of_batch_size(
 
     def spy(state: State, images: torch.Tensor, *rest: Any) -> Any:
         sizes.append((state.epoch, len(images)))
-        return loop_accumulate(state, images, *rest)
+        return loop_forward_backward(state, images, *rest)
 
     monkeypatch.setattr(loop, "forward_backward", spy)
     train(replace(job, batch_size=1))

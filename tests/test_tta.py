@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from test_evaluate import matched_share, reference, reference_sample
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
 from yolov9bench import __main__ as door
 from yolov9bench import records
@@ -22,7 +23,6 @@ from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.nn import Detector, Level
 from yolov9bench.nn.detector import Outputs
-from yolov9bench.ops.boxes import cxcywh_to_xyxy
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.predict import batches
 from yolov9bench.predict.batches import Batch, Batches, make_input, stack_inputs
@@ -193,7 +193,7 @@ def clustered_views(seed: int) -> list[Detections]:
     centres = places[torch.randint(4, (240,), generator=generator)]
     centres = centres + torch.randn(240, 2, dtype=torch.float64, generator=generator) * 6
     sizes = 30 + torch.rand(240, 2, dtype=torch.float64, generator=generator) * 30
-    boxes = cxcywh_to_xyxy(torch.cat([centres, sizes], dim=1))
+    boxes = box_convert(torch.cat([centres, sizes], dim=1), "cxcywh", "xyxy")
     scores = (torch.randperm(240, generator=generator).double() + 1) / 241
     labels = torch.randint(3, (240,), generator=generator)
     return [Detections(boxes[part], scores[part], labels[part]) for part in torch.arange(240).reshape(6, 40)]

@@ -1,4 +1,4 @@
-"""Boxes as tensors, in pixels x1 y1 x2 y2 unless a name says otherwise: forms, distances, overlap."""
+"""Boxes as tensors, in pixels x1 y1 x2 y2 unless a name says otherwise: distances and overlap."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ import torch
 from torch import Tensor
 
 CIOU_EPSILON = 1e-7
-
-
-def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Centre and size [..., 4] -> corners [..., 4]."""
-    centre, size = boxes.chunk(2, dim=-1)
-    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
-
-
-def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Corners [..., 4] -> centre and size [..., 4]."""
-    low, high = boxes.chunk(2, dim=-1)
-    return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
 def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
