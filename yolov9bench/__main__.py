@@ -82,12 +82,15 @@ def inspect(config: InspectConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
+    from yolov9bench.ops.distributed import find_ranks
     from yolov9bench.records.contents import METRICS
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     record = evaluate_file(
         **{name: value for name, value in given.items() if name not in ("json", "results")}
     )
+    if not find_ranks().is_main:
+        return
     keep(record, config)
     print("\n".join(f"{name:5} {record.values[name]:.5f}" for name in METRICS))
 

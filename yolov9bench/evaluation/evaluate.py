@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,6 +36,7 @@ from yolov9bench.io.files import write_text
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.distributed import current_ranks, find_ranks, gather, own_device, process_group
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
@@ -87,7 +89,7 @@ def evaluate(
     settings = EvaluationSettings(
         protocol=protocol,
         batch_size=batch_size,
-        device=resolve_device(device),  # before the data set is read
+        device=own_device(resolve_device(device), find_ranks()),  # before the data set is read
         image_size=image_size,
         judge=judge,
         skip_corrupt=skip_corrupt,
@@ -95,7 +97,8 @@ def evaluate(
         tta=tta,
     )
     data = read_coco(Path(dataset), split, limit)
-    return evaluate_loaded(load(checkpoint), data, settings, row=row).record
+    with process_group(settings.device):
+        return evaluate_loaded(load(checkpoint), data, settings, row=row).record
 
 
 def evaluate_loaded(
@@ -117,7 +120,7 @@ def evaluate_loaded(
     require_at_least(1, batch_size=settings.batch_size)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     detector = checkpoint.detector.deployed().to(device)
-    batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt)
+    batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
         environment = describe_environment(device)
         predictions = run_inference(detector, batches, categories, device)
@@ -162,11 +165,15 @@ def run_inference(
     count, protocol = len(batches.dataset.images), batches.protocol
     logger.info("evaluating %d images under protocol %s on %s", count, protocol.name, device)
     by_image: dict[int, Arrays] = {}
-    for batch in track(batches, len(batches), f"evaluating {count} images", "batches"):
+    is_main = current_ranks().is_main
+    for batch in (
+        track(batches, len(batches), f"evaluating {count} images", "batches") if is_main else batches
+    ):
         detections = detect_batch(detector, batch, protocol, device)
         for image, each in zip(batch.images, detections, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
             by_image[image.id] = boxes, scores, labels
+    by_image = join_shares(by_image, batches)
     if batches.skipped:
         logger.warning("left out %d images that cannot be decoded: %s", len(batches.skipped), batches.skipped)
     if batches.other_size:
@@ -178,13 +185,23 @@ def run_inference(
     return predictions_of(by_image, categories)
 
 
+def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
+    """The detections of every process, and in `batches` what each left out or found of another size."""
+    shares = gather((by_image, batches.skipped, batches.other_size))
+    order = {image.file_name: place for place, image in enumerate(batches.dataset.images)}
+    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, _ in shares), key=order.__getitem__)
+    batches.other_size = sorted(chain.from_iterable(other for *_, other in shares), key=order.__getitem__)
+    return {number: arrays for found, *_ in shares for number, arrays in found.items()}
+
+
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
     """Write the detections as JSON, if anywhere, and say what a record needs to find and check them."""
     text = result_json(predictions)
     digest = hashlib.sha256(text.encode()).hexdigest()
     if target is not None:
         target = target if target.suffix else target / f"detections-{digest[:8]}.json"
-        write_text(target, text)
+        if current_ranks().is_main:
+            write_text(target, text)
     return {"file": target.name if target else None, "sha256": digest, "count": len(predictions)}
 
 

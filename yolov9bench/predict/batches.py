@@ -16,6 +16,7 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
+from yolov9bench.ops.distributed import ALONE, Ranks
 from yolov9bench.ops.images import LetterboxInfo, Pixels, letterbox, read_image, resize_long_side
 from yolov9bench.zoo.protocols import Protocol
 
@@ -46,20 +47,27 @@ class Batches:
 
     The shape of an input depends on the protocol's groups alone, never on `batch_size`. A file that cannot be
     decoded raises DatasetError, or with `skip_corrupt` goes into `skipped`. `other_size` collects the files
-    whose decoded size is not the annotated one; the decoded size counts.
+    whose decoded size is not the annotated one; the decoded size counts. Each of several
+    processes has its share of the batches, so that every image is in one of them.
     """
 
     def __init__(
-        self, dataset: CocoDataset, protocol: Protocol, batch_size: int = 16, skip_corrupt: bool = False
+        self,
+        dataset: CocoDataset,
+        protocol: Protocol,
+        batch_size: int = 16,
+        skip_corrupt: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.dataset, self.protocol, self.skip_corrupt = dataset, protocol, skip_corrupt
         self.skipped: list[str] = []
         self.other_size: list[str] = []
-        self.chunks = [
+        chunks = [
             (group[start : start + batch_size], shapes)
             for group, shapes in group_images(dataset.images, protocol)
             for start in range(0, len(group), batch_size)
         ]
+        self.chunks = chunks[ranks.rank :: ranks.world_size]
 
     def __len__(self) -> int:
         return len(self.chunks)
