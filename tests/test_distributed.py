@@ -108,10 +108,10 @@ def test_several_processes_give_the_record_of_one(tiny: Path, tiny_weights: Path
 @pytest.mark.slow(90)
 @pytest.mark.parametrize("protocol", ["ultralytics-square", "ultralytics", "mmyolo+tta"])
 def test_real_weights_in_two_and_three_processes(shared: Path, tmp_path: Path, protocol: str) -> None:
-    """31 images are divisible by neither 2 nor 3."""
+    """13 and 5 images are divisible by neither 2 nor 3."""
     flags = ["--checkpoint", str(shared / "weights/yolov8n.pt"), "--dataset", str(shared / "coco")]
     name, tta = protocol.partition("+")[::2]
-    flags += ["--protocol", name, *(["--tta", "--limit", "7"] if tta else ["--limit", "31"])]
+    flags += ["--protocol", name, *(["--tta", "--limit", "5"] if tta else ["--limit", "13"])]
     records = {count: by_torchrun(count, tmp_path / f"{count}.json", *flags) for count in (1, 2, 3)}
     for count in (2, 3):
         assert records[count]["values"]["AP"] == pytest.approx(records[1]["values"]["AP"], abs=2e-4)
