@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,25 @@ def shared() -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(accounting)
+
+
+# The largest networks in the tests that run or trace them: minutes in all, so they are in `make accuracy`.
+LARGE = re.compile(r"yolov9-?[ecm]|gelan-[ecm]|yolov8-?[xlm]|mtl_v9-[cm]")
+LONG_ON_LARGE = {
+    "test_boxes_and_scores",
+    "test_official_figures",
+    "test_ultralytics_figures",
+    "test_keys_and_shapes_are_the_references",
+    "test_the_forward_pass_is_that_of_cuda",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers choose
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give the mark of the second lane to the largest networks."""
+    name, _, case = item.name.partition("[")
+    if name in LONG_ON_LARGE and LARGE.search(case):
+        item.add_marker(pytest.mark.accuracy)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has brought together what shares a parametrised fixture

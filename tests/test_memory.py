@@ -140,6 +140,8 @@ def predicted(
     return training_memory.predict_training_step(Workload(spec, recipe, size, batch, boxes))
 
 
+@pytest.mark.accuracy
+@pytest.mark.slow(20)
 def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -> None:
     usual = predicted()
     assert predicted(spec=WIDER) > usual

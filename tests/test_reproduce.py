@@ -144,6 +144,8 @@ def test_without_a_network_auto_becomes_a_demonstration_and_says_so(
     assert (job.train.split, job.validation.split, job.recipe.name) == ("train", "val", "demo")
 
 
+@pytest.mark.accuracy
+@pytest.mark.slow(20)
 def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path) -> None:
     found = reproduce.reproduce(
         size="t",

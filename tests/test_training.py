@@ -91,7 +91,9 @@ def test_a_run_leaves_four_files_and_a_line_an_epoch(job: Job) -> None:
     assert json.loads((job.out / "run.json").read_text())["recipe"]["augmentation"]["image_size"] == 64
 
 
-@pytest.mark.parametrize("instant", [1, 4, 5, 8, 11])
+@pytest.mark.parametrize(
+    "instant", [1, 5, *(pytest.param(each, marks=pytest.mark.accuracy) for each in (4, 8, 11))]
+)
 def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
     job: Job, whole_run: Path, instant: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

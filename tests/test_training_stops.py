@@ -114,7 +114,13 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-@pytest.mark.parametrize("fault", [nan_gradient, out_of_memory], ids=["diverged", "memory"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(nan_gradient, id="diverged"),
+        pytest.param(out_of_memory, id="memory", marks=pytest.mark.accuracy),
+    ],
+)
 def test_a_stopped_run_accepts_the_remedies_of_its_error(
     job: Job, monkeypatch: pytest.MonkeyPatch, remedy: str, fault: Callable[..., Any]
 ) -> None:

@@ -54,6 +54,8 @@ class ConvBNAct(nn.Module):
     def fused_weight(self) -> tuple[Tensor, Tensor]:
         """Kernel and bias, in float64, of the one convolution that equals this module in eval mode."""
         norm = self.norm
+        if self.conv.weight.is_meta:  # shapes alone: nothing to compute, and every step on them takes as long
+            return self.conv.weight.double(), norm.bias.double()
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         bias = norm.bias.double() - norm.running_mean.double() * scale
