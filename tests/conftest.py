@@ -46,7 +46,6 @@ LONG_ON_LARGE = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before markers choose
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give the mark of the second lane to the largest networks."""
     name, _, case = item.name.partition("[")

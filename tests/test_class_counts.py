@@ -12,7 +12,7 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.detector import skeleton
 from yolov9bench.profiling.flops import count_parameters
-from yolov9bench.train.checkpoint import resume, save_checkpoint
+from yolov9bench.train.checkpoint import read_checkpoint, resume, save_checkpoint
 from yolov9bench.train.job import Job, configuration_of
 from yolov9bench.train.state import make_state
 from yolov9bench.train.trainer import prepare
@@ -257,10 +257,12 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_own_width(tiny: Path) -> N
     again = job(ROWS["yolov8-n"], tiny, ["ball"])
     old = make_state(random_detector(SPECS["yolov8-n"], 1), again.recipe, again.batch_size, again.precision)
     save_checkpoint(again, old, configuration_of(again), watch=None)
-    state, _ = prepare(again)
-    resume(again, state, configuration_of(again))
+    content = read_checkpoint(again)
+    assert content is not None
+    state, _ = prepare(again, content)
+    resume(again, state, configuration_of(again), content)
     require_equal(state.detector, old.detector)
-    assert widths(prepare(replace(again, row=ROWS["yolov8-s"]))[0].detector.spec) == (128,)
+    assert widths(prepare(replace(again, row=ROWS["yolov8-s"]), content)[0].detector.spec) == (128,)
 
 
 def test_building_directly_keeps_the_width_of_the_spec() -> None:

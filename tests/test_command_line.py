@@ -83,29 +83,6 @@ def test_evaluate_writes_record_and_detections(
     assert f"AP    {record['values']['AP']:.5f}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["rows", "yolov9-q"], "yolov9-q"),
-        (["inspect", "nowhere.pt"], "nowhere.pt"),
-        (["evaluate", "--checkpoint", "nowhere.pt", "--dataset", "nowhere"], "nowhere"),
-        (["reproduce", "--size", "q"], "'q'"),
-    ],
-)
-def test_a_failure_is_one_sentence_and_status_2(
-    arguments: list[str],
-    sentence: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert answered(*arguments, monkeypatch=monkeypatch) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
-    assert said.out == ""
-
-
 @pytest.mark.parametrize("command", door.COMMANDS)
 def test_help_explains_every_flag_and_gives_its_default(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -154,6 +131,10 @@ TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["rows", "yolov9-q"], "yolov9-q"),
+        (["inspect", "nowhere.pt"], "nowhere.pt"),
+        (["evaluate", "--checkpoint", "nowhere.pt", "--dataset", "nowhere"], "nowhere"),
+        (["reproduce", "--size", "q"], "'q'"),
         (["evaluatee"], "there is no command 'evaluatee'; did you mean 'evaluate'?"),
         (["evaluate", "--checkpont", "x"], "there is no flag of evaluate '--checkpont'; did you mean '--ch"),
         (["rows", "--no-jsn"], "there is no flag of rows '--no-jsn'"),
@@ -176,7 +157,7 @@ TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
         (["reproduce", "--checkpoint", "x.pt"], "checkpoint x.pt does not exist: check the path"),
     ],
 )
-def test_a_usage_error_is_one_sentence_too(
+def test_a_failure_is_one_sentence_and_status_2(
     arguments: list[str],
     sentence: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -185,6 +166,7 @@ def test_a_usage_error_is_one_sentence_too(
     assert answered(*arguments, monkeypatch=monkeypatch) == 2
     said = capsys.readouterr()
     assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert "Traceback" not in said.err
 
 
 @pytest.mark.parametrize("flag", ["--json", "--results"])

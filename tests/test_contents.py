@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
+from record_parts import EMPTY, PARTS, field_names, keys_of
 
 from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.evaluate import evaluate
-from yolov9bench.records import Record, read, select
+from yolov9bench.records import read, select
 from yolov9bench.records.comparability import obstacles, read_stated
 from yolov9bench.records.contents import (
     METRICS,
@@ -26,29 +27,6 @@ from yolov9bench.records.verdict import ap_text, images_text, verdict
 from yolov9bench.report import table
 
 RESULTS = Path(__file__).parents[1] / "results"
-PARTS = ("values", "settings", "inputs", "environment")
-EMPTY = Record(
-    row="yolov9-c",
-    kind="evaluate",
-    values={},
-    settings={},
-    inputs={},
-    environment={},
-    seed=0,
-    start="2026-01-01T00:00:00+00:00",
-    seconds=1.0,
-    command=[],
-)
-
-
-def keys_of(plain: dict[str, Any]) -> set[str]:
-    """The keys of every part of a record, as in inputs.images."""
-    return {f"{part}.{key}" for part in PARTS for key in plain[part]}
-
-
-def field_names(form: type) -> set[str]:
-    hints = get_type_hints(form)
-    return {f"{part}.{field.name}" for part in PARTS for field in fields(hints[part])}
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("records/**/*.json")), ids=lambda path: path.parent.name)

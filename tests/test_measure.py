@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_contents import PARTS, field_names, keys_of
+from record_parts import PARTS, field_names, keys_of
 
 from yolov9bench import __main__ as door
 from yolov9bench.errors import SettingsError

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from record_parts import EMPTY
 
 from yolov9bench import reproduce, sweep
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.records import Record, select
+from yolov9bench.records import select
 from yolov9bench.zoo import ROWS
 
 PLAIN = ["yolov8-n", "yolov8-s", "yolov8-m", "yolov8-l", "yolov8-x"]
@@ -39,18 +41,7 @@ class Runs:
         return RECORD if row.id in self.rows and row.id not in self.failing else None
 
 
-RECORD = Record(
-    row="yolov8-n",
-    kind="evaluate",
-    values={"AP": 0.25},
-    settings={},
-    inputs={},
-    environment={},
-    seed=0,
-    start="2026-01-01T00:00:00+00:00",
-    seconds=1.0,
-    command=[],
-)
+RECORD = replace(EMPTY, row="yolov8-n", values={"AP": 0.25})
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ EARLIER_NAMES = {
 }
 PLAUSIBLE = 100.0  # times what clipped gradients can add up to in a momentum
 
-
 logger = logging.getLogger("yolov9bench")
 
 
@@ -85,22 +84,30 @@ def save_checkpoint(
 
 def is_finished(job: Job) -> bool:
     """Whether the job's folder holds its whole run; False too where it holds nothing yet."""
-    best, last = job.out / "best.pt", job.out / "last.pt"
-    if not (best.exists() and last.exists()):
+    content = read_checkpoint(job) if (job.out / "best.pt").exists() else None
+    if content is None:
         return False
-    counters = torch.load(last, map_location="cpu", weights_only=True)["training"]["state"]
-    return is_done(counters, job.recipe.run.epochs, job.max_steps)
+    return is_done(content["training"]["state"], job.recipe.run.epochs, job.max_steps)
 
 
-def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
-    """Continue the job from the checkpoint in its folder.
+def read_checkpoint(job: Job) -> dict[str, Any] | None:
+    """What last.pt in the job's folder holds, on the CPU; None if there is none."""
+    last = job.out / "last.pt"
+    if not last.exists():
+        return None
+    content: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
+    return content
+
+
+def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[str, Any]) -> None:
+    """Continue the job from what `read_checkpoint` found in its folder.
 
     The settings must be the same, but for REMEDIES after an error that proposed them. With another batch size
     the epoch continues at the same image, to the batch. TrainingError for other settings and for a checkpoint
     with numbers that no training leaves behind.
     """
     last = job.out / "last.pt"
-    saved = torch.load(last, map_location="cpu", weights_only=True).get("training")
+    saved = content.get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
     before = saved["configuration"] | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
@@ -109,7 +116,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any]) -> None:
     state.restore(saved["state"])
     if "batch_size" in changed:
         rebatch(state, before["batch_size"], job.batch_size, len(job.train.images))
-    logger.info("going on from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
+    logger.info("resuming from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
     if changed:
         logger.warning("after the run stopped, it continues with another %s", ", ".join(changed))
         save_checkpoint(job, state, configuration, None)

@@ -18,6 +18,7 @@ from yolov9bench.data.sources import choose_training_split, read_dataset, requir
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
 from yolov9bench.records import as_stored
+from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision
 from yolov9bench.weights import load
 from yolov9bench.zoo.protocols import Protocol
@@ -183,7 +184,7 @@ def departures(job: Job) -> str:
         said.append(f"another {', '.join(changed)}")
     published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
     if job.batch_size != published:
-        step = job.batch_size * max(round(job.recipe.optimizer.nominal_batch / job.batch_size), 1)
+        step = images_per_step(job.recipe, job.batch_size)
         said.append(
             f"{step} images a step, {job.batch_size} at a time, where {published} were trained on at once"
         )

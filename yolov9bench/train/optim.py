@@ -155,7 +155,7 @@ def parameter_groups(detector: nn.Module, weight_decay: float) -> list[dict[str,
 def scale_weight_decay(recipe: Recipe, images_per_iteration: int) -> float:
     """The recipe's weight decay in proportion to the images of a step, accumulated ones included."""
     recipe_images = recipe.run.gpus * recipe.run.images_per_gpu
-    images, usual = (_images_per_step(recipe, count) for count in (images_per_iteration, recipe_images))
+    images, usual = (images_per_step(recipe, count) for count in (images_per_iteration, recipe_images))
     return recipe.optimizer.weight_decay * images / usual
 
 
@@ -173,7 +173,8 @@ def make_optimizer(detector: nn.Module, recipe: Recipe, images_per_iteration: in
     return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, foreach=True)
 
 
-def _images_per_step(recipe: Recipe, images_per_iteration: int) -> int:
+def images_per_step(recipe: Recipe, images_per_iteration: int) -> int:
+    """Images whose gradients make a step after warm-up: iterations add up to about the nominal batch."""
     return images_per_iteration * max(round(recipe.optimizer.nominal_batch / images_per_iteration), 1)
 
 

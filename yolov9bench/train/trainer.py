@@ -22,7 +22,15 @@ from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.nn.detector import build
 from yolov9bench.predict.batches import Batches
-from yolov9bench.train.checkpoint import read_run, remedy, remove_strays, resume, save_checkpoint, write_run
+from yolov9bench.train.checkpoint import (
+    read_checkpoint,
+    read_run,
+    remedy,
+    remove_strays,
+    resume,
+    save_checkpoint,
+    write_run,
+)
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
 from yolov9bench.train.loop import fit
@@ -63,17 +71,18 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     configuration = configuration_of(job)
     require_usable(job)
     remove_strays(job.out)
-    state, schedule = prepare(job)
-    resumes = (job.out / "last.pt").exists()
-    if resumes:
-        resume(job, state, configuration)
+    content = read_checkpoint(job)
+    state, schedule = prepare(job, content)
+    resumes = content is not None
+    if content is not None:
+        resume(job, state, configuration, content)
+    del content  # as large as the run's state, and not needed while it trains
     if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
-
     try:
         fit(
             state,
@@ -106,9 +115,9 @@ def require_usable(job: Job) -> None:
         )
 
 
-def prepare(job: Job) -> tuple[State, Schedule]:
-    """A fresh state and its schedule."""
-    detector = build(choose_spec(job), len(job.train.categories), job.seed)
+def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Schedule]:
+    """A fresh state and its schedule; content: the checkpoint to resume from, if there is one."""
+    detector = build(choose_spec(job, content), len(job.train.categories), job.seed)
     if job.recipe.run.head_initialisation == "kaiming-normal":
         initialise_head(detector, job.seed)
     if job.start is not None:
@@ -121,18 +130,16 @@ def prepare(job: Job) -> tuple[State, Schedule]:
     return make_state(detector, job.recipe, job.batch_size, job.precision), schedule
 
 
-def choose_spec(job: Job) -> Spec:
+def choose_spec(job: Job, content: dict[str, Any] | None) -> Spec:
     """The network as the row's source builds it for the data set's classes.
 
-    A run that is in the job's folder keeps the class width that it began with, which earlier
-    versions took from the row for any class count.
+    A run that is resumed keeps the class width that it began with, which earlier versions took from the row
+    for any class count.
     """
-    last = job.out / "last.pt"
-    if last.exists():
-        fields = torch.load(last, map_location="cpu", weights_only=True, mmap=True).get("spec")
-        begun_with = None if fields is None else spec_from_dict(fields)
-        if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
-            return begun_with
+    fields = (content or {}).get("spec")
+    begun_with = None if fields is None else spec_from_dict(fields)
+    if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
+        return begun_with
     return for_classes(job.row.spec, len(job.train.categories), job.row.source)
 
 
