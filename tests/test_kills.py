@@ -58,9 +58,10 @@ def content(out: Path) -> dict[str, Any]:
     return found | {"log": [plain(json.loads(line)) for line in lines]}
 
 
-@pytest.mark.slow(40)
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.accuracy)])
-def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path, kills: int) -> None:
+@pytest.mark.accuracy
+@pytest.mark.slow(120)
+def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
+    kills = 10
     folder = make_demo(tmp_path / "demo", train=6, val=3)
     assert run(folder, tmp_path / "warm") == 0  # the first start of all also starts the process to fork from
     began = time.monotonic()

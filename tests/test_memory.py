@@ -150,6 +150,7 @@ def test_a_wider_network_larger_images_more_of_them_and_more_boxes_take_more() -
     assert predicted(boxes=training_memory.CROWDED) > usual
 
 
+@pytest.mark.accuracy
 def test_mixed_precision_saves_memory_and_gradients_that_wait_take_some() -> None:
     """8 images on each of 8 GPUs make a step; on one GPU 8 iterations do."""
     usual = predicted()
