@@ -30,6 +30,7 @@ from yolov9bench.config import (
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
+from yolov9bench.ops.distributed import find_ranks
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"
@@ -82,7 +83,6 @@ def inspect(config: InspectConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
-    from yolov9bench.ops.distributed import find_ranks
     from yolov9bench.records.contents import METRICS
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
@@ -219,7 +219,8 @@ def _reason(box: str) -> str:
 
 def main() -> int:
     """Run one command; an error that a user can correct is one sentence on stderr and status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if find_ranks().is_main else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         run(parse(sys.argv[1:]))
     except BenchError as error:

@@ -42,6 +42,7 @@ from yolov9bench.data.transforms import (
     letterboxed,
 )
 from yolov9bench.errors import DatasetError
+from yolov9bench.ops.distributed import ALONE, Ranks
 from yolov9bench.ops.images import read_image
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
@@ -154,6 +155,9 @@ class TrainingBatches:
     at the beginning, to resume. Neither `workers` nor `start` changes any batch. With `workers` that many
     processes prepare batches ahead; they are spawned once and stay for later epochs. An image that cannot be
     decoded raises DatasetError.
+
+    Of several ranks each has its own batches of `batch_size`; together they are those of one process with
+    batches as much larger. Where the images cannot be divided, the first of the order come twice.
     """
 
     def __init__(
@@ -165,9 +169,10 @@ class TrainingBatches:
         epoch: int = 0,
         workers: int = 0,
         start: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         samples = _Samples(training_set(dataset, recipe.augmentation.mask_refine), recipe, seed)
-        self._order = _Order(len(dataset.images), batch_size, seed, epoch, start)
+        self._order = _Order(len(dataset.images), batch_size, seed, epoch, start, ranks)
         self._loader: DataLoader[Any] = DataLoader(
             samples,
             batch_sampler=self._order,
@@ -205,17 +210,23 @@ Key = tuple[int, int]  # epoch and image: sent with every request, so that worke
 class _Order(Sampler[list[Key]]):
     """Which images make up the batches of the current epoch."""
 
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int, ranks: Ranks) -> None:
+        self.count, self.batch_size, self.seed, self.ranks = count, batch_size, seed, ranks
         self.epoch, self.start = epoch, start
 
+    @property
+    def share(self) -> int:
+        """Images of this rank in an epoch, as many as of every other."""
+        return math.ceil(self.count / self.ranks.world_size)
+
     def __len__(self) -> int:
-        return max(math.ceil(self.count / self.batch_size) - self.start, 0)
+        return max(math.ceil(self.share / self.batch_size) - self.start, 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
         generator = default_rng(SeedSequence(self.seed, spawn_key=(self.epoch,)))
-        keys = [(self.epoch, index) for index in generator.permutation(self.count).tolist()]
-        for first in range(self.start * self.batch_size, self.count, self.batch_size):
+        order = np.resize(generator.permutation(self.count), self.share * self.ranks.world_size)
+        keys = [(self.epoch, index) for index in order[self.ranks.rank :: self.ranks.world_size].tolist()]
+        for first in range(self.start * self.batch_size, self.share, self.batch_size):
             yield keys[first : first + self.batch_size]
 
 

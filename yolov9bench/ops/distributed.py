@@ -6,14 +6,11 @@ torchrun --nproc-per-node 2 -m yolov9bench evaluate --checkpoint yolov8n.pt --da
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-from torch import distributed
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolov9bench.errors import SettingsError
 
@@ -21,6 +18,10 @@ WAIT = timedelta(minutes=10)  # for a process that prepares or validates while t
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # set by torchrun
 
 Value = TypeVar("Value")
+
+# torch is imported where several processes need it: the command line asks for its rank before anything else.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def own_device(device: str, ranks: Ranks) -> str:
         raise SettingsError(
             f"device is {device!r}, but {ranks.world_size} processes need a GPU each: give cuda or auto"
         )
+    import torch
+
     if ranks.local_rank >= torch.cuda.device_count():
         raise SettingsError(
             f"process {ranks.local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}: "
@@ -82,6 +85,9 @@ def process_group(device: str) -> Iterator[Ranks]:
     if ranks.world_size == 1:
         yield ranks
         return
+    import torch
+    from torch import distributed
+
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
@@ -94,6 +100,8 @@ def process_group(device: str) -> Iterator[Ranks]:
 
 def current_ranks() -> Ranks:
     """This process among those that `process_group` joined; the only one outside of it."""
+    from torch import distributed
+
     return find_ranks() if distributed.is_available() and distributed.is_initialized() else ALONE
 
 
@@ -102,6 +110,18 @@ def gather(value: Value) -> list[Value]:
     ranks = current_ranks()
     if ranks.world_size == 1:
         return [value]
+    from torch import distributed
+
     found: list[Any] = [None] * ranks.world_size
     distributed.all_gather_object(found, value)
     return found
+
+
+def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
+    """Give every process the numbers of rank 0, in place."""
+    if current_ranks().world_size == 1:
+        return
+    from torch import distributed
+
+    for tensor in tensors:
+        distributed.broadcast(tensor, 0)

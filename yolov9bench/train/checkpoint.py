@@ -14,6 +14,7 @@ import torch
 from yolov9bench.errors import TrainingError
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
+from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.train.job import Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
@@ -56,6 +57,8 @@ def write_run(
     stopped: str | None = None,
 ) -> None:
     """Write run.json: configuration, command, changes on the way, and why the run stopped if it had to."""
+    if not current_ranks().is_main:
+        return
     changes = read_run(job.out).get("changes", []) if changes is None else changes
     written = configuration | {"command": provenance.command()}
     written |= {"changes": changes} if changes else {}
@@ -74,6 +77,8 @@ def save_checkpoint(
     watch: Callable[[list[dict[str, Any]]], object] | None,
 ) -> None:
     """Write the log, then the checkpoint to resume from: an interruption between them loses nothing."""
+    if not current_ranks().is_main:
+        return
     write_text(job.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in state.log))
     names = dict(enumerate(job.train.names))
     training = {"state": state.as_dict(), "configuration": configuration}
@@ -110,7 +115,11 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     saved = content.get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
-    before = saved["configuration"] | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
+    before = (
+        {"world_size": 1}
+        | saved["configuration"]
+        | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
+    )
     changed = accepted_changes(before, configuration, job.out)
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])
@@ -209,6 +218,8 @@ def remedy(job: Job) -> str:
 
 def remove_strays(folder: Path) -> None:
     """Remove what a kill in the middle of writing has left."""
+    if not current_ranks().is_main:
+        return
     for pattern in (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json"):
         for stray in folder.glob(pattern):
             stray.unlink()

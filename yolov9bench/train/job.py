@@ -17,6 +17,7 @@ from yolov9bench.data.loader import training_sample, training_set
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
+from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision
@@ -136,6 +137,7 @@ def name_run(job: Job) -> str:
 
 def configuration_of(job: Job) -> dict[str, Any]:
     """All that decides the outcome of a run, as plain data."""
+    world_size = current_ranks().world_size
     return {
         "row": job.row.id,
         "recipe": as_stored(job.recipe),
@@ -144,7 +146,8 @@ def configuration_of(job: Job) -> dict[str, Any]:
         "train": [job.train.annotations_sha256, job.train.image_list_sha256],
         "validation": [job.validation.annotations_sha256, job.validation.image_list_sha256],
         "seed": job.seed,
-        "device": job.device,
+        "device": job.device if world_size == 1 else job.device.partition(":")[0],
+        "world_size": world_size,
         "precision": job.precision,
         "max_steps": job.max_steps,
         "start": None if job.start is None else load(job.start).sha256,
@@ -183,11 +186,10 @@ def departures(job: Job) -> str:
         changed = [name for name, value in usual.numbers().items() if numbers[name] != value]
         said.append(f"another {', '.join(changed)}")
     published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
-    if job.batch_size != published:
-        step = images_per_step(job.recipe, job.batch_size)
-        said.append(
-            f"{step} images a step, {job.batch_size} at a time, where {published} were trained on at once"
-        )
+    images = job.batch_size * current_ranks().world_size
+    if images != published:
+        step = images_per_step(job.recipe, images)
+        said.append(f"{step} images a step, {images} at a time, where {published} were trained on at once")
     if job.recipe.run.amp and job.precision == "float32":
         said.append("float32 throughout, where mixed precision was used")
     return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."

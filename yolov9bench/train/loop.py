@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates, Schedule
 from yolov9bench.train.state import (
@@ -61,7 +62,8 @@ def fit(
             if has_reached(state.steps, max_steps):
                 break
             rates = schedule.at(state.iteration)
-            losses = forward_backward(state, images, targets, recipe, precision)
+            waits = state.pending + 1 < rates.accumulation
+            losses = forward_backward(state, images, targets, recipe, precision, waits)
             count_iteration(state, losses)
             if state.pending >= rates.accumulation:
                 optimizer_step(state, rates, recipe.optimizer.clip_norm)
@@ -86,10 +88,11 @@ def log_epoch(entry: dict[str, Any]) -> None:
 
 
 def forward_backward(
-    state: State, images: Tensor, targets: Tensor, recipe: Recipe, precision: Precision
+    state: State, images: Tensor, targets: Tensor, recipe: Recipe, precision: Precision, wait: bool = False
 ) -> dict[str, float]:
     """Add one batch's gradients to those that wait, and return its loss terms.
 
+    wait: no step follows at once, so that several processes need not exchange their gradients yet.
     A loss that is not finite is a TrainingError, but in float16: there it makes the coming step be skipped,
     as an overflowing gradient does, and BatchNorm's statistics stay as they were before the batch.
     """
@@ -100,10 +103,12 @@ def forward_backward(
     statistics = [each.clone() for each in kept]
     try:
         inputs = images.to(device, non_blocking=True).to(weight.dtype) / 255
+        state.require_exchange(not wait)
         with torch.autocast(device.type, dtype=kind, enabled=precision != "float32"):
-            outputs = state.detector(inputs.contiguous(memory_format=memory_format(device)))
+            outputs = state.model(inputs.contiguous(memory_format=memory_format(device)))
         losses = detection_loss(outputs, targets.to(device), recipe)
-        total = losses["total"]
+        # Both references multiply by the number of processes, since gradients are averaged over them.
+        total = losses["total"] * current_ranks().world_size
         usable = bool(total.isfinite())
         if not usable and precision != "float16":
             raise divergence_error(state, f"the loss became {total.item()}")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.train.optim import Ema, make_optimizer
 from yolov9bench.zoo.recipe import Recipe
 
@@ -28,6 +30,7 @@ TERMS = ("box", "cls", "dfl", "total")
 class State:
     """Everything that changes while training; what `as_dict` returns brings it back exactly.
 
+    `model` is the detector as it is run: itself, or wrapped so that gradients are averaged over processes.
     `epoch` and `batch` are the next ones to be trained. `pending` counts the iterations since the last step
     of the optimiser, whose gradients wait for it; at a checkpoint there are none. `steps` counts all steps,
     those included that float16 skipped because a gradient was not finite: `skipped` of this epoch and
@@ -36,6 +39,7 @@ class State:
     """
 
     detector: Detector
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema
     scaler: torch.amp.GradScaler
@@ -64,6 +68,11 @@ class State:
         "sums",
         "log",
     )
+
+    def require_exchange(self, now: bool) -> None:
+        """Whether the coming backward pass averages gradients over the processes, as DDP's `no_sync` does."""
+        if isinstance(self.model, DistributedDataParallel):
+            self.model.require_backward_grad_sync = now
 
     def begin_next_epoch(self) -> None:
         """Move on to the first batch of the next epoch, with sums and counts of an epoch at 0."""
@@ -97,11 +106,31 @@ class State:
 
 
 def make_state(detector: Detector, recipe: Recipe, images_per_iteration: int, precision: Precision) -> State:
-    """The state before the first iteration, on the detector's device."""
+    """The state before the first iteration, on the detector's device; images of all processes."""
     device = next(detector.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
-    optimizer = make_optimizer(detector, recipe, images_per_iteration)
-    return State(detector, optimizer, Ema(detector, recipe.ema), scaler)
+    ema = Ema(detector, recipe.ema)  # with plain BatchNorm
+    model = share_training(detector, recipe.run.syncbn)
+    return State(detector, model, make_optimizer(detector, recipe, images_per_iteration), ema, scaler)
+
+
+def share_training(detector: Detector, syncbn: bool) -> nn.Module:
+    """The detector as it is run: with several processes its gradients are averaged over them.
+
+    syncbn: BatchNorm's statistics are those of all processes' images, on GPUs; torch has none on CPUs. Every
+    forward pass begins with the statistics of rank 0, which are validated and saved, so that a resumed run
+    goes as the uninterrupted one. No parameter is unused: the auxiliary branch is part of the loss.
+    """
+    ranks = current_ranks()
+    if ranks.world_size == 1:
+        return detector
+    device = next(detector.parameters()).device
+    if syncbn and device.type == "cuda":
+        for module in detector.children():
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return DistributedDataParallel(
+        detector, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=True
+    )
 
 
 def is_done(counters: Mapping[str, Any], epochs: int, max_steps: int | None) -> bool:

@@ -21,6 +21,13 @@ from yolov9bench.errors import DatasetError, TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.nn.detector import build
+from yolov9bench.ops.distributed import (
+    broadcast_from_main,
+    current_ranks,
+    find_ranks,
+    own_device,
+    process_group,
+)
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.checkpoint import (
     read_checkpoint,
@@ -54,10 +61,12 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
     name = row.id if isinstance(row, Row) else row
     config = TrainConfig.from_names({"row": name, "dataset": dataset, "out": out, **given})
     chosen = row if isinstance(row, Row) else row_by_id(config.row)
-    device = evaluate.resolve_device(config.device)
+    device = own_device(evaluate.resolve_device(config.device), find_ranks())
     choose_training_split(config.dataset, config.split, config.train_split)
     config.require_paths()
-    return train(make_job(config, chosen, device))
+    job = make_job(config, chosen, device)
+    with process_group(device):
+        return train(job)
 
 
 def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = None) -> Path:
@@ -80,7 +89,9 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
-    batches = TrainingBatches(job.train, job.recipe, job.batch_size, job.seed, workers=job.workers)
+    batches = TrainingBatches(
+        job.train, job.recipe, job.batch_size, job.seed, workers=job.workers, ranks=current_ranks()
+    )
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
     try:
@@ -125,9 +136,11 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
     detector = detector.to(job.device)
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
-    batches = math.ceil(len(job.train.images) / job.batch_size)
-    schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, job.batch_size)
-    return make_state(detector, job.recipe, job.batch_size, job.precision), schedule
+    processes = current_ranks().world_size
+    batches = math.ceil(math.ceil(len(job.train.images) / processes) / job.batch_size)
+    images = job.batch_size * processes  # of one iteration
+    schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, images)
+    return make_state(detector, job.recipe, images, job.precision), schedule
 
 
 def choose_spec(job: Job, content: dict[str, Any] | None) -> Spec:
@@ -151,11 +164,13 @@ def validate(job: Job, state: State) -> float | None:
     if not is_due and not is_done(vars(state), recipe.run.epochs, job.max_steps):
         return None
     protocol, categories = validation_settings(job)
-    batches = Batches(job.validation, protocol, job.batch_size)
+    broadcast_from_main(state.ema.detector.buffers())  # BatchNorm has seen other images in each process
+    batches = Batches(job.validation, protocol, job.batch_size, ranks=current_ranks())
     with evaluate.full_float32():
         predictions = evaluate.run_inference(state.ema.detector.deployed(), batches, categories, job.device)
     ap = coco_metrics(job.validation.ground_truth(), predictions)["AP"]
     if ap >= state.best:
         state.best = ap
+    if ap == state.best and current_ranks().is_main:
         save(job.out / "best.pt", state.ema.detector, dict(enumerate(job.train.names)), job.row.id)
     return ap
