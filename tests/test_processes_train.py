@@ -1,4 +1,4 @@
-"""Training in two processes on the CPU: a step beside its formula, and a run that is killed and started again."""
+"""Training in two processes on the CPU: a step beside its formula, runs that are killed and started again."""
 
 import copy
 import os

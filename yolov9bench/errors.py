@@ -50,6 +50,10 @@ class TrainingError(BenchError):
     """A run that diverged, does not fit into memory, or does not continue the one in its folder."""
 
 
+class ProcessError(BenchError):
+    """One of the processes of a run that ended, does not answer or cannot be reached."""
+
+
 def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
     """The error for a name that is none of the choices: with the nearest of them, or with all."""
     names = list(choices)

@@ -97,6 +97,8 @@ class TrainConfig(Config):
     """After warm-up; the recipe's if omitted."""
     start: Path | None = None
     """A checkpoint to fine-tune."""
+    deterministic: bool = False
+    """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
     split: str = "val2017"
     """The split for validation."""
     train_split: str = "auto"

@@ -81,14 +81,14 @@ class Meter:
         self._stream.flush()
 
     def _line(self, elapsed: float) -> str:
-        took = f"{_duration(elapsed)} elapsed"
+        took = f"{duration(elapsed)} elapsed"
         if not self._total:
             return f"{self._label}: {_amount(self._done, self._unit)}, {took}"
         share = f"{_amount(self._done, self._unit)} of {_amount(self._total, self._unit)}"
         line = f"{self._label}: {share} ({100 * self._done // self._total} %), {took}"
         advanced, rest = self._done - self._start, self._total - self._done
         if advanced > 0 and rest > 0:
-            line += f", about {_duration(elapsed * rest / advanced)} left"
+            line += f", about {duration(elapsed * rest / advanced)} left"
         return line
 
 
@@ -114,7 +114,8 @@ def _amount(count: int, unit: str) -> str:
     return f"{count / 1e6:,.1f} MB" if unit == "B" else f"{count:,} {unit}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours and minutes, minutes and seconds, or seconds, in words."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -6,22 +6,29 @@ torchrun --nproc-per-node 2 -m yolov9bench evaluate --checkpoint yolov8n.pt --da
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import ProcessError, SettingsError
+from yolov9bench.ops.lifeline import end_with_launcher
 
-WAIT = timedelta(minutes=10)  # for a process that prepares or validates while the others wait
+WAIT = timedelta(minutes=10)  # for the others to start, and for their gradients
+WAIT_FOR_MAIN = timedelta(hours=12)  # while rank 0 fetches data, writes or computes metrics
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # set by torchrun
+# How the libraries beneath begin an error about a process that does not answer; they have no class for it.
+UNANSWERED = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "timeout", "broken pipe")
 
 Value = TypeVar("Value")
 
 # torch is imported where several processes need it: the command line asks for its rank before anything else.
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,9 @@ class Ranks:
     def is_main(self) -> bool:
         """Whether this is the process that writes, logs and shows progress."""
         return self.rank == 0
+
+    def __str__(self) -> str:
+        return f"process {self.rank} of {self.world_size}"
 
 
 ALONE = Ranks()
@@ -78,50 +88,151 @@ def own_device(device: str, ranks: Ranks) -> str:
     return f"cuda:{ranks.local_rank}"
 
 
+@dataclass(frozen=True)
+class _Joined:
+    """What `process_group` joined: the group for objects, patient and between CPUs, and each rank's place."""
+
+    ranks: Ranks
+    objects: ProcessGroup
+    places: tuple[tuple[str, int], ...]  # host and process id by rank
+
+
+_joined: _Joined | None = None
+
+
 @contextmanager
 def process_group(device: str) -> Iterator[Ranks]:
-    """Join the processes of this run while the body runs: NCCL between GPUs, gloo between CPUs."""
+    """Join the processes of this run while the body runs: NCCL between GPUs, gloo between CPUs.
+
+    ProcessError if they cannot be reached, or if one of them ends meanwhile; a process whose torchrun has
+    ended ends as well.
+    """
     ranks = find_ranks()
     if ranks.world_size == 1:
         yield ranks
         return
+    from torch import distributed
+
+    _join(device, ranks)
+    try:
+        yield ranks
+    except RuntimeError as error:
+        if not any(word in str(error).lower() for word in UNANSWERED):
+            raise
+        raise ProcessError(_unanswered(ranks)) from error
+    finally:
+        _leave(distributed)
+
+
+def _join(device: str, ranks: Ranks) -> None:
+    global _joined
     import torch
     from torch import distributed
 
+    end_with_launcher()
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=WAIT)
+    place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     try:
-        yield ranks
-    finally:
-        distributed.destroy_process_group()
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=WAIT)
+        objects: Any = distributed.new_group(backend="gloo", timeout=WAIT_FOR_MAIN)
+    except (RuntimeError, ValueError) as error:
+        raise ProcessError(
+            f"{ranks} cannot meet the others at {place} ({str(error).splitlines()[0]}): start all of "
+            "them with one torchrun command a machine, and let the machines reach this address"
+        ) from error
+    places: list[Any] = [None] * ranks.world_size
+    distributed.all_gather_object(places, (socket.gethostname(), os.getpid()), group=objects)
+    _joined = _Joined(ranks, objects, tuple(places))
+
+
+def _leave(distributed: Any) -> None:
+    global _joined
+    _joined = None
+    distributed.destroy_process_group()
+
+
+def _unanswered(ranks: Ranks) -> str:
+    """The sentence about the others; it names those of this machine that have ended."""
+    host = socket.gethostname()
+    places = () if _joined is None else _joined.places
+    gone = [rank for rank, (where, process) in enumerate(places) if where == host and _has_ended(process)]
+    named = f"process {', '.join(map(str, gone))}" if gone else "another process"
+    return (
+        f"{ranks} ends: {named} has ended or does not answer; its own message says why. "
+        "Once that is mended, the same command continues a training from its last checkpoint"
+    )
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process of this machine is gone, or dead and not yet waited for (Linux tells that apart)."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user, or a system without /proc
+        return False
 
 
 def current_ranks() -> Ranks:
     """This process among those that `process_group` joined; the only one outside of it."""
-    from torch import distributed
-
-    return find_ranks() if distributed.is_available() and distributed.is_initialized() else ALONE
+    return ALONE if _joined is None else _joined.ranks
 
 
 def gather(value: Value) -> list[Value]:
     """Every process's value, by rank, in every process; the value alone where there is one process."""
-    ranks = current_ranks()
-    if ranks.world_size == 1:
+    if _joined is None:
         return [value]
     from torch import distributed
 
-    found: list[Any] = [None] * ranks.world_size
-    distributed.all_gather_object(found, value)
+    found: list[Any] = [None] * _joined.ranks.world_size
+    distributed.all_gather_object(found, value, group=_joined.objects)
     return found
+
+
+def value_of_main(value: Value) -> Value:
+    """The value of rank 0 in every process; the others wait for it and give any."""
+    if _joined is None:
+        return value
+    from torch import distributed
+
+    found: list[Any] = [value]
+    distributed.broadcast_object_list(found, 0, group=_joined.objects)
+    given: Value = found[0]
+    return given
+
+
+def wait_for_all() -> None:
+    """Return once every process is here."""
+    gather(None)
+
+
+@contextmanager
+def first_of_machine_first() -> Iterator[None]:
+    """The body runs in the first process of each machine, then in the others: what it makes is made once."""
+    if _joined is not None and _joined.ranks.local_rank:
+        wait_for_all()
+    yield
+    if _joined is not None and not _joined.ranks.local_rank:
+        wait_for_all()
 
 
 def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
     """Give every process the numbers of rank 0, in place."""
-    if current_ranks().world_size == 1:
+    if _joined is None:
         return
     from torch import distributed
 
     for tensor in tensors:
         distributed.broadcast(tensor, 0)
+
+
+def add_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of every process's tensor, in place."""
+    if _joined is not None:
+        from torch import distributed
+
+        distributed.all_reduce(tensor)
+    return tensor

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch
 from yolov9bench.errors import TrainingError
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
-from yolov9bench.ops.distributed import current_ranks
+from yolov9bench.io.machine import describe_environment
+from yolov9bench.ops.distributed import current_ranks, wait_for_all
 from yolov9bench.train.job import Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
 from yolov9bench.zoo.recipe import Recipe
 
+EARLIER = {"world_size": 1, "deterministic": False}  # what a configuration without these keys had
 ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
 # What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
 REMEDIES = ("precision", "batch_size", "recipe.optimizer.learning_rate")
@@ -56,11 +59,15 @@ def write_run(
     changes: list[dict[str, Any]] | None = None,
     stopped: str | None = None,
 ) -> None:
-    """Write run.json: configuration, command, changes on the way, and why the run stopped if it had to."""
-    if not current_ranks().is_main:
+    """Write run.json: configuration, command, machine, changes on the way, why the run stopped if it had to.
+
+    Rank 0 writes it, and whichever process had to stop.
+    """
+    if not current_ranks().is_main and stopped is None:
         return
     changes = read_run(job.out).get("changes", []) if changes is None else changes
     written = configuration | {"command": provenance.command()}
+    written |= {"environment": asdict(describe_environment(job.device))}
     written |= {"changes": changes} if changes else {}
     write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
 
@@ -115,12 +122,10 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     saved = content.get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
-    before = (
-        {"world_size": 1}
-        | saved["configuration"]
-        | {"recipe": in_parts(saved["configuration"]["recipe"], job.recipe)}
-    )
-    changed = accepted_changes(before, configuration, job.out)
+    before = EARLIER | saved["configuration"]
+    before |= {"recipe": in_parts(before["recipe"], job.recipe), "device": before["device"].partition(":")[0]}
+    changed = accepted_changes(before, EARLIER | configuration, job.out)
+    announce_device(job)
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])
     if "batch_size" in changed:
@@ -128,9 +133,20 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     logger.info("resuming from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
     if changed:
         logger.warning("after the run stopped, it continues with another %s", ", ".join(changed))
+        wait_for_all()  # they have read why it stopped, which is about to be written over
         save_checkpoint(job, state, configuration, None)
         earlier = read_run(job.out).get("changes", [])
         write_run(job, configuration, [*earlier, {"steps": state.steps, "changed": changed}])
+
+
+def announce_device(job: Job) -> None:
+    """Say that the run goes on with another model of GPU or processor than it was on before."""
+    before = read_run(job.out).get("environment", {}).get("device_name")
+    now = describe_environment(job.device).device_name
+    if before not in (None, now):
+        logger.warning(
+            "it ran on %s and goes on with %s: the end will not be the same bit for bit", before, now
+        )
 
 
 def accepted_changes(before: dict[str, Any], configuration: dict[str, Any], out: Path) -> list[str]:
@@ -141,6 +157,12 @@ def accepted_changes(before: dict[str, Any], configuration: dict[str, Any], out:
     for key in [key for key in ANNOUNCED if key in differing]:
         old, new = differing.pop(key)
         logger.warning("%s was %s and is %s: the end will not be the same bit for bit", key, old, new)
+    if "world_size" in differing:
+        old, new = differing["world_size"]
+        raise TrainingError(
+            f"{out} holds a run in {old} processes, and this is one in {new}: start it in {old}, which "
+            "alone give the same batches, or choose another folder"
+        )
     changed = changed_keys(differing)
     may_change = REMEDIES if read_run(out).get("stopped") else ()
     if not set(changed) <= set(may_change):

@@ -17,7 +17,7 @@ from yolov9bench.data.loader import training_sample, training_set
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
-from yolov9bench.ops.distributed import current_ranks
+from yolov9bench.ops.distributed import find_ranks
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision
@@ -35,9 +35,9 @@ DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4
 class Job:
     """One training run: what to train, on what, by which rules, and where it lies.
 
-    `batch_size` counts the images of one iteration, on one device; up to the recipe's nominal batch gradients
-    are accumulated. `start` is a checkpoint whose weights are taken instead of fresh ones. `max_steps` ends a
-    run early. SettingsError for a number below 1 or another precision.
+    `batch_size` counts the images of one iteration in each of `world_size` processes; up to the recipe's
+    nominal batch gradients are accumulated. `start` is a checkpoint whose weights are taken instead of fresh
+    ones. `max_steps` ends a run early. SettingsError for a number below 1 or another precision.
     """
 
     row: Row
@@ -52,11 +52,18 @@ class Job:
     max_steps: int | None = None
     start: Path | None = None
     workers: int = 0
+    world_size: int = 1
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
         require_at_least(1, batch_size=self.batch_size, max_steps=self.max_steps)
         require_at_least(0, seed=self.seed)
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images of one iteration in all processes."""
+        return self.batch_size * self.world_size
 
 
 def make_job(config: TrainConfig, row: Row, device: str) -> Job:
@@ -83,6 +90,8 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         precision=choose_precision(config, recipe, device),
         max_steps=config.max_steps,
         start=config.start,
+        world_size=find_ranks().world_size,
+        deterministic=config.deterministic,
     )
 
 
@@ -137,7 +146,8 @@ def name_run(job: Job) -> str:
 
 def configuration_of(job: Job) -> dict[str, Any]:
     """All that decides the outcome of a run, as plain data."""
-    world_size = current_ranks().world_size
+    several = {"world_size": job.world_size} if job.world_size > 1 else {}
+    chosen = {"deterministic": True} if job.deterministic else {}
     return {
         "row": job.row.id,
         "recipe": as_stored(job.recipe),
@@ -146,13 +156,14 @@ def configuration_of(job: Job) -> dict[str, Any]:
         "train": [job.train.annotations_sha256, job.train.image_list_sha256],
         "validation": [job.validation.annotations_sha256, job.validation.image_list_sha256],
         "seed": job.seed,
-        "device": job.device if world_size == 1 else job.device.partition(":")[0],
-        "world_size": world_size,
+        "device": job.device.partition(":")[0],  # which GPU decides nothing, another model is another device
         "precision": job.precision,
         "max_steps": job.max_steps,
         "start": None if job.start is None else load(job.start).sha256,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        **several,
+        **chosen,
     }
 
 
@@ -186,7 +197,7 @@ def departures(job: Job) -> str:
         changed = [name for name, value in usual.numbers().items() if numbers[name] != value]
         said.append(f"another {', '.join(changed)}")
     published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
-    images = job.batch_size * current_ranks().world_size
+    images = job.images_per_iteration
     if images != published:
         step = images_per_step(job.recipe, images)
         said.append(f"{step} images a step, {images} at a time, where {published} were trained on at once")

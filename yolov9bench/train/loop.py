@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +11,15 @@ from torch.nn.utils import clip_grad_norm_
 
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn.detector import Detector
-from yolov9bench.ops.distributed import current_ranks
+from yolov9bench.ops.distributed import current_ranks, value_of_main
+from yolov9bench.train.epoch_log import (
+    Pace,
+    epoch_entry,
+    log_epoch,
+    memory_and_speed,
+    read_losses,
+    reset_peak_memory,
+)
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates, Schedule
 from yolov9bench.train.state import (
@@ -33,9 +38,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 # float16 starts at a scale of 2**16 and halves it with each step that it skips: after so many skipped steps
 # in a row no gradient can overflow for being scaled.
 MOST_SKIPPED = 32
-
-
-logger = logging.getLogger("yolov9bench")
+# Iterations after which several processes ask rank 0 whether a checkpoint is due: clocks differ.
+ITERATIONS_BETWEEN_QUESTIONS = 50
 
 
 def fit(
@@ -53,26 +57,30 @@ def fit(
     the averaged detector, or None if not measured. `save` writes a checkpoint: after each epoch and every ten
     minutes, after a step, and only of a finite state. TrainingError: a diverged run, a GPU that is too small.
     """
-    recipe, saved = schedule.recipe, monotonic()
+    recipe, saved, pace = schedule.recipe, monotonic(), Pace(schedule)
     while not is_done(vars(state), schedule.epochs, max_steps):
         state.detector.train()
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
-        began, device = perf_counter(), reset_peak_memory(state)
+        began, first, device = perf_counter(), state.batch, reset_peak_memory(state)
         for images, targets in batches(state.epoch, state.batch):
             if has_reached(state.steps, max_steps):
                 break
             rates = schedule.at(state.iteration)
             waits = state.pending + 1 < rates.accumulation
-            losses = forward_backward(state, images, targets, recipe, precision, waits)
-            count_iteration(state, losses)
+            count_iteration(state, forward_backward(state, images, targets, recipe, precision, waits))
             if state.pending >= rates.accumulation:
                 optimizer_step(state, rates, recipe.optimizer.clip_norm)
-                if monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                if is_checkpoint_due(state, saved):
+                    read_losses(state, precision)
                     require_finite(state)
                     save(state)
                     saved = monotonic()
+            pace.count(state, precision)
+        read_losses(state, precision)
         require_finite(state)
-        entry = epoch_entry(state, schedule, perf_counter() - began) | peak_memory(device)
+        seconds = perf_counter() - began
+        entry = epoch_entry(state, schedule, seconds)
+        entry |= memory_and_speed(device, (state.batch - first) * schedule.images_per_iteration, seconds)
         state.begin_next_epoch()
         entry["AP"] = after_epoch(state)
         state.log.append(entry)
@@ -81,20 +89,22 @@ def fit(
         saved = monotonic()
 
 
-def log_epoch(entry: dict[str, Any]) -> None:
-    """One line of an epoch's entry."""
-    ap = "not measured" if entry["AP"] is None else f"{entry['AP']:.4f}"
-    logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], ap)
+def is_checkpoint_due(state: State, saved: float) -> bool:
+    """Whether the last checkpoint, at `saved` on the monotonic clock, is long ago; rank 0's answer in all."""
+    if current_ranks().world_size > 1 and state.steps % ITERATIONS_BETWEEN_QUESTIONS:
+        return False
+    return value_of_main(monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS)
 
 
 def forward_backward(
     state: State, images: Tensor, targets: Tensor, recipe: Recipe, precision: Precision, wait: bool = False
-) -> dict[str, float]:
-    """Add one batch's gradients to those that wait, and return its loss terms.
+) -> Tensor:
+    """Add one batch's gradients to those that wait, and return its loss terms [4] in the order of TERMS.
 
     wait: no step follows at once, so that several processes need not exchange their gradients yet.
-    A loss that is not finite is a TrainingError, but in float16: there it makes the coming step be skipped,
-    as an overflowing gradient does, and BatchNorm's statistics stay as they were before the batch.
+    The terms stay on the device, since reading them would make it wait for each batch. In float16 a loss that
+    is not finite makes the coming step be skipped, as an overflowing gradient does, and BatchNorm's
+    statistics stay as they were before the batch; in other precisions the step refuses it.
     """
     weight = next(state.detector.parameters())
     device = weight.device
@@ -109,27 +119,21 @@ def forward_backward(
         losses = detection_loss(outputs, targets.to(device), recipe)
         # Both references multiply by the number of processes, since gradients are averaged over them.
         total = losses["total"] * current_ranks().world_size
-        usable = bool(total.isfinite())
-        if not usable and precision != "float16":
-            raise divergence_error(state, f"the loss became {total.item()}")
         state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{len(images)} images of {images.shape[-1]} px do not fit into the GPU's memory: halve the "
             f"batch size; gradients are still accumulated to {recipe.optimizer.nominal_batch} images a step"
         ) from error
-    if not usable:
-        for now, before in zip(kept, statistics, strict=True):
-            now.copy_(before)
-    return {term: losses[term].item() for term in TERMS}
+    terms = torch.stack([losses[term].detach() for term in TERMS])
+    for now, before in zip(kept, statistics, strict=True):
+        now.copy_(torch.where(terms.isfinite().all(), now, before))
+    return terms
 
 
-def count_iteration(state: State, losses: dict[str, float]) -> None:
-    """Move the counters on by one iteration, and add its losses to the epoch's if they are finite."""
-    usable = all(map(math.isfinite, losses.values()))
-    for term in TERMS:
-        state.sums[term] += losses[term] if usable else 0.0
-    state.unusable += not usable
+def count_iteration(state: State, losses: Tensor) -> None:
+    """Move the counters on by one iteration, and keep its losses until they are read."""
+    state.unread.append(losses)
     state.batch, state.iteration, state.pending = state.batch + 1, state.iteration + 1, state.pending + 1
 
 
@@ -148,6 +152,7 @@ def optimizer_step(state: State, rates: Rates, clip_norm: float) -> None:
     elif state.scaler.is_enabled() and state.skipped_in_a_row + 1 < MOST_SKIPPED:
         state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
     else:
+        read_losses(state, "float16" if state.scaler.is_enabled() else "float32")  # they may say it first
         times = f" in {MOST_SKIPPED} steps in a row" if state.scaler.is_enabled() else ""
         raise divergence_error(state, f"the norm of the gradients became {norm.item()}{times}")
     state.scaler.update()
@@ -164,44 +169,3 @@ def running_statistics(detector: Detector) -> list[Tensor]:
 def memory_format(device: torch.device) -> torch.memory_format:
     """Channels last on a GPU, whose convolutions want it; as they come on a CPU."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
-
-
-def epoch_entry(state: State, schedule: Schedule, seconds: float) -> dict[str, Any]:
-    """An epoch for the log: mean losses of its iterations, the rates of the last one, steps in float16.
-
-    `scale` is what float16 multiplies the loss by at the end, None in other precisions; `skipped_steps` are
-    this epoch's, `unusable_batches` those whose loss was not finite, which the means leave out.
-    """
-    rates = schedule.at(max(state.iteration - 1, 0))
-    weights, _, biases = rates.learning_rates
-    means = {term: total / max(state.batch - state.unusable, 1) for term, total in state.sums.items()}
-    return {
-        "epoch": state.epoch,
-        "steps": state.steps,
-        "seconds": round(seconds, 3),
-        **means,
-        "rate": weights,
-        "bias_rate": biases,
-        "momentum": rates.momentum,
-        "scale": state.scaler.get_scale() if state.scaler.is_enabled() else None,
-        "skipped_steps": state.skipped,
-        "unusable_batches": state.unusable,
-    }
-
-
-def reset_peak_memory(state: State) -> torch.device:
-    """Let a GPU's peak begin again, and say which device it is."""
-    device = next(state.detector.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    return device
-
-
-def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """Bytes that torch's allocator had allocated, and reserved, at most; None on a CPU, which counts none."""
-    if device.type != "cuda":
-        return {"bytes_allocated": None, "bytes_reserved": None}
-    return {
-        "bytes_allocated": torch.cuda.max_memory_allocated(device),
-        "bytes_reserved": torch.cuda.max_memory_reserved(device),
-    }

@@ -34,8 +34,8 @@ class State:
     `epoch` and `batch` are the next ones to be trained. `pending` counts the iterations since the last step
     of the optimiser, whose gradients wait for it; at a checkpoint there are none. `steps` counts all steps,
     those included that float16 skipped because a gradient was not finite: `skipped` of this epoch and
-    `skipped_in_a_row` up to now. `unusable` counts this epoch's iterations whose loss was not finite; `sums`
-    leaves them out.
+    `skipped_in_a_row` up to now. `unread` are losses [4] of this epoch that wait on the device; `sums` has
+    those that were read, of all processes, less the `unusable` ones, which were not finite.
     """
 
     detector: Detector
@@ -54,6 +54,7 @@ class State:
     best: float = -1.0
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TERMS, 0.0))
     log: list[dict[str, Any]] = field(default_factory=list)
+    unread: list[Tensor] = field(default_factory=list)
 
     COUNTERS = (
         "epoch",
@@ -127,7 +128,7 @@ def share_training(detector: Detector, syncbn: bool) -> nn.Module:
     device = next(detector.parameters()).device
     if syncbn and device.type == "cuda":
         for module in detector.children():
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(
         detector, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=True
     )
@@ -176,6 +177,10 @@ def find_not_finite(tensors: Mapping[str, Any]) -> list[str]:
     return [name for name, finite in zip(floats, flags.tolist(), strict=True) if not finite]
 
 
-def divergence_error(state: State, what: str) -> TrainingError:
-    """The error for a run whose numbers are no longer finite; the caller knows what was kept."""
-    return TrainingError(f"{what} in epoch {state.epoch}, iteration {state.iteration}: the training diverged")
+def divergence_error(state: State, what: str, iteration: int | None = None) -> TrainingError:
+    """The error for a run whose numbers are no longer finite; the caller knows what was kept.
+
+    iteration: the one it happened in, if not the coming one.
+    """
+    number = state.iteration if iteration is None else iteration
+    return TrainingError(f"{what} in epoch {state.epoch}, iteration {number}: the training diverged")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ import torch
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.sources import choose_training_split
-from yolov9bench.errors import DatasetError, TrainingError
+from yolov9bench.errors import DatasetError, SettingsError, TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.io.machine import describe_environment
 from yolov9bench.nn.detector import build
 from yolov9bench.ops.distributed import (
     broadcast_from_main,
     current_ranks,
     find_ranks,
+    first_of_machine_first,
     own_device,
     process_group,
+    value_of_main,
 )
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.checkpoint import (
@@ -64,8 +69,9 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
     device = own_device(evaluate.resolve_device(config.device), find_ranks())
     choose_training_split(config.dataset, config.split, config.train_split)
     config.require_paths()
-    job = make_job(config, chosen, device)
     with process_group(device):
+        with first_of_machine_first():  # which fetches or draws the data set
+            job = make_job(config, chosen, device)
         return train(job)
 
 
@@ -94,16 +100,18 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     )
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
+    announce(job)
     try:
-        fit(
-            state,
-            schedule,
-            batches.of_epoch,
-            job.precision,
-            after_epoch=lambda state: validate(job, state),
-            save=lambda state: save_checkpoint(job, state, configuration, watch),
-            max_steps=job.max_steps,
-        )
+        with chosen_algorithms(job):
+            fit(
+                state,
+                schedule,
+                batches.of_epoch,
+                job.precision,
+                after_epoch=lambda state: validate(job, state),
+                save=lambda state: save_checkpoint(job, state, configuration, watch),
+                max_steps=job.max_steps,
+            )
     except TrainingError as error:
         write_run(job, configuration, stopped=str(error))
         raise TrainingError(f"{error}; {remedy(job)}") from error
@@ -112,18 +120,59 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     return job.out / "best.pt"
 
 
+def announce(job: Job) -> None:
+    """Say before the first step what will run, how and where its checkpoints go."""
+    recipe = job.recipe
+    several = f" in {job.world_size} processes" if job.world_size > 1 else ""
+    logger.info(
+        "training %s by %s on %s images of %s%s: %d epochs, %d images of %d px an iteration, %s on %s",
+        job.row.id,
+        recipe.name,
+        f"{len(job.train.images):,}",
+        job.train.split,
+        several,
+        recipe.run.epochs,
+        job.images_per_iteration,
+        recipe.augmentation.image_size,
+        job.precision,
+        describe_environment(job.device).device_name,
+    )
+    logger.info("%s gets last.pt, from which the same command resumes, and best.pt", job.out)
+
+
 def require_usable(job: Job) -> None:
     """Refuse, before the first step, what would fail later or in vain.
 
-    SettingsError: an image size that no network takes. DatasetError: a validation set that cannot tell
-    checkpoints apart.
+    SettingsError: an image size that no network takes, or another number of processes than the job's.
+    DatasetError: a validation set that cannot tell checkpoints apart.
     """
     validation_settings(job)
+    if job.world_size != current_ranks().world_size:
+        raise SettingsError(
+            f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
+            "that many with torchrun"
+        )
     if all(entry["iscrowd"] for entry in job.validation.annotations):
         raise DatasetError(
             f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
             "checkpoint would be the best: annotate it, or validate on another split"
         )
+
+
+@contextmanager
+def chosen_algorithms(job: Job) -> Iterator[None]:
+    """For a deterministic run, let torch refuse what may add numbers up in another order; it slows a GPU.
+
+    cuBLAS reads its variable when it is first used. No test here reaches a GPU's algorithms.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if job.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Schedule]:
@@ -136,9 +185,8 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
     detector = detector.to(job.device)
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
-    processes = current_ranks().world_size
-    batches = math.ceil(math.ceil(len(job.train.images) / processes) / job.batch_size)
-    images = job.batch_size * processes  # of one iteration
+    share = math.ceil(len(job.train.images) / job.world_size)
+    batches, images = math.ceil(share / job.batch_size), job.images_per_iteration
     schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, images)
     return make_state(detector, job.recipe, images, job.precision), schedule
 
@@ -168,9 +216,10 @@ def validate(job: Job, state: State) -> float | None:
     batches = Batches(job.validation, protocol, job.batch_size, ranks=current_ranks())
     with evaluate.full_float32():
         predictions = evaluate.run_inference(state.ema.detector.deployed(), batches, categories, job.device)
-    ap = coco_metrics(job.validation.ground_truth(), predictions)["AP"]
+    is_main = current_ranks().is_main
+    ap = value_of_main(coco_metrics(job.validation.ground_truth(), predictions)["AP"] if is_main else 0.0)
     if ap >= state.best:
         state.best = ap
-    if ap == state.best and current_ranks().is_main:
+    if ap == state.best and is_main:
         save(job.out / "best.pt", state.ema.detector, dict(enumerate(job.train.names)), job.row.id)
     return ap
