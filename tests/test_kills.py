@@ -15,6 +15,7 @@ import torch
 from yolov9bench.__main__ import main
 from yolov9bench.data.demo import make_demo
 
+SPEED = ("seconds", "images_per_second")
 FILES = ["best.pt", "last.pt", "log.jsonl", "run.json"]
 
 
@@ -50,7 +51,7 @@ def content(out: Path) -> dict[str, Any]:
         if isinstance(value, torch.Tensor):
             return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key != "seconds"}
+            return {key: plain(each) for key, each in value.items() if key not in SPEED}
         return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
     lines = (out / "log.jsonl").read_text().splitlines()

@@ -15,10 +15,11 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import TrainingError
 from yolov9bench.nn import build
 from yolov9bench.train import loop
+from yolov9bench.train.epoch_log import memory_and_speed, read_losses
 from yolov9bench.train.job import Job
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.optim import Rates, make_optimizer
-from yolov9bench.train.state import State, make_state, require_finite
+from yolov9bench.train.state import TERMS, State, make_state, require_finite
 from yolov9bench.train.trainer import train
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -145,7 +146,7 @@ def test_a_step_in_half_precision_is_close_to_that_in_float32(precision: Any) ->
         losses = forward_backward(state, *batch(), SGD, each)
         state.scaler.unscale_(state.optimizer)
         gradients = [p.grad.flatten() for p in state.detector.parameters() if p.grad is not None]
-        found[each] = losses["total"], torch.cat(gradients)
+        found[each] = losses[TERMS.index("total")].item(), torch.cat(gradients)
     (plain_loss, plain), (half_loss, half) = found["float32"], found[precision]
     assert half_loss == pytest.approx(plain_loss, rel=0.02)
     assert torch.cosine_similarity(plain, half, dim=0) > {"float16": 0.99, "bfloat16": 0.9}[precision]
@@ -179,6 +180,7 @@ def test_float16_skips_a_batch_that_is_not_finite_and_goes_on(state: State, wher
         scales.append(state.scaler.get_scale())
         weights.append([each.detach().clone() for each in state.detector.parameters()])
         statistics.append([each.clone() for each in loop.running_statistics(state.detector)])
+    read_losses(state, "float16")
     assert scales == [64, 32, 32]
     assert (state.steps, state.skipped, state.skipped_in_a_row) == (3, 1, 0)
     assert state.unusable == (where == "loss")
@@ -239,7 +241,9 @@ def test_channels_last_gives_the_same_losses_and_gradients(monkeypatch: pytest.M
         detector = build(SMALL, classes=2).double().train().to(memory_format=layout)
         state = make_state(detector, SGD, 2, "float32")
         losses = forward_backward(state, *batch(), SGD, "float32")
-        found.append((losses, [each.grad for each in state.detector.parameters() if each.grad is not None]))
+        found.append(
+            (losses.tolist(), [each.grad for each in state.detector.parameters() if each.grad is not None])
+        )
     (ours, gradients), (theirs, others) = found
     assert ours == pytest.approx(theirs, rel=1e-12)
     for mine, other in zip(gradients, others, strict=True):
@@ -249,8 +253,10 @@ def test_channels_last_gives_the_same_losses_and_gradients(monkeypatch: pytest.M
 def test_memory_of_a_gpu_comes_from_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
-    assert loop.peak_memory(torch.device("cuda")) == {"bytes_allocated": 5, "bytes_reserved": 7}
-    assert loop.peak_memory(torch.device("cpu")) == {"bytes_allocated": None, "bytes_reserved": None}
+    entry = {"bytes_allocated": 5, "bytes_reserved": 7, "images_per_second": 15.0}
+    assert memory_and_speed(torch.device("cuda"), 30, 2.0) == entry
+    unknown = {"bytes_allocated": None, "bytes_reserved": None, "images_per_second": 15.0}
+    assert memory_and_speed(torch.device("cpu"), 30, 2.0) == unknown
     assert loop.memory_format(torch.device("cuda")) is torch.channels_last
     assert loop.memory_format(torch.device("cpu")) is torch.contiguous_format
 

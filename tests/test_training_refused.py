@@ -81,11 +81,12 @@ REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "val boxes": ("validation", lambda job, _: with_data(job, "validation", annotations_sha256=OTHER_HASH)),
     "val images": ("validation", lambda job, _: with_data(job, "validation", image_list_sha256=OTHER_HASH)),
     "seed": ("seed", lambda job, _: replace(job, seed=1)),
-    "device": ("device", lambda job, _: replace(job, device="cpu:0")),
+    "device": ("device", lambda job, _: replace(job, device="meta")),
     "precision": ("precision", lambda job, _: replace(job, precision="bfloat16")),
     "steps": ("max_steps", lambda job, _: replace(job, max_steps=2)),
     "no limit": ("max_steps", lambda job, _: replace(job, max_steps=None)),
     "start": ("start", other_start),
+    "deterministic": ("deterministic", lambda job, _: replace(job, deterministic=True)),
     "no start": ("start", lambda job, _: replace(job, start=None)),
 }
 ANNOUNCED = {
@@ -95,7 +96,9 @@ ANNOUNCED = {
 
 
 def test_every_setting_of_a_run_has_a_case(ended: Job) -> None:
-    refused = {key.partition(".")[0] for key, _ in REFUSED.values()}
+    refused = {key.partition(".")[0] for key, _ in REFUSED.values()} | {
+        "world_size"
+    }  # tested among processes
     assert not refused & {"threads", "versions"}
     assert configuration_of(ended).keys() == refused | {"threads", "versions"}
 

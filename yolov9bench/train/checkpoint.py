@@ -17,12 +17,11 @@ from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.ops.distributed import current_ranks, wait_for_all
-from yolov9bench.train.job import Job
+from yolov9bench.train.job import EARLIER, Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
 from yolov9bench.zoo.recipe import Recipe
 
-EARLIER = {"world_size": 1, "deterministic": False}  # what a configuration without these keys had
 ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
 # What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
 REMEDIES = ("precision", "batch_size", "recipe.optimizer.learning_rate")
@@ -124,7 +123,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
     before = EARLIER | saved["configuration"]
     before |= {"recipe": in_parts(before["recipe"], job.recipe), "device": before["device"].partition(":")[0]}
-    changed = accepted_changes(before, EARLIER | configuration, job.out)
+    changed = accepted_changes(before, configuration, job.out)
     announce_device(job)
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])

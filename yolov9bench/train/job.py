@@ -29,6 +29,8 @@ from yolov9bench.zoo.rows import Row
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
+# What a configuration from before these keys had; a name leaves them out, so that it finds its earlier run.
+EARLIER: dict[str, Any] = {"world_size": 1, "deterministic": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,14 +142,13 @@ def choose_precision(config: TrainConfig, recipe: Recipe, device: str) -> Precis
 
 def name_run(job: Job) -> str:
     """A folder name for each row and configuration: the row's id and 8 hex digits."""
-    text = json.dumps(configuration_of(job), sort_keys=True)
+    named = {key: value for key, value in configuration_of(job).items() if EARLIER.get(key) != value}
+    text = json.dumps(named, sort_keys=True)
     return f"{job.row.id}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def configuration_of(job: Job) -> dict[str, Any]:
     """All that decides the outcome of a run, as plain data."""
-    several = {"world_size": job.world_size} if job.world_size > 1 else {}
-    chosen = {"deterministic": True} if job.deterministic else {}
     return {
         "row": job.row.id,
         "recipe": as_stored(job.recipe),
@@ -162,8 +163,8 @@ def configuration_of(job: Job) -> dict[str, Any]:
         "start": None if job.start is None else load(job.start).sha256,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-        **several,
-        **chosen,
+        "world_size": job.world_size,
+        "deterministic": job.deterministic,
     }
 
 
