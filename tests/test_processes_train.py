@@ -1,21 +1,28 @@
-"""Training in two processes on the CPU: a step beside its formula, runs that are killed and started again."""
+"""Training in two processes on the CPU: a step beside its formula, and a run with all that it leaves."""
 
 import copy
+import json
 import os
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from small_runs import small_data, small_job
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
+from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn.detector import Detector, build
-from yolov9bench.ops.distributed import process_group
+from yolov9bench.ops.distributed import Ranks, process_group
+from yolov9bench.train.job import Job, configuration_of, name_run
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates
-from yolov9bench.train.state import make_state
+from yolov9bench.train.state import make_state, synchronise_statistics
+from yolov9bench.train.trainer import train
 from yolov9bench.zoo import RECIPES
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -36,7 +43,7 @@ def halves() -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 2, 3, 64, 64), generator=generator, dtype=torch.uint8)
     boxes = [[4.0, 4, 30, 40], [20, 10, 60, 60], [8, 30, 40, 62], [30, 2, 63, 30]]
-    first = torch.tensor([[number % 2, number % 2, *box] for number, box in enumerate(boxes)])
+    first = torch.cat([torch.tensor([[0.0, 0], [1, 1], [0, 0], [1, 1]]), torch.tensor(boxes)], dim=1)
     second = torch.tensor([[1.0, 0, 10, 10, 50, 50]])
     return [(images[0], first), (images[1], second)]
 
@@ -47,8 +54,8 @@ def free_port() -> str:
         return str(server.getsockname()[1])
 
 
-def one_step(rank: int, port: str, out: Path) -> None:
-    """What torchrun would start: one of two processes, which takes one step on its half."""
+def run_both(rank: int, port: str, out: Path, data: Path) -> None:
+    """One of two processes that torchrun would start: it takes one step on its half, then trains a run."""
     torch.set_num_threads(1)
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     os.environ.update(place | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
@@ -57,20 +64,33 @@ def one_step(rank: int, port: str, out: Path) -> None:
         forward_backward(state, *halves()[rank], RECIPE, "float32")
         optimizer_step(state, Rates((RATE, RATE, RATE), 0.0, 1), RECIPE.optimizer.clip_norm)
         torch.save(state.detector.state_dict(), out / f"{rank}.pt")
+        assert train(two_processes_job(data, out)) == out / "run/best.pt"
 
 
-def stepped(*losses: Any) -> dict[str, Tensor]:
+def two_processes_job(data: Path, out: Path) -> Job:
+    """Five images for two processes: three each, one of them twice; an odd one in the last batch of two."""
+    return replace(small_job(data, out / "run"), world_size=2)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    spawn(run_both, (free_port(), folder, small_data(folder / "data")), nprocs=2)  # type: ignore[no-untyped-call]
+    return folder
+
+
+def stepped(*losses: Callable[[Detector], Tensor]) -> dict[str, Tensor]:
     """The weights after a plain step down the gradient of a sum of losses."""
     detector = small_detector()
-    sum(loss(detector) for loss in losses).backward()
+    torch.stack([loss(detector) for loss in losses]).sum().backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in detector.parameters():
             if parameter.grad is not None:
-                parameter -= RATE * parameter.grad
+                parameter.sub_(RATE * parameter.grad)
     return copy.deepcopy(detector.state_dict())
 
 
-def loss_on(images: Tensor, targets: Tensor) -> Any:
+def loss_on(images: Tensor, targets: Tensor) -> Callable[[Detector], Tensor]:
     return lambda detector: detection_loss(detector(images.double() / 255), targets.double(), RECIPE)["total"]
 
 
@@ -78,15 +98,14 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max(float((one[name].double() - value.double()).abs().max()) for name, value in other.items())
 
 
-@pytest.mark.slow(15)
-def test_a_step_of_two_processes_is_that_of_both_halves_losses(tmp_path: Path) -> None:
+@pytest.mark.slow(20)
+def test_a_step_of_two_processes_is_that_of_both_halves_losses(out: Path) -> None:
     """Each process divides by the scores of its own objects alone, as both references do.
 
     So the step is down the sum of the halves' losses (their mean times two), and not that of the joint batch,
     whose one divisor is shared: the objects of the emptier half would count less.
     """
-    multiprocessing.spawn(one_step, (free_port(), tmp_path), nprocs=2)
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    found = [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert distance(found[0], found[1]) == 0
     first, second = halves()
     expected = stepped(loss_on(*first), loss_on(*second))
@@ -95,3 +114,61 @@ def test_a_step_of_two_processes_is_that_of_both_halves_losses(tmp_path: Path) -
     joint = stepped(loss_on(torch.cat([first[0], second[0]]), torch.cat([first[1], moved])))
     assert distance(found[0], joint) > 1e-4
     assert distance(small_detector().state_dict(), expected) > 1e-3
+
+
+def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
+    assert sorted(path.name for path in (out / "run").iterdir()) == [
+        "best.pt",
+        "last.pt",
+        "log.jsonl",
+        "run.json",
+    ]
+    entries = [json.loads(line) for line in (out / "run/log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in entries] == [0, 1, 2]
+    assert [entry["steps"] for entry in entries] == [2, 4, 6]  # three images each, two at a time
+    for entry in entries:
+        assert len(entry["processes"]) == 2
+        assert all(each["images_per_second"] > 0 for each in entry["processes"])
+    written = json.loads((out / "run/run.json").read_text())
+    assert (written["world_size"], written["environment"]["device"]) == (2, "cpu")
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_another_number_of_processes_is_refused_and_both_are_named(
+    out: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the other number of processes would see the folder; nothing in it changes."""
+    before = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
+    monkeypatch.setattr("yolov9bench.train.trainer.current_ranks", lambda: Ranks(0, world_size))
+    with pytest.raises(TrainingError, match=f"holds a run in 2 processes, and this is one in {world_size}"):
+        train(replace(two_processes_job(out / "data", out), world_size=world_size))
+    assert {path.name: path.read_bytes() for path in (out / "run").iterdir()} == before
+
+
+def test_a_job_for_other_processes_than_there_are_is_refused(out: Path, tmp_path: Path) -> None:
+    job = replace(two_processes_job(out / "data", out), out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="the job is for 2 processes, but here are 1"):
+        train(job)
+    assert not job.out.exists()
+
+
+def test_one_process_keeps_the_name_it_had_and_two_have_another(out: Path) -> None:
+    two = two_processes_job(out / "data", out)
+    one = replace(two, world_size=1)
+    assert configuration_of(one)["world_size"] == 1
+    assert name_run(one) != name_run(two) != name_run(replace(two, world_size=3))
+
+
+def test_statistics_of_all_processes_keep_names_and_parameters() -> None:
+    """The structure alone: torch has SyncBatchNorm's arithmetic on GPUs only, and none is here."""
+    detector = build(SMALL, classes=2, seed=0)
+    names, parameters = list(detector.state_dict()), list(detector.parameters())
+    norms = sum(isinstance(each, nn.BatchNorm2d) for each in detector.modules())
+    settings = {(each.eps, each.momentum) for each in detector.modules() if isinstance(each, nn.BatchNorm2d)}
+    synchronise_statistics(detector)
+    found = [each for each in detector.modules() if isinstance(each, nn.SyncBatchNorm)]
+    assert len(found) == norms > 20
+    assert not any(isinstance(each, nn.BatchNorm2d) for each in detector.modules())
+    assert {(each.eps, each.momentum) for each in found} == settings
+    assert list(detector.state_dict()) == names
+    assert all(one is other for one, other in zip(detector.parameters(), parameters, strict=True))

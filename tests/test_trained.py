@@ -67,7 +67,12 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
 
 
 def test_every_argument_has_a_case() -> None:
-    assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == {"dataset", "start", "data_dir"}
+    assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == {
+        "dataset",
+        "start",
+        "data_dir",
+        "deterministic",
+    }
 
 
 @pytest.mark.parametrize("name", GIVEN)

@@ -30,7 +30,7 @@ from yolov9bench.config import (
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
-from yolov9bench.ops.distributed import find_ranks
+from yolov9bench.ops.distributed import ALONE, find_ranks, has_met
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"
@@ -99,7 +99,9 @@ def evaluate(config: EvaluateConfig) -> None:
 def train(config: TrainConfig) -> None:
     from yolov9bench.train.trainer import train_row
 
-    print(train_row(**{field.name: getattr(config, field.name) for field in fields(config)}))
+    best = train_row(**{field.name: getattr(config, field.name) for field in fields(config)})
+    if find_ranks().is_main:
+        print(best)
 
 
 @run.register
@@ -218,13 +220,21 @@ def _reason(box: str) -> str:
 
 
 def main() -> int:
-    """Run one command; an error that a user can correct is one sentence on stderr and status 2."""
-    level = logging.INFO if find_ranks().is_main else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    """Run one command; an error that a user can correct is one sentence on stderr and status 2.
+
+    Of several processes rank 0 logs. What is wrong before they have met is wrong in all of a machine: its
+    first one says it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    ranks = ALONE
     try:
+        ranks = find_ranks()
+        if not ranks.is_main:
+            logging.getLogger().setLevel(logging.ERROR)
         run(parse(sys.argv[1:]))
     except BenchError as error:
-        print(error, file=sys.stderr)
+        if not ranks.local_rank or has_met():
+            print(error if ranks.is_main else f"{ranks}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)

@@ -98,6 +98,12 @@ class _Joined:
 
 
 _joined: _Joined | None = None
+_has_met = False
+
+
+def has_met() -> bool:
+    """Whether this process has joined others, now or before."""
+    return _has_met
 
 
 @contextmanager
@@ -119,13 +125,13 @@ def process_group(device: str) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in UNANSWERED):
             raise
-        raise ProcessError(_unanswered(ranks)) from error
+        raise ProcessError(_unanswered()) from error
     finally:
         _leave(distributed)
 
 
 def _join(device: str, ranks: Ranks) -> None:
-    global _joined
+    global _joined, _has_met
     import torch
     from torch import distributed
 
@@ -139,11 +145,12 @@ def _join(device: str, ranks: Ranks) -> None:
         objects: Any = distributed.new_group(backend="gloo", timeout=WAIT_FOR_MAIN)
     except (RuntimeError, ValueError) as error:
         raise ProcessError(
-            f"{ranks} cannot meet the others at {place} ({str(error).splitlines()[0]}): start all of "
+            f"the other processes cannot be met at {place} ({str(error).splitlines()[0]}): start all of "
             "them with one torchrun command a machine, and let the machines reach this address"
         ) from error
     places: list[Any] = [None] * ranks.world_size
     distributed.all_gather_object(places, (socket.gethostname(), os.getpid()), group=objects)
+    _has_met = True
     _joined = _Joined(ranks, objects, tuple(places))
 
 
@@ -153,15 +160,15 @@ def _leave(distributed: Any) -> None:
     distributed.destroy_process_group()
 
 
-def _unanswered(ranks: Ranks) -> str:
+def _unanswered() -> str:
     """The sentence about the others; it names those of this machine that have ended."""
     host = socket.gethostname()
     places = () if _joined is None else _joined.places
     gone = [rank for rank, (where, process) in enumerate(places) if where == host and _has_ended(process)]
     named = f"process {', '.join(map(str, gone))}" if gone else "another process"
     return (
-        f"{ranks} ends: {named} has ended or does not answer; its own message says why. "
-        "Once that is mended, the same command continues a training from its last checkpoint"
+        f"{named} has ended or does not answer, and says itself why, unless it was killed: once that is "
+        "mended, the same command continues a training from its last checkpoint"
     )
 
 

@@ -127,11 +127,15 @@ def share_training(detector: Detector, syncbn: bool) -> nn.Module:
         return detector
     device = next(detector.parameters()).device
     if syncbn and device.type == "cuda":
-        for module in detector.children():
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(
-        detector, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=True
-    )
+        synchronise_statistics(detector)
+    # Buffers of rank 0 before every forward pass, and no look for unused parameters: both are its defaults.
+    return DistributedDataParallel(detector, device_ids=[device] if device.type == "cuda" else None)
+
+
+def synchronise_statistics(detector: Detector) -> None:
+    """Let every BatchNorm of the detector take its statistics from the images of all processes, in place."""
+    for module in detector.children():
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
 
 
 def is_done(counters: Mapping[str, Any], epochs: int, max_steps: int | None) -> bool:

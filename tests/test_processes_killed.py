@@ -1,0 +1,163 @@
+"""Training by torchrun that is killed, one process or all of it, and started again by the same command."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolov9bench.data.demo import make_demo
+
+pytestmark = [
+    pytest.mark.accuracy,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in Linux's /proc"),
+]
+SPEED = ("seconds", "images_per_second", "processes")
+KILLS = ("one process", "torchrun", "torchrun at once", "one process", "torchrun at once")
+
+
+def start(folder: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "yolov9bench", "train", "--row", "yolov8-n", "--dataset", str(folder), "--split", "val"]
+    command += [
+        "--epochs",
+        "4",
+        "--image-size",
+        "64",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
+    return subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def running(out: Path) -> list[int]:
+    """The processes whose command names this folder: torchrun and its children."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(out).encode() in words:
+            found.append(int(place.name))
+    return found
+
+
+def children(out: Path, torchrun: subprocess.Popen[str]) -> list[int]:
+    """torchrun's processes of this run, once they are there."""
+    while torchrun.poll() is None:
+        found = [each for each in running(out) if each != torchrun.pid]
+        if len(found) == 2:
+            return found
+        time.sleep(0.05)
+    return []
+
+
+def wait_for_none(out: Path, seconds: float) -> bool:
+    began = time.monotonic()
+    while running(out):
+        if time.monotonic() - began > seconds:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def content(out: Path) -> dict[str, Any]:
+    """Everything in a run's folder but how fast it was, tensors as bytes."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items() if key not in SPEED}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    lines = (out / "log.jsonl").read_text().splitlines()
+    found = {name: plain(torch.load(out / name, weights_only=True)) for name in ("last.pt", "best.pt")}
+    return found | {"log": [plain(json.loads(line)) for line in lines]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo(tmp_path_factory.mktemp("data") / "demo", train=10, val=3)
+
+
+@pytest.mark.slow(150)
+def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    whole = start(folder, tmp_path / "whole")
+    said, _ = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
+    lasted, instants = time.monotonic() - began, random.Random(5)
+    out, killed = tmp_path / "run", 0
+    for kind in KILLS:
+        torchrun = start(folder, out)
+        ranks = children(out, torchrun)
+        time.sleep(instants.uniform(0.3, 0.9) * lasted)
+        if torchrun.poll() is None:
+            killed += 1
+            victim = ranks[killed % 2] if kind == "one process" else torchrun.pid
+            try:
+                os.kill(victim, signal.SIGTERM if kind == "torchrun" else signal.SIGKILL)
+            except ProcessLookupError:
+                killed -= 1
+        torchrun.communicate(timeout=120)
+        assert wait_for_none(out, 60), kind
+    assert killed >= 3
+    torchrun = start(folder, out)
+    said, _ = torchrun.communicate(timeout=300)
+    assert torchrun.returncode == 0, said
+    assert content(out) == content(tmp_path / "whole")
+    assert len(content(out)["log"]) == 4
+
+
+@pytest.mark.slow(60)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_others_and_is_named(folder: Path, tmp_path: Path, victim: int) -> None:
+    out = tmp_path / "run"
+    torchrun = start(folder, out, "--epochs", "400")
+    ranks = sorted(children(out, torchrun))
+    while not (out / "last.pt").exists():
+        time.sleep(0.1)
+    os.kill(ranks[victim], signal.SIGKILL)
+    said, _ = torchrun.communicate(timeout=60)
+    assert torchrun.returncode != 0
+    assert f"process {victim} has ended or does not answer" in said, said
+    assert wait_for_none(out, 10)
+
+
+@pytest.mark.slow(15)
+def test_processes_that_never_come_are_a_sentence(tmp_path: Path) -> None:
+    """The second of two machines, whose first is not there; torchrun itself is not asked."""
+    place = {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "9",
+    }
+    code = (
+        "from datetime import timedelta; from yolov9bench.ops import distributed; import sys; "
+        "distributed.WAIT = timedelta(seconds=3); sys.argv[1:] = "
+        f"['train', '--row', 'yolov8-n', '--dataset', 'demo', '--device', 'cpu', '--out', {str(tmp_path)!r}]; "
+        "from yolov9bench.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | place, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("process 1 of 2")]
+    assert len(lines) == 1 and "the other processes cannot be met at 127.0.0.1:9" in lines[0]
+    assert not list(itertools.chain(tmp_path.iterdir()))
