@@ -151,7 +151,7 @@ def test_processes_that_never_come_are_a_sentence(tmp_path: Path) -> None:
     code = (
         "from datetime import timedelta; from yolov9bench.ops import distributed; import sys; "
         "distributed.WAIT = timedelta(seconds=3); sys.argv[1:] = "
-        f"['train', '--row', 'yolov8-n', '--dataset', 'demo', '--device', 'cpu', '--out', {str(tmp_path)!r}]; "
+        f"'train --row yolov8-n --dataset demo --device cpu --out {tmp_path}'.split(); "
         "from yolov9bench.__main__ import main; sys.exit(main())"
     )
     done = subprocess.run(

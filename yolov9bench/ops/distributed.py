@@ -6,6 +6,7 @@ torchrun --nproc-per-node 2 -m yolov9bench evaluate --checkpoint yolov8n.pt --da
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -120,14 +121,19 @@ def process_group(device: str) -> Iterator[Ranks]:
     from torch import distributed
 
     _join(device, ranks)
+    before = signal.signal(signal.SIGTERM, _stopped)
     try:
         yield ranks
-    except RuntimeError as error:
-        if not any(word in str(error).lower() for word in UNANSWERED):
-            raise
-        raise ProcessError(_unanswered()) from error
+    except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, and must be let finish its sentence
+        if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in UNANSWERED):
+            raise ProcessError(_unanswered()) from error
+        raise
+    else:
+        signal.signal(signal.SIGTERM, before)
+        distributed.destroy_process_group()  # not after an error, where it might wait for what has ended
     finally:
-        _leave(distributed)
+        _leave()
 
 
 def _join(device: str, ranks: Ranks) -> None:
@@ -154,17 +160,30 @@ def _join(device: str, ranks: Ranks) -> None:
     _joined = _Joined(ranks, objects, tuple(places))
 
 
-def _leave(distributed: Any) -> None:
+def _leave() -> None:
     global _joined
     _joined = None
-    distributed.destroy_process_group()
+
+
+def _stopped(signum: int, frame: object) -> None:
+    """SIGTERM: torchrun sends it when it is stopped itself, and when another of its processes has ended."""
+    raise ProcessError(
+        _unanswered()
+        if _ended()
+        else "stopped by SIGTERM: the same command continues from the last checkpoint"
+    )
+
+
+def _ended() -> list[int]:
+    """The ranks of this machine whose process is gone."""
+    host = socket.gethostname()
+    places = () if _joined is None else _joined.places
+    return [rank for rank, (where, process) in enumerate(places) if where == host and _has_ended(process)]
 
 
 def _unanswered() -> str:
     """The sentence about the others; it names those of this machine that have ended."""
-    host = socket.gethostname()
-    places = () if _joined is None else _joined.places
-    gone = [rank for rank, (where, process) in enumerate(places) if where == host and _has_ended(process)]
+    gone = _ended()
     named = f"process {', '.join(map(str, gone))}" if gone else "another process"
     return (
         f"{named} has ended or does not answer, and says itself why, unless it was killed: once that is "
