@@ -30,7 +30,7 @@ from yolov9bench.config import (
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
-from yolov9bench.ops.distributed import ALONE, find_ranks, has_met
+from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks, has_met
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"
@@ -38,7 +38,7 @@ COMMANDS: dict[str, Any] = {
     "rows": Annotated[RowsConfig, FlagCreatePairsOff],  # --json alone, without --no-json
     "inspect": InspectConfig,
     "evaluate": Annotated[EvaluateConfig, FlagCreatePairsOff],
-    "train": TrainConfig,
+    "train": Annotated[TrainConfig, FlagCreatePairsOff],
     "reproduce": ReproduceConfig,
     "measure": MeasureConfig,
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
@@ -219,6 +219,15 @@ def _reason(box: str) -> str:
     return f"{text.rstrip('.:')}: see --help"
 
 
+def require_shared(config: Config, ranks: Ranks) -> None:
+    """SettingsError for a command that several processes would each run as a whole."""
+    if ranks.world_size > 1 and not isinstance(config, EvaluateConfig | TrainConfig):
+        raise SettingsError(
+            "torchrun shares out evaluate and train alone: start other commands without it; reproduce has "
+            "--processes, and sweep --set processes=8"
+        )
+
+
 def main() -> int:
     """Run one command; an error that a user can correct is one sentence on stderr and status 2.
 
@@ -231,10 +240,12 @@ def main() -> int:
         ranks = find_ranks()
         if not ranks.is_main:
             logging.getLogger().setLevel(logging.ERROR)
-        run(parse(sys.argv[1:]))
+        config = parse(sys.argv[1:])
+        require_shared(config, ranks)
+        run(config)
     except BenchError as error:
         if not ranks.local_rank or has_met():
-            print(error if ranks.is_main else f"{ranks}: {error}", file=sys.stderr)
+            print(error if ranks.world_size == 1 else f"{ranks}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)

@@ -20,10 +20,11 @@ from yolov9bench.data.sources import choose_training_split, read_dataset
 from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
+from yolov9bench.ops.distributed import Ranks, own_device
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
 from yolov9bench.records.verdict import verdict
-from yolov9bench.train import trainer
+from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
@@ -77,6 +78,7 @@ def make_plan(config: ReproduceConfig, row: Row | None = None) -> Plan:
     if not chosen.assets and config.checkpoint in ("auto", "download"):
         raise SettingsError(f"row {chosen.id!r} names no file to fetch: give checkpoint a path, or train")
     device = evaluate.resolve_device(config.device)
+    own_device(device, Ranks(config.processes - 1, config.processes, config.processes - 1))
     config.require_paths()
     by_path = config.checkpoint not in ("auto", "download", "train")
     return Plan(config, row if by_path else chosen, device)
@@ -121,7 +123,7 @@ def load_checkpoint(plan: Plan) -> Checkpoint:
     """
     config = plan.config
     if config.trains:
-        return load(trainer.train(build_job(plan)))
+        return load(run_training(plan, build_job(plan)))
     if config.checkpoint not in ("auto", "download"):
         return load(Path(config.checkpoint))
     row = require_row(plan)
@@ -151,7 +153,13 @@ def load_dataset(plan: Plan) -> CocoDataset:
 def build_job(plan: Plan) -> Job:
     """The training that the plan asks for; the same plan resumes the same run, in a folder of its own."""
     job = make_job(training_config(plan), require_row(plan), plan.device)
+    job = replace(job, world_size=plan.config.processes)
     return replace(job, out=plan.config.results_folder / "runs" / "train" / name_run(job))
+
+
+def run_training(plan: Plan, job: Job, watch: launch.Watch | None = None) -> Path:
+    """Train the plan's job, in its processes, and return the best checkpoint; `watch` sees the log grow."""
+    return launch.run(job, training_config(plan), watch)
 
 
 def training_config(plan: Plan) -> TrainConfig:

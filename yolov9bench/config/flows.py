@@ -82,7 +82,7 @@ class TrainConfig(Config):
     image_size: int | None = None
     """Pixels, a multiple of 32; the recipe's if omitted."""
     batch_size: int | None = None
-    """Images of one iteration; the recipe's images per GPU if omitted."""
+    """Images of one iteration, in each process; the recipe's images per GPU if omitted."""
     recipe: str = "auto"
     """auto: the row's own, on the demo set the demo's; small: for little data; or another name."""
     seed: int = 0
@@ -97,6 +97,8 @@ class TrainConfig(Config):
     """After warm-up; the recipe's if omitted."""
     start: Path | None = None
     """A checkpoint to fine-tune."""
+    workers: int | None = None
+    """Processes that prepare batches; by cores and processes if omitted."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
     split: str = "val2017"
@@ -113,7 +115,7 @@ class TrainConfig(Config):
         require_image_size(self.image_size)
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         require_at_least(1, max_steps=self.max_steps, limit=self.limit)
-        require_at_least(0, seed=self.seed)
+        require_at_least(0, seed=self.seed, workers=self.workers)
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
 
@@ -167,6 +169,10 @@ class ReproduceConfig(Config):
     """Of a training; auto: the row's own, on the demo set the demo's; or a name, like small."""
     epochs: int | None = None
     """Of a training; the recipe's if omitted."""
+    processes: int = 1
+    """Of a training: so many on this machine by torchrun, one a GPU, each with batch_size images."""
+    workers: int | None = None
+    """Of a training: processes that prepare batches; by cores and processes if omitted."""
     judge: bool = True
     """pycocotools must agree on every metric to 1e-12."""
     skip_corrupt: bool = False
@@ -181,7 +187,8 @@ class ReproduceConfig(Config):
         _check_recipe(self.recipe)
         require_image_size(self.image_size)
         require_at_least(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
-        require_at_least(0, seed=self.seed)
+        require_at_least(1, processes=self.processes)
+        require_at_least(0, seed=self.seed, workers=self.workers)
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""

@@ -92,6 +92,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         precision=choose_precision(config, recipe, device),
         max_steps=config.max_steps,
         start=config.start,
+        workers=config.workers or 0,
         world_size=find_ranks().world_size,
         deterministic=config.deterministic,
     )
