@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -20,11 +21,12 @@ pytestmark = [
     pytest.mark.accuracy,
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in Linux's /proc"),
 ]
+EPOCHS = 12
 SPEED = ("seconds", "images_per_second", "processes")
 KILLS = ("one process", "torchrun", "torchrun at once", "one process", "torchrun at once")
 
 
-def start(folder: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+def start(folder: Path, out: Path, epochs: int = EPOCHS) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "yolov9bench", "train", "--row", "yolov8-n", "--dataset", str(folder), "--split", "val"]
     command += [
@@ -39,7 +41,7 @@ def start(folder: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
         "--out",
         str(out),
     ]
-    return subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def running(out: Path) -> list[int]:
@@ -74,14 +76,14 @@ def wait_for_none(out: Path, seconds: float) -> bool:
     return True
 
 
-def content(out: Path) -> dict[str, Any]:
-    """Everything in a run's folder but how fast it was, tensors as bytes."""
+def content(out: Path, without: tuple[str, ...]) -> dict[str, Any]:
+    """Everything in a run's folder, without some entries of its log, tensors as bytes."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key not in SPEED}
+            return {key: plain(each) for key, each in value.items() if key not in without}
         return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
     lines = (out / "log.jsonl").read_text().splitlines()
@@ -94,40 +96,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo(tmp_path_factory.mktemp("data") / "demo", train=10, val=3)
 
 
-@pytest.mark.slow(150)
+def wait_for_epochs(out: Path, count: int, torchrun: subprocess.Popen[str]) -> None:
+    """Until the log has so many epochs, or the run has ended."""
+    log = out / "log.jsonl"
+    while torchrun.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < count):
+        time.sleep(0.02)
+
+
+@pytest.mark.slow(120)
 def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
+    """Two epochs further each time, at a random instant of the epoch then; the last before any epoch."""
     whole = start(folder, tmp_path / "whole")
     said, _ = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
-    lasted, instants = time.monotonic() - began, random.Random(5)
-    out, killed = tmp_path / "run", 0
-    for kind in KILLS:
+    seconds = statistics.median(entry["seconds"] for entry in content(tmp_path / "whole", ())["log"])
+    instants, out = random.Random(5), tmp_path / "run"
+    for number, kind in enumerate(KILLS):
         torchrun = start(folder, out)
         ranks = children(out, torchrun)
-        time.sleep(instants.uniform(0.3, 0.9) * lasted)
-        if torchrun.poll() is None:
-            killed += 1
-            victim = ranks[killed % 2] if kind == "one process" else torchrun.pid
-            try:
-                os.kill(victim, signal.SIGTERM if kind == "torchrun" else signal.SIGKILL)
-            except ProcessLookupError:
-                killed -= 1
+        wait_for_epochs(out, 2 * number + 1 if number < 4 else 0, torchrun)
+        time.sleep(instants.uniform(0, 2 * seconds))
+        victim = ranks[number % 2] if kind == "one process" else torchrun.pid
+        os.kill(victim, signal.SIGTERM if kind == "torchrun" else signal.SIGKILL)
         torchrun.communicate(timeout=120)
+        assert torchrun.returncode != 0, kind
         assert wait_for_none(out, 60), kind
-    assert killed >= 3
     torchrun = start(folder, out)
     said, _ = torchrun.communicate(timeout=300)
     assert torchrun.returncode == 0, said
-    assert content(out) == content(tmp_path / "whole")
-    assert len(content(out)["log"]) == 4
+    assert content(out, SPEED) == content(tmp_path / "whole", SPEED)
+    assert len(content(out, SPEED)["log"]) == EPOCHS
 
 
 @pytest.mark.slow(60)
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_others_and_is_named(folder: Path, tmp_path: Path, victim: int) -> None:
     out = tmp_path / "run"
-    torchrun = start(folder, out, "--epochs", "400")
+    torchrun = start(folder, out, epochs=400)
     ranks = sorted(children(out, torchrun))
     while not (out / "last.pt").exists():
         time.sleep(0.1)

@@ -30,7 +30,7 @@ from yolov9bench.config import (
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
-from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks, has_met
+from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"
@@ -231,8 +231,8 @@ def require_shared(config: Config, ranks: Ranks) -> None:
 def main() -> int:
     """Run one command; an error that a user can correct is one sentence on stderr and status 2.
 
-    Of several processes rank 0 logs. What is wrong before they have met is wrong in all of a machine: its
-    first one says it.
+    Of several processes rank 0 logs. What is wrong before they have met is wrong in all of a machine, whose
+    first one says it; `process_group` has said the others' errors.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ranks = ALONE
@@ -244,7 +244,7 @@ def main() -> int:
         require_shared(config, ranks)
         run(config)
     except BenchError as error:
-        if not ranks.local_rank or has_met():
+        if not ranks.local_rank:
             print(error if ranks.world_size == 1 else f"{ranks}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -5,17 +5,19 @@ torchrun --nproc-per-node 2 -m yolov9bench evaluate --checkpoint yolov8n.pt --da
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yolov9bench.errors import ProcessError, SettingsError
+from yolov9bench.errors import BenchError, ProcessError, SettingsError
 from yolov9bench.ops.lifeline import end_with_launcher
 
 WAIT = timedelta(minutes=10)  # for the others to start, and for their gradients
@@ -25,6 +27,8 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # set by torchrun
 UNANSWERED = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "timeout", "broken pipe")
 
 Value = TypeVar("Value")
+
+logger = logging.getLogger("yolov9bench")
 
 # torch is imported where several processes need it: the command line asks for its rank before anything else.
 if TYPE_CHECKING:
@@ -98,13 +102,7 @@ class _Joined:
     places: tuple[tuple[str, int], ...]  # host and process id by rank
 
 
-_joined: _Joined | None = None
-_has_met = False
-
-
-def has_met() -> bool:
-    """Whether this process has joined others, now or before."""
-    return _has_met
+_JOINED: ContextVar[_Joined | None] = ContextVar("joined", default=None)
 
 
 @contextmanager
@@ -127,17 +125,18 @@ def process_group(device: str) -> Iterator[Ranks]:
     except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, and must be let finish its sentence
         if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in UNANSWERED):
-            raise ProcessError(_unanswered()) from error
-        raise
+            error = ProcessError(_unanswered())
+        if isinstance(error, BenchError) and ranks.local_rank:
+            logger.error("%s: %s", ranks, error)
+        raise error
     else:
         signal.signal(signal.SIGTERM, before)
         distributed.destroy_process_group()  # not after an error, where it might wait for what has ended
     finally:
-        _leave()
+        _JOINED.set(None)
 
 
 def _join(device: str, ranks: Ranks) -> None:
-    global _joined, _has_met
     import torch
     from torch import distributed
 
@@ -156,13 +155,7 @@ def _join(device: str, ranks: Ranks) -> None:
         ) from error
     places: list[Any] = [None] * ranks.world_size
     distributed.all_gather_object(places, (socket.gethostname(), os.getpid()), group=objects)
-    _has_met = True
-    _joined = _Joined(ranks, objects, tuple(places))
-
-
-def _leave() -> None:
-    global _joined
-    _joined = None
+    _JOINED.set(_Joined(ranks, objects, tuple(places)))
 
 
 def _stopped(signum: int, frame: object) -> None:
@@ -177,7 +170,8 @@ def _stopped(signum: int, frame: object) -> None:
 def _ended() -> list[int]:
     """The ranks of this machine whose process is gone."""
     host = socket.gethostname()
-    places = () if _joined is None else _joined.places
+    joined = _JOINED.get()
+    places = () if joined is None else joined.places
     return [rank for rank, (where, process) in enumerate(places) if where == host and _has_ended(process)]
 
 
@@ -204,28 +198,31 @@ def _has_ended(process: int) -> bool:
 
 def current_ranks() -> Ranks:
     """This process among those that `process_group` joined; the only one outside of it."""
-    return ALONE if _joined is None else _joined.ranks
+    joined = _JOINED.get()
+    return ALONE if joined is None else joined.ranks
 
 
 def gather(value: Value) -> list[Value]:
     """Every process's value, by rank, in every process; the value alone where there is one process."""
-    if _joined is None:
+    joined = _JOINED.get()
+    if joined is None:
         return [value]
     from torch import distributed
 
-    found: list[Any] = [None] * _joined.ranks.world_size
-    distributed.all_gather_object(found, value, group=_joined.objects)
+    found: list[Any] = [None] * joined.ranks.world_size
+    distributed.all_gather_object(found, value, group=joined.objects)
     return found
 
 
 def value_of_main(value: Value) -> Value:
     """The value of rank 0 in every process; the others wait for it and give any."""
-    if _joined is None:
+    joined = _JOINED.get()
+    if joined is None:
         return value
     from torch import distributed
 
     found: list[Any] = [value]
-    distributed.broadcast_object_list(found, 0, group=_joined.objects)
+    distributed.broadcast_object_list(found, 0, group=joined.objects)
     given: Value = found[0]
     return given
 
@@ -238,16 +235,17 @@ def wait_for_all() -> None:
 @contextmanager
 def first_of_machine_first() -> Iterator[None]:
     """The body runs in the first process of each machine, then in the others: what it makes is made once."""
-    if _joined is not None and _joined.ranks.local_rank:
+    is_first = current_ranks().local_rank == 0
+    if not is_first:
         wait_for_all()
     yield
-    if _joined is not None and not _joined.ranks.local_rank:
+    if is_first:
         wait_for_all()
 
 
 def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
     """Give every process the numbers of rank 0, in place."""
-    if _joined is None:
+    if _JOINED.get() is None:
         return
     from torch import distributed
 
@@ -257,7 +255,7 @@ def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
 
 def add_over_processes(tensor: Tensor) -> Tensor:
     """The sum of every process's tensor, in place."""
-    if _joined is not None:
+    if _JOINED.get() is not None:
         from torch import distributed
 
         distributed.all_reduce(tensor)

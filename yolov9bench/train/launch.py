@@ -31,8 +31,8 @@ logger = logging.getLogger("yolov9bench")
 def run(job: Job, config: TrainConfig, watch: Watch | None = None) -> Path:
     """Train a job, whose settings are `config`'s, in as many processes as it has; return its best checkpoint.
 
-    watch: sees the log as it grows. Ending this process ends the others, whose lines are logged. TrainingError
-    with the sentences of those that failed; SettingsError for a row of your own in several.
+    watch: sees the log as it grows. Ending this process ends the others, whose lines are logged.
+    TrainingError with the sentences of those that failed; SettingsError for a row of your own in several.
     """
     if job.world_size == 1:
         return trainer.train(job, watch)
