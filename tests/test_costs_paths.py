@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(torch.cuda, name, noting(name))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", noting("allocated", 3 * 2**20))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", noting("reserved", 4 * 2**20))
-    monkeypatch.setattr(peak_memory, "process_bytes", lambda: 5 * 2**20)
+    monkeypatch.setattr(peak_memory, "process_bytes", lambda _: 5 * 2**20)
     return calls
 
 
@@ -54,10 +55,11 @@ def test_a_peak_begins_before_the_run_and_ends_when_the_gpu_has(gpu: list[str]) 
 @pytest.mark.parametrize("near", ["1{pid}", "{pid}1"])
 def test_another_process_of_like_number_is_another(monkeypatch: pytest.MonkeyPatch, near: str) -> None:
     pid = str(os.getpid())
-    lines = f"{near.format(pid=pid)}, 300\n{pid}, 512\n"
+    lines = f"GPU-2e, {near.format(pid=pid)}, 300\nGPU-2e, {pid}, 512\n"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="2e"))
     done = subprocess.CompletedProcess([], 0, stdout=lines)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    assert process_bytes() == 536_870_912
+    assert process_bytes("cuda:0") == 536_870_912
 
 
 def test_memory_of_training_is_measured_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,3 +249,22 @@ def test_float32_is_not_rounded_to_tf32_and_the_switch_goes_back() -> None:
     with evaluate.full_float32():
         assert cudnn.conv.fp32_precision == "ieee"
     assert cudnn.conv.fp32_precision == before
+
+
+@pytest.mark.parametrize(("images", "remedy"), [(3, "give batch_size 1"), (1, "give a smaller image_size")])
+def test_a_gpu_that_is_too_small_is_a_sentence(
+    tiny: Path, tiny_weights: Path, images: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(evaluate, "detect_batch", full)
+    sentence = f"{images} images of 64 px do not fit into the GPU's memory: {remedy}"
+    with pytest.raises(SettingsError, match=sentence):
+        evaluate.evaluate(tiny_weights, tiny, split="val", batch_size=images, image_size=64, device="cpu")
+
+
+@pytest.mark.parametrize("device", ["meta", "meta:0"])
+def test_a_device_on_which_nothing_was_compared_is_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match=f"device '{device}' is not supported"):
+        evaluate.resolve_device(device)

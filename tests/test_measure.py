@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from record_parts import PARTS, field_names, keys_of
 
 from yolov9bench import __main__ as door
 from yolov9bench.errors import SettingsError
-from yolov9bench.profiling import latency, profile, summary
+from yolov9bench.profiling import latency, profile, summary, training_memory
 from yolov9bench.profiling.latency import Timing, find_best_batch, percentile, time_runs
 from yolov9bench.profiling.peak_memory import measure_peak, process_bytes
 from yolov9bench.records import Record
-from yolov9bench.records.contents import MeasureContents, read_measure
+from yolov9bench.records.contents import PLAIN, MeasureContents, read_measure
 from yolov9bench.zoo import ROWS
 
 
@@ -100,22 +101,28 @@ def test_a_cpu_has_no_peak() -> None:
 
 
 def test_the_drivers_count_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one of two GPUs, whose UUIDs end in 2e and 1f."""
+    gpus = {"cuda:0": SimpleNamespace(uuid="2e"), "cuda:1": SimpleNamespace(uuid="1f")}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", gpus.__getitem__)
+
     def answering(text: str) -> None:
         done = subprocess.CompletedProcess([], 0, stdout=text)
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
-    answering(f"{os.getpid() + 1}, 300\n{os.getpid()}, 512\n")
-    assert process_bytes() == 512 * 2**20
-    answering(f"{os.getpid() + 1}, 300\n")
-    assert process_bytes() is None
-    answering(f"{os.getpid()}, [N/A]\n")
-    assert process_bytes() is None
+    own = os.getpid()
+    answering(f"GPU-1f, {own}, 700\nGPU-2e, {own + 1}, 300\nGPU-2e, {own}, 512\n")
+    assert process_bytes("cuda:0") == 512 * 2**20
+    assert process_bytes("cuda:1") == 700 * 2**20
+    answering(f"GPU-2e, {own + 1}, 300\n")
+    assert process_bytes("cuda:0") is None
+    answering(f"GPU-2e, {own}, [N/A]\n")
+    assert process_bytes("cuda:0") is None
 
     def missing(*_: Any, **__: Any) -> None:
         raise FileNotFoundError("nvidia-smi")
 
     monkeypatch.setattr(subprocess, "run", missing)
-    assert process_bytes() is None
+    assert process_bytes("cuda:0") is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to measure the memory of")
@@ -227,3 +234,31 @@ def test_a_step_of_the_published_batch_leaves_no_gradient_waiting() -> None:
 def test_every_row_with_a_recipe_has_both_workloads() -> None:
     for row in ROWS.values():
         assert set(profile.workloads(row, 640, 16)) == (set() if row.recipe is None else {"plain", "crowded"})
+
+
+def test_a_step_that_does_not_fit_is_predicted_only_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was measured before it is kept; on a GPU, which a replaced function stands for."""
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(training_memory, "measure_training_step", full)
+    monkeypatch.setattr(training_memory, "predict_training_step", lambda _: 5 * 10**9)
+    work = replace(profile.workloads(ROWS["yolov8-n"], 64, 2)[PLAIN], boxes=3)
+    found = profile.measure_training_memory(work, "cuda")
+    assert (found.predicted_bytes, found.allocated_bytes) == (5 * 10**9, None)
+    assert "2 images of 64 px with 3 boxes each is not measured (CUDA out of memory" in caplog.text
+    assert "measure a smaller batch_size" in caplog.text
+
+
+def test_one_image_that_does_not_fit_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(latency, "make_forward", full)
+    with pytest.raises(
+        SettingsError, match=r"one image of 96 px does not fit .* measure a smaller image_size"
+    ):
+        profile.time_detector(ROWS["yolov8-n"].spec, "cpu", 96)

@@ -57,14 +57,22 @@ def running(out: Path) -> list[int]:
     return found
 
 
-def children(out: Path, torchrun: subprocess.Popen[str]) -> list[int]:
-    """torchrun's processes of this run, once they are there."""
-    while torchrun.poll() is None:
-        found = [each for each in running(out) if each != torchrun.pid]
-        if len(found) == 2:
-            return found
+def children(torchrun: subprocess.Popen[str]) -> list[int]:
+    """torchrun's two processes by rank, once they are there; what these fork for a moment is none of them."""
+    found: dict[str, int] = {}
+    while len(found) < 2:
+        assert torchrun.poll() is None
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                words = (place / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            rank = [word.partition(b"=")[2].decode() for word in words if word.startswith(b"RANK=")]
+            if parent == torchrun.pid and rank:
+                found[rank[0]] = int(place.name)
         time.sleep(0.05)
-    return []
+    return [found["0"], found["1"]]
 
 
 def wait_for_none(out: Path, seconds: float) -> bool:
@@ -113,7 +121,7 @@ def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: 
     instants, out = random.Random(5), tmp_path / "run"
     for number, kind in enumerate(KILLS):
         torchrun = start(folder, out)
-        ranks = children(out, torchrun)
+        ranks = children(torchrun)
         wait_for_epochs(out, 2 * number + 1 if number < 4 else 0, torchrun)
         time.sleep(instants.uniform(0, 2 * seconds))
         victim = ranks[number % 2] if kind == "one process" else torchrun.pid
@@ -133,7 +141,7 @@ def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: 
 def test_a_process_that_dies_ends_the_others_and_is_named(folder: Path, tmp_path: Path, victim: int) -> None:
     out = tmp_path / "run"
     torchrun = start(folder, out, epochs=400)
-    ranks = sorted(children(out, torchrun))
+    ranks = children(torchrun)
     while not (out / "last.pt").exists():
         time.sleep(0.1)
     os.kill(ranks[victim], signal.SIGKILL)

@@ -133,6 +133,16 @@ def test_listed_commands_are_one_a_row_and_keep_texts(tmp_path: Path) -> None:
         assert ["-r", "size", name.split("-")[1]] in pairs
 
 
+def test_listed_commands_have_the_devices_in_turn() -> None:
+    lines = sweep.list_commands(["yolov8-?"], {}, ["cuda:0", "cuda:1"]).splitlines()
+    found = [words[words.index("device") + 1] for words in map(shlex.split, lines)]
+    assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
+    with pytest.raises(SettingsError, match="device is set to 'cpu' for every row"):
+        sweep.list_commands(["yolov8-n"], {"device": "cpu"}, ["cuda:0"])
+    with pytest.raises(SettingsError, match="give --list too"):
+        SweepConfig(rows=(("yolov8-n",),), devices=(("cuda:0",),))
+
+
 def test_a_sweep_with_tta_says_so_and_keeps_the_plain_notebooks(tmp_path: Path) -> None:
     given = sweep.parse_assignments(["tta=true"]) | {"results_dir": str(tmp_path)}
     (line,) = sweep.list_commands(["yolov8-n-mask-refine"], given).splitlines()

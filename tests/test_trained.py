@@ -57,7 +57,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "recipe": ("small", lambda job: job.recipe.name, "small"),
     "seed": (3, lambda job: job.seed, 3),
     "max_steps": (11, lambda job: job.max_steps, 11),
-    "device": ("meta", lambda job: job.device, "meta"),
+    "device": ("cpu:0", lambda job: job.device, "cpu:0"),
     "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
     "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
     "limit": (2, lambda job: (len(job.train.images), len(job.validation.images)), (2, 2)),

@@ -303,3 +303,22 @@ def test_every_image_is_trained_once_after_a_change_of_batch_size(
     monkeypatch.setattr(loop, "forward_backward", spy)
     train(replace(job, batch_size=1))
     assert sizes == [(1, 1)] * 4 + [(2, 1)] * 6
+
+
+def test_a_validation_that_does_not_fit_stops_the_run_and_accepts_a_smaller_batch(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "detect_batch", full)
+        with pytest.raises(TrainingError, match=r"2 images of 64 px do not fit .*: halve the batch size"):
+            train(job)
+    assert "halve the batch size" in run_json(job)["stopped"]
+    train(replace(job, batch_size=1))
+    assert is_finished(replace(job, batch_size=1))
+
+
+def test_a_step_of_one_image_that_does_not_fit_names_no_smaller_batch() -> None:
+    assert "take a GPU with more memory" in str(loop.too_large(1, RECIPE))

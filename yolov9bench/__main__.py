@@ -159,7 +159,7 @@ def sweep(config: SweepConfig) -> None:
 
     given = sweeps.parse_assignments(config.assignments)
     if config.list:
-        print(sweeps.list_commands(config.patterns, given))
+        print(sweeps.list_commands(config.patterns, given, config.device_names))
         return
     outcomes = sweeps.sweep(config.patterns, given)
     print(sweeps.summary(outcomes))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,17 @@ def build_command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def list_commands(patterns: Sequence[str], given: Mapping[str, Any]) -> str:
-    """One independent shell command a line."""
+def list_commands(patterns: Sequence[str], given: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
+    """One independent shell command a line; with devices each has one of them, in turn.
+
+    SettingsError for a device that is set for all rows as well.
+    """
+    if devices and "device" in given:
+        raise SettingsError(f"device is set to {given['device']!r} for every row: set it, or give --devices")
+    turn = [{"device": name} for name in devices] or [{}]
     return "\n".join(
-        shlex.join(build_command(row, parameters_of(row, given))) for row in choose_rows(patterns)
+        shlex.join(build_command(row, parameters_of(row, {**given, **own})))
+        for row, own in zip(choose_rows(patterns), cycle(turn), strict=False)
     )
 
 

@@ -101,9 +101,20 @@ class SweepConfig(Config):
     """Parameters of the notebook, for every row."""
     list: bool = False
     """Run nothing; print one independent command a row."""
+    devices: Annotated[Words, arg(metavar="DEVICE")] = ()
+    """With --list: a device for each command in turn, like cuda:0 cuda:1."""
 
     def validate(self) -> None:
         _require_any("rows", self.patterns)
+        if self.devices and not self.list:
+            raise SettingsError(
+                "devices are for commands that run side by side: give --list too, or --set device"
+            )
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """The devices of every --devices."""
+        return tuple(word for words in self.devices for word in words)
 
     @property
     def patterns(self) -> tuple[str, ...]:

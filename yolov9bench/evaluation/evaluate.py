@@ -48,6 +48,7 @@ from yolov9bench.records.contents import (
     EvaluateValues,
 )
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.rows import Row
 
 MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
@@ -123,7 +124,10 @@ def evaluate_loaded(
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
         environment = describe_environment(device)
-        predictions = run_inference(detector, batches, categories, device)
+        try:
+            predictions = run_inference(detector, batches, categories, device)
+        except torch.OutOfMemoryError as error:
+            raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), predictions, settings.judge)
     interval = estimate_interval(dataset, predictions)
@@ -194,6 +198,13 @@ def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arra
     return {number: arrays for found, *_ in shares for number, arrays in found.items()}
 
 
+def too_large(images: int, protocol: Protocol) -> SettingsError:
+    """The error for so many images at a time that a GPU has no memory for."""
+    remedy = f"give batch_size {images // 2}" if images > 1 else "give a smaller image_size, or device cpu"
+    size = protocol.image_size
+    return SettingsError(f"{images} images of {size} px do not fit into the GPU's memory: {remedy}")
+
+
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
     """Write the detections as JSON, if anywhere, and say what a record needs to find and check them."""
     text = result_json(predictions)
@@ -247,14 +258,22 @@ def describe_inputs(
 
 
 def resolve_device(device: str) -> str:
-    """A torch device that works; "auto" is CUDA where there is one, else the CPU. Else SettingsError."""
+    """A torch device that works; "auto" is CUDA where there is one, else the CPU. Else SettingsError.
+
+    Other kinds are refused, since nothing was ever compared on them: mps, hpu, meta and the like.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        kind = torch.device(device).type
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
             f"device {device!r} cannot be used ({reason}): take cpu, cuda, or auto"
         ) from error
+    if kind not in ("cpu", "cuda"):
+        raise SettingsError(
+            f"device {device!r} is not supported, no result was ever compared on it: take cpu, cuda, or auto"
+        )
     return device

@@ -38,19 +38,25 @@ def measure_peak(run: Callable[[], object], device: str) -> Peak:
     run()
     torch.cuda.synchronize(device)
     return Peak(
-        torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), process_bytes()
+        torch.cuda.max_memory_allocated(device),
+        torch.cuda.max_memory_reserved(device),
+        process_bytes(device),
     )
 
 
-def process_bytes() -> int | None:
-    """What the driver counts for this process now; torch keeps what it reserved, so that is its peak too."""
-    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+def process_bytes(device: str) -> int | None:
+    """What the driver counts for this process now on a CUDA device, in its context alone.
+
+    torch keeps what it reserved, so that is its peak too.
+    """
+    gpu = str(torch.cuda.get_device_properties(device).uuid)
+    query = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True)
     except OSError:
         return None
     for line in answer.stdout.splitlines():
-        process, _, mebibytes = line.partition(",")
-        if process.strip() == str(os.getpid()) and mebibytes.strip().isdigit():
+        where, process, mebibytes = (word.strip() for word in line.split(","))
+        if where.endswith(gpu) and process == str(os.getpid()) and mebibytes.isdigit():
             return int(mebibytes) * 2**20
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from time import perf_counter
 
 import torch
 
-from yolov9bench.errors import require_at_least, require_image_size
+from yolov9bench.errors import SettingsError, TrainingError, require_at_least, require_image_size
 from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
@@ -35,6 +36,8 @@ from yolov9bench.train.state import Precision
 from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.rows import row as row_by_id
 from yolov9bench.zoo.specs import Spec
+
+logger = logging.getLogger("yolov9bench")
 
 
 def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
@@ -138,13 +141,18 @@ def build_deployed(spec: Spec, device: str) -> Detector:
 
 
 def time_detector(spec: Spec, device: str, image_size: int) -> tuple[Timing, Timing]:
-    """Time on one image, and on the batch of highest throughput."""
+    """Time on one image, and on the batch of highest throughput; SettingsError where not even one fits."""
     detector = build_deployed(spec, device)
 
     def timing_of(batch: int) -> Timing:
         return latency.time_runs(latency.make_forward(detector, batch, image_size), batch, latency.SECONDS)
 
-    single = timing_of(1)
+    try:
+        single = timing_of(1)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            f"one image of {image_size} px does not fit into the GPU's memory: measure a smaller image_size"
+        ) from error
     return single, latency.find_best_batch(timing_of, single)
 
 
@@ -171,11 +179,20 @@ def measure_inference_memory(spec: Spec, device: str, image_size: int) -> Memory
 
 
 def measure_training_memory(work: Workload, device: str) -> MemoryFigures:
-    """Memory of a training step on one GPU: predicted, and measured where there is one."""
-    found = (
-        training_memory.measure_training_step(work, device) if torch.device(device).type == "cuda" else None
-    )
-    return memory_figures(training_memory.predict_training_step(work), found)
+    """Memory of a training step on one GPU: predicted, and measured where there is one with enough of it."""
+    predicted, found = training_memory.predict_training_step(work), None
+    if torch.device(device).type == "cuda":
+        try:
+            found = training_memory.measure_training_step(work, device)
+        except (torch.OutOfMemoryError, TrainingError) as error:
+            logger.warning(
+                "a step of %d images of %d px with %d boxes each is not measured (%s), but predicted to take "
+                "%.1f GB: measure a smaller batch_size",
+                *(work.batch_size, work.image_size, work.boxes),
+                str(error).splitlines()[0],
+                predicted / 1e9,
+            )
+    return memory_figures(predicted, found)
 
 
 def memory_figures(predicted: int, found: Peak | None) -> MemoryFigures:

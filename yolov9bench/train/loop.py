@@ -67,14 +67,17 @@ def fit(
                 break
             rates = schedule.at(state.iteration)
             waits = state.pending + 1 < rates.accumulation
-            count_iteration(state, forward_backward(state, images, targets, recipe, precision, waits))
-            if state.pending >= rates.accumulation:
-                optimizer_step(state, rates, recipe.optimizer.clip_norm)
-                if is_checkpoint_due(state, saved):
-                    read_losses(state, precision)
-                    require_finite(state)
-                    save(state)
-                    saved = monotonic()
+            try:
+                count_iteration(state, forward_backward(state, images, targets, recipe, precision, waits))
+                if state.pending >= rates.accumulation:
+                    optimizer_step(state, rates, recipe.optimizer.clip_norm)
+            except torch.OutOfMemoryError as error:
+                raise too_large(len(images), recipe) from error
+            if not state.pending and is_checkpoint_due(state, saved):
+                read_losses(state, precision)
+                require_finite(state)
+                save(state)
+                saved = monotonic()
             pace.count(state, precision)
         read_losses(state, precision)
         require_finite(state)
@@ -111,24 +114,27 @@ def forward_backward(
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float16
     kept = running_statistics(state.detector) if precision == "float16" else []
     statistics = [each.clone() for each in kept]
-    try:
-        inputs = images.to(device, non_blocking=True).to(weight.dtype) / 255
-        state.require_exchange(not wait)
-        with torch.autocast(device.type, dtype=kind, enabled=precision != "float32"):
-            outputs = state.model(inputs.contiguous(memory_format=memory_format(device)))
-        losses = detection_loss(outputs, targets.to(device), recipe)
-        # Both references multiply by the number of processes, since gradients are averaged over them.
-        total = losses["total"] * current_ranks().world_size
-        state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{len(images)} images of {images.shape[-1]} px do not fit into the GPU's memory: halve the "
-            f"batch size; gradients are still accumulated to {recipe.optimizer.nominal_batch} images a step"
-        ) from error
+    inputs = images.to(device, non_blocking=True).to(weight.dtype) / 255
+    state.require_exchange(not wait)
+    with torch.autocast(device.type, dtype=kind, enabled=precision != "float32"):
+        outputs = state.model(inputs.contiguous(memory_format=memory_format(device)))
+    losses = detection_loss(outputs, targets.to(device), recipe)
+    # Both references multiply by the number of processes, since gradients are averaged over them.
+    total = losses["total"] * current_ranks().world_size
+    state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     terms = torch.stack([losses[term].detach() for term in TERMS])
     for now, before in zip(kept, statistics, strict=True):
         now.copy_(torch.where(terms.isfinite().all(), now, before))
     return terms
+
+
+def too_large(images: int, recipe: Recipe) -> TrainingError:
+    """The error for so many images at a time that a GPU has no memory for."""
+    size, nominal = recipe.augmentation.image_size, recipe.optimizer.nominal_batch
+    remedy = f"halve the batch size; gradients are still accumulated to {nominal} images a step"
+    if images == 1:
+        remedy = "no batch is smaller; take a GPU with more memory"
+    return TrainingError(f"{images} images of {size} px do not fit into the GPU's memory: {remedy}")
 
 
 def count_iteration(state: State, losses: Tensor) -> None:

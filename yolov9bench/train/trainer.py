@@ -45,7 +45,7 @@ from yolov9bench.train.checkpoint import (
 )
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
-from yolov9bench.train.loop import fit
+from yolov9bench.train.loop import fit, too_large
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
@@ -214,8 +214,12 @@ def validate(job: Job, state: State) -> float | None:
     protocol, categories = validation_settings(job)
     broadcast_from_main(state.ema.detector.buffers())  # BatchNorm has seen other images in each process
     batches = Batches(job.validation, protocol, job.batch_size, ranks=current_ranks())
-    with evaluate.full_float32():
-        predictions = evaluate.run_inference(state.ema.detector.deployed(), batches, categories, job.device)
+    try:
+        with evaluate.full_float32():
+            deployed = state.ema.detector.deployed()
+            predictions = evaluate.run_inference(deployed, batches, categories, job.device)
+    except torch.OutOfMemoryError as error:
+        raise too_large(job.batch_size, recipe) from error
     is_main = current_ranks().is_main
     ap = value_of_main(coco_metrics(job.validation.ground_truth(), predictions)["AP"] if is_main else 0.0)
     if ap >= state.best:
