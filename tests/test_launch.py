@@ -68,10 +68,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_the_log_is_shown_as_it_grows(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = '{"epoch": 0}\\n', '{"epoch": 1}\\n'
     stand_in(
         monkeypatch,
-        "out.mkdir(); log = out / 'log.jsonl'; log.write_text('{\"epoch\": 0}\\n'); print('epoch 0', flush=True); "
-        'log.write_text(\'{"epoch": 0}\\n{"epoch": 1}\\n\')',
+        f"out.mkdir(); log = out / 'log.jsonl'; log.write_text('{first}'); print('epoch 0', flush=True); "
+        f"log.write_text('{first}{second}')",
     )
     seen: list[list[dict[str, Any]]] = []
     assert launch.run(job, config_of(job), seen.append) == job.out / "best.pt"

@@ -15,7 +15,7 @@ import pytest
 from record_parts import EMPTY
 
 from yolov9bench import reproduce, sweep
-from yolov9bench.config import ReproduceConfig
+from yolov9bench.config import ReproduceConfig, SweepConfig
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.records import select
 from yolov9bench.zoo import ROWS
