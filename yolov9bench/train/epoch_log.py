@@ -35,21 +35,23 @@ class Pace:
         if self.done == UNUSUAL_ITERATIONS + TIMED_ITERATIONS:
             seconds = (perf_counter() - self.began) / TIMED_ITERATIONS
             left = self.schedule.epochs * self.schedule.batches_per_epoch - state.iteration
+            images, time = self.schedule.images_per_iteration, duration(seconds * left)
+            memory = gpu_memory(next(state.detector.parameters()).device)
             logger.info(
-                "%.3g s an iteration of %d images: about %s left, validation aside",
-                seconds,
-                self.schedule.images_per_iteration,
-                duration(seconds * left),
+                "%.3g s an iteration of %d images: about %s left, validation aside%s",
+                *(seconds, images, time, memory),
             )
         if self.done % ITERATIONS_BETWEEN_LINES == 0:
             read_losses(state, precision)
-            logger.info(
-                "epoch %d, iteration %d of %d: loss %.4f so far",
-                state.epoch,
-                state.batch,
-                self.schedule.batches_per_epoch,
-                mean_losses(state)["total"],
-            )
+            place = state.epoch, state.batch, self.schedule.batches_per_epoch
+            logger.info("epoch %d, iteration %d of %d: loss %.4f", *place, mean_losses(state)["total"])
+
+
+def gpu_memory(device: torch.device) -> str:
+    """What a GPU's memory has held at most, for a line of the log; nothing on a CPU."""
+    if device.type != "cuda":
+        return ""
+    return f"; at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of GPU memory were in use"
 
 
 def read_losses(state: State, precision: Precision) -> None:
