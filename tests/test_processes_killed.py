@@ -29,18 +29,8 @@ KILLS = ("one process", "torchrun", "torchrun at once", "one process", "torchrun
 def start(folder: Path, out: Path, epochs: int = EPOCHS) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "yolov9bench", "train", "--row", "yolov8-n", "--dataset", str(folder), "--split", "val"]
-    command += [
-        "--epochs",
-        "4",
-        "--image-size",
-        "64",
-        "--batch-size",
-        "2",
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-    ]
+    command += ["--epochs", str(epochs), "--image-size", "64", "--batch-size", "2", "--device", "cpu"]
+    command += ["--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
