@@ -11,7 +11,7 @@ import numpy as np
 import papermill
 import pytest
 from numpy.typing import NDArray
-from small_runs import Killed
+from small_runs import Killed, small_data
 
 from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig
@@ -108,3 +108,35 @@ def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
     for curve in curves:
         assert (np.abs(curve - BLUE).max(axis=2) < 40).sum() > 200
     assert (curves[1].shape, curves[1].std() > 10) == (curves[0].shape, True)
+
+
+@pytest.mark.accuracy
+@pytest.mark.slow(40)
+def test_the_training_notebook_trains_in_two_processes(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "family": "yolov8",
+        "size": "n",
+        "dataset": str(small_data(tmp_path / "data")),
+        "split": "val",
+        "epochs": 2,
+        "image_size": 64,
+        "batch_size": 2,
+        "device": "cpu",
+        "processes": 2,
+        "results_dir": str(tmp_path / "results"),
+    }
+    notebook = papermill.execute_notebook(
+        FOLDER / "train.ipynb", tmp_path / "out.ipynb", given, progress_bar=False, kernel_name="python3"
+    )
+    (run,) = (tmp_path / "results/runs/train").iterdir()
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [len(entry["processes"]) for entry in entries] == [2, 2]
+    assert json.loads((run / "run.json").read_text())["world_size"] == 2
+    *_, log, processes, metrics = outputs(notebook, "text/html")
+    assert "processes" not in table(log)
+    assert float(table(log)["total"]) == pytest.approx(entries[0]["total"], abs=1e-5)
+    assert float(table(processes)["images_per_second"]) == entries[-1]["processes"][0]["images_per_second"]
+    said = outputs(notebook, "text/markdown")
+    assert "64 images a step, 4 at a time" in said[1] and "BatchNorm's statistics of 2 images" in said[1]
+    assert len(outputs(notebook, "image/jpeg")) == 3  # what it sees, and the curve as it grew and as it ended
+    assert "AP" in table(metrics)

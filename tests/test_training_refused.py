@@ -208,8 +208,20 @@ def test_only_the_demo_recipe_counts_its_epochs_by_the_network(row: str, recipe:
     ("row", "batch_size", "precision", "recipe", "said"),
     [
         ("yolov8-n", 128, "float16", "auto", ["Exactly the published recipe."]),
-        ("yolov8-n", 48, "float16", "auto", ["48 images a step, 48 at a time, where 128 were trained on"]),
-        ("yolov8-n", 16, "float16", "auto", ["64 images a step, 16 at a time, where 128 were trained on"]),
+        (
+            "yolov8-n",
+            48,
+            "float16",
+            "auto",
+            ["48 images a step, 48 at a time, where 128 were trained on", "statistics of 48 images"],
+        ),
+        (
+            "yolov8-n",
+            16,
+            "float16",
+            "auto",
+            ["64 images a step, 16 at a time, where 128 were trained on", "statistics of 16 images"],
+        ),
         ("yolov8-n", 128, "float32", "auto", ["float32 throughout, where mixed precision was used"]),
         ("yolov8-n", 8, "float32", "demo", ["the recipe is `demo`, not the row's own"]),
     ],
@@ -228,6 +240,15 @@ def test_departures_from_the_published_recipe_are_said(
     assert len(lines) == len(said)
     for line, sentence in zip(lines, said, strict=True):
         assert sentence in line
+
+
+def test_processes_count_and_statistics_are_of_all_of_them_on_gpus(ended: Job) -> None:
+    row = ROWS["yolov8-n"]
+    job = replace(ended, row=row, recipe=recipe_for(row), batch_size=16, precision="float16", world_size=8)
+    assert departures(replace(job, device="cuda")) == "Exactly the published recipe."
+    assert departures(job) == "- BatchNorm's statistics of 16 images, where SyncBN took those of 128"
+    four = departures(replace(job, device="cuda", world_size=4))
+    assert four == "- 64 images a step, 64 at a time, where 128 were trained on at once"
 
 
 def test_a_changed_number_of_the_recipe_is_named(ended: Job) -> None:

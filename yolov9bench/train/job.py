@@ -203,6 +203,11 @@ def departures(job: Job) -> str:
     if images != published:
         step = images_per_step(job.recipe, images)
         said.append(f"{step} images a step, {images} at a time, where {published} were trained on at once")
+    synchronised = job.world_size > 1 and job.device.startswith("cuda")
+    if job.recipe.run.syncbn and not synchronised and job.batch_size != published:
+        said.append(
+            f"BatchNorm's statistics of {job.batch_size} images, where SyncBN took those of {published}"
+        )
     if job.recipe.run.amp and job.precision == "float32":
         said.append("float32 throughout, where mixed precision was used")
     return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."
