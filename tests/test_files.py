@@ -4,9 +4,11 @@ import errno
 import hashlib
 import json
 import logging
+import resource
 import shutil
 import socket
 import stat
+import sys
 import threading
 import time
 import zipfile
@@ -19,12 +21,15 @@ from typing import Any
 
 import pytest
 
-from yolov9bench.errors import DownloadError
+from yolov9bench.errors import DownloadError, StorageError
 from yolov9bench.io import download
 from yolov9bench.io.archive import unzip, unzip_file
 from yolov9bench.io.download import fetch, part_path
 from yolov9bench.io.files import atomic_path, sha256_of, write_json, write_text
 from yolov9bench.io.progress import Meter
+from yolov9bench.nn.detector import build
+from yolov9bench.weights import save
+from yolov9bench.zoo.specs import Head, yolov8
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: more than one chunk
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -395,3 +400,22 @@ def test_unzip_file_takes_one_member(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "boxes.json").read_bytes() == b"{}"
     with pytest.raises(DownloadError, match=r"holds no annotations/masks\.json"):
         unzip_file(archive, "annotations/masks.json", tmp_path / "masks.json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_a_sentence(tmp_path: Path) -> None:
+    """By a limit on the size of files, which writing meets like the end of a disk; the old file stays."""
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"before")
+    detector = build(yolov8("small", (8, 8, 16, 16, 16), (1, 1), Head("dense", 16, 16)), classes=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"last\.pt cannot be written \(File too large\)"):
+            save(path, detector, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [each.name for each in tmp_path.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == b"before"
+    save(path, detector, None)
+    assert path.stat().st_size > 10_000

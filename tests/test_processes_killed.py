@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import random
+import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -26,8 +28,13 @@ SPEED = ("seconds", "images_per_second", "processes")
 KILLS = ("one process", "torchrun", "torchrun at once", "one process", "torchrun at once")
 
 
-def start(folder: Path, out: Path, epochs: int = EPOCHS) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def start(
+    folder: Path, out: Path, epochs: int = EPOCHS, largest_file: int = resource.RLIM_INFINITY
+) -> subprocess.Popen[str]:
+    """Two processes; a file over so many bytes fails to be written, as on a full disk."""
+    limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({largest_file}, -1)); "
+    command = [sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])"]
+    command += [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "yolov9bench", "train", "--row", "yolov8-n", "--dataset", str(folder), "--split", "val"]
     command += ["--epochs", str(epochs), "--image-size", "64", "--batch-size", "2", "--device", "cpu"]
     command += ["--out", str(out)]
@@ -139,6 +146,18 @@ def test_a_process_that_dies_ends_the_others_and_is_named(folder: Path, tmp_path
     assert torchrun.returncode != 0
     assert f"process {victim} has ended or does not answer" in said, said
     assert wait_for_none(out, 10)
+
+
+@pytest.mark.slow(20)
+def test_a_disk_that_is_full_ends_all_of_them(folder: Path, tmp_path: Path) -> None:
+    """The first checkpoint of rank 0, of some 50 MB, cannot be written."""
+    torchrun = start(folder, tmp_path / "run", largest_file=10**6)
+    said, _ = torchrun.communicate(timeout=60)
+    assert torchrun.returncode != 0
+    assert re.search(r"^process 0 of 2: .*last.*pt", said, re.MULTILINE), said
+    assert "Traceback" not in said.partition("process 0 of 2: ")[0]
+    assert wait_for_none(tmp_path / "run", 10)
+    assert not (tmp_path / "run/last.pt").exists()
 
 
 @pytest.mark.slow(15)

@@ -128,7 +128,7 @@ def save(
 ) -> None:
     """Write our own format, atomically: tensors and plain metadata, readable with `weights_only=True`.
 
-    `training` is what a run needs to resume; `load` ignores it.
+    `training` is what a run needs to resume; `load` ignores it. StorageError for a full or forbidden disk.
     """
     contents = {
         "format": "yolov9bench",
@@ -140,8 +140,19 @@ def save(
         "state_dict": detector.state_dict(),
         **({} if training is None else {"training": dict(training)}),
     }
-    with atomic_path(path) as temporary:
-        torch.save(contents, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(contents, file)
+        except RuntimeError as error:
+            raise failed_write(error) from error
+
+
+def failed_write(error: BaseException) -> BaseException:
+    """The system's error behind one of torch's writer, which tells the position alone; else that one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return error if cause is None else cause
 
 
 def identify_spec(path: Path, contents: Contents) -> tuple[Spec, int]:
