@@ -31,6 +31,7 @@ from yolov9bench.config import (
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
 from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks
+from yolov9bench.ops.lifeline import end_with_launcher
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"
@@ -238,6 +239,8 @@ def main() -> int:
     ranks = ALONE
     try:
         ranks = find_ranks()
+        if ranks.world_size > 1:
+            end_with_launcher()
         if not ranks.is_main:
             logging.getLogger().setLevel(logging.ERROR)
         config = parse(sys.argv[1:])

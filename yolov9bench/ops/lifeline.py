@@ -10,16 +10,20 @@ import time
 # Set by a program that starts torchrun: its own process id, which torchrun's children watch as well.
 LAUNCHER = "YOLOV9BENCH_LAUNCHER"
 SECONDS_BETWEEN_LOOKS = 1.0
+THREAD = "lifeline"
 
 
 def end_with_launcher() -> None:
     """End this process, at once, when its parent or the process named by LAUNCHER ends.
 
     torchrun ends its children when it is asked to stop, but not when it is killed: they would train on,
-    beside those of the same command started again.
+    beside those of the same command started again. To be called as early as may be, since a parent that has
+    ended before is not known; a second call does nothing.
     """
-    watch = threading.Thread(target=_watch, args=(os.getppid(), os.environ.get(LAUNCHER)), daemon=True)
-    watch.start()
+    if any(thread.name == THREAD for thread in threading.enumerate()):
+        return
+    watched = os.getppid(), os.environ.get(LAUNCHER)
+    threading.Thread(target=_watch, args=watched, name=THREAD, daemon=True).start()
 
 
 def _watch(parent: int, launcher: str | None) -> None:
