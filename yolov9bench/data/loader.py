@@ -43,6 +43,7 @@ from yolov9bench.data.transforms import (
 )
 from yolov9bench.data.workers import (
     PREFETCHED,
+    drop_frames,
     failure_of_sample,
     failure_of_workers,
     require_shared_memory,
@@ -156,10 +157,11 @@ class TrainingBatches:
             try:
                 batches = batches or iter(self._loader)
                 batch = next(batches, None)
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError, OSError, EOFError) as error:
                 lost = failure_of_workers(error, self._loading.workers)
                 if lost is None:
                     raise
+                drop_frames(error)
             if lost is not None:
                 batches = None
                 self._end_workers()
@@ -184,6 +186,7 @@ class TrainingBatches:
             lost = failure_of_workers(error, self._loading.workers)
             if lost is None:
                 raise
+            drop_frames(error)
             self._end_workers()
             raise lost from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from traceback import clear_frames
 
 import cv2
 
@@ -26,30 +27,48 @@ def require_shared_memory(needed: int, workers: int, place: Path = SHARED_MEMORY
     if needed > free:
         raise SettingsError(
             f"{workers} workers need {needed / 1e9:.2f} GB of shared memory, but {place} has "
-            f"{free / 1e9:.2f} GB free: make it larger (docker run --shm-size), give fewer workers, or 0"
+            f"{free / 1e9:.2f} GB free: make it larger (docker run --shm-size), or give fewer "
+            "--workers, or 0"
         )
 
 
-def failure_of_workers(error: BaseException, workers: int) -> SettingsError | None:
-    """The sentence for a worker that died or could not start; None for any other error."""
+def failure_of_workers(error: Exception, workers: int) -> SettingsError | None:
+    """The sentence for a worker that died or could not start; None for any other error.
+
+    An OSError or EOFError is one of talking to a worker: those within it are handled there.
+    """
     text = str(error)
+    lost = LOST.match(text)
     if not workers:
         return None
     if any(mark in text for mark in NO_SHARED_MEMORY):
         return SettingsError(
             f"the shared memory is too small for {workers} workers: make {SHARED_MEMORY} larger (docker run "
-            "--shm-size), give fewer workers, or 0"
+            "--shm-size), or give fewer --workers, or 0"
         )
     if isinstance(error, MemoryError):
-        return SettingsError(f"{workers} workers ran out of memory: give fewer, or 0, or free memory")
-    lost = LOST.match(text) if isinstance(error, RuntimeError) else None
-    if lost is None:
+        return SettingsError(f"memory ran out in one of {workers} workers: give fewer --workers, or 0")
+    if "Too many open files" in text:
+        return SettingsError(
+            f"{workers} workers need more open files than are allowed: raise the limit (ulimit -n), or give "
+            "fewer --workers, or 0"
+        )
+    if lost is None and not isinstance(error, OSError | EOFError):
         return None
-    how = lost[1].partition(".")[0].strip().replace("is killed", "was killed")
+    how = lost[1].partition(".")[0].strip() if lost else "stopped answering"
+    which = "the worker process" if workers == 1 else f"one of {workers} worker processes"
     return SettingsError(
-        f"one of {workers} workers {how}: often memory is short, so give fewer workers and free some; with 0 "
-        "there is none to lose, and what else is wrong shows itself"
+        f"{which} {how.replace('is killed', 'was killed')}: memory may be short, or it could not start (then "
+        "its own message stands above); give fewer --workers, or 0 to use none"
     )
+
+
+def drop_frames(error: BaseException) -> None:
+    """Let go of what the functions held that an error came through: DataLoader's own hold the workers."""
+    each: BaseException | None = error
+    while each is not None:
+        clear_frames(each.__traceback__)
+        each = each.__context__
 
 
 def failure_of_sample(error: Exception, name: str) -> BenchError:
@@ -58,7 +77,7 @@ def failure_of_sample(error: Exception, name: str) -> BenchError:
         return error
     if isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem):
         return SettingsError(
-            f"memory ran out while image {name} was prepared: give fewer workers, or 0, or free memory"
+            f"memory ran out while image {name} was prepared: give fewer --workers, or 0, or free memory"
         )
     if isinstance(error, OSError):
         return DatasetError(f"image {name} could not be prepared ({error}): restore it")
