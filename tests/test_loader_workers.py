@@ -18,7 +18,7 @@ from yolov9bench.data import loader, loading, workers
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import Batch, TrainingBatches
 from yolov9bench.data.loading import Loading, default_workers
-from yolov9bench.data.workers import failure_of_sample, failure_of_workers, require_shared_memory
+from yolov9bench.data.workers import explain_lost, failure_of_sample, require_shared_memory
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.ops.distributed import Ranks
 from yolov9bench.zoo.recipes import RECIPES, YOLOV9
@@ -197,11 +197,11 @@ def test_an_image_that_vanishes_is_one_sentence(tiny: Path) -> None:
     ],
 )
 def test_what_torch_says_of_workers_becomes_a_sentence(error: Exception, said: str | None) -> None:
-    found = failure_of_workers(error, 3)
+    found = explain_lost(error, 3)
     assert (found is None) == (said is None)
     if found is not None and said is not None:
-        assert str(found).startswith(said) and "--workers, or 0" in str(found)
-    assert failure_of_workers(error, 0) is None
+        assert found.startswith(said) and "--workers, or 0" in found
+    assert explain_lost(error, 0) is None
 
 
 def test_too_little_shared_memory_is_refused_beforehand(

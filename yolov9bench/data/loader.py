@@ -44,11 +44,11 @@ from yolov9bench.data.transforms import (
 from yolov9bench.data.workers import (
     PREFETCHED,
     drop_frames,
+    explain_lost,
     failure_of_sample,
-    failure_of_workers,
     require_shared_memory,
 )
-from yolov9bench.errors import BenchError
+from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.distributed import ALONE, Ranks
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
@@ -153,19 +153,19 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[Batch]:
         batches: Iterator[Batch | BenchError] | None = None
         while True:
-            lost: BenchError | None = None
+            lost = None
             try:
                 batches = batches or iter(self._loader)
                 batch = next(batches, None)
             except (RuntimeError, MemoryError, OSError, EOFError) as error:
-                lost = failure_of_workers(error, self._loading.workers)
+                lost = explain_lost(error, self._loading.workers)
                 if lost is None:
                     raise
                 drop_frames(error)
             if lost is not None:
                 batches = None
                 self._end_workers()
-                raise lost
+                raise SettingsError(lost)
             if batch is None:
                 return
             if isinstance(batch, BenchError):
@@ -183,12 +183,12 @@ class TrainingBatches:
         try:
             yield
         except RuntimeError as error:
-            lost = failure_of_workers(error, self._loading.workers)
+            lost = explain_lost(error, self._loading.workers)
             if lost is None:
                 raise
             drop_frames(error)
             self._end_workers()
-            raise lost from error
+            raise SettingsError(lost) from error
 
     def _end_workers(self) -> None:
         self._loader = self._make_loader()  # the workers end with the one that they belong to

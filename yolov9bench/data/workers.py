@@ -32,7 +32,7 @@ def require_shared_memory(needed: int, workers: int, place: Path = SHARED_MEMORY
         )
 
 
-def failure_of_workers(error: Exception, workers: int) -> SettingsError | None:
+def explain_lost(error: Exception, workers: int) -> str | None:
     """The sentence for a worker that died or could not start; None for any other error.
 
     An OSError or EOFError is one of talking to a worker: those within it are handled there.
@@ -42,14 +42,14 @@ def failure_of_workers(error: Exception, workers: int) -> SettingsError | None:
     if not workers:
         return None
     if any(mark in text for mark in NO_SHARED_MEMORY):
-        return SettingsError(
+        return (
             f"the shared memory is too small for {workers} workers: make {SHARED_MEMORY} larger (docker run "
             "--shm-size), or give fewer --workers, or 0"
         )
     if isinstance(error, MemoryError):
-        return SettingsError(f"memory ran out in one of {workers} workers: give fewer --workers, or 0")
+        return f"memory ran out in one of {workers} workers: give fewer --workers, or 0"
     if "Too many open files" in text:
-        return SettingsError(
+        return (
             f"{workers} workers need more open files than are allowed: raise the limit (ulimit -n), or give "
             "fewer --workers, or 0"
         )
@@ -57,7 +57,7 @@ def failure_of_workers(error: Exception, workers: int) -> SettingsError | None:
         return None
     how = lost[1].partition(".")[0].strip() if lost else "stopped answering"
     which = "the worker process" if workers == 1 else f"one of {workers} worker processes"
-    return SettingsError(
+    return (
         f"{which} {how.replace('is killed', 'was killed')}: memory may be short, or it could not start (then "
         "its own message stands above); give fewer --workers, or 0 to use none"
     )
