@@ -12,6 +12,7 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
+from yolov9bench.data.loading import Loading
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError
 from yolov9bench.zoo.recipe import Recipe
@@ -131,7 +132,7 @@ def test_orders_differ_from_epoch_to_epoch(dataset: CocoDataset) -> None:
 @pytest.mark.slow
 def test_workers_and_a_later_start_change_nothing(dataset: CocoDataset) -> None:
     alone = {epoch: list(TrainingBatches(dataset, SMALL, 2, seed=1, epoch=epoch)) for epoch in (0, CLOSING)}
-    batches = TrainingBatches(dataset, SMALL, 2, seed=1, workers=2)
+    batches = TrainingBatches(dataset, SMALL, 2, seed=1, loading=Loading(workers=2))
     state = torch.random.get_rng_state()
     assert same(list(batches), alone[0])
     batches.set_epoch(CLOSING)
@@ -227,7 +228,7 @@ def test_a_batch_without_objects_has_no_rows(tiny: Path, epoch: int) -> None:
 def test_a_broken_image_is_one_sentence(tiny: Path, dataset: CocoDataset, workers: int) -> None:
     (tiny / "val/000003.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"^image 000003\.png cannot be decoded: [^\n]*$"):
-        list(TrainingBatches(dataset, SMALL, 6, seed=0, workers=workers))
+        list(TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=workers)))
 
 
 def test_an_image_of_another_size_than_annotated_is_refused(tiny: Path, dataset: CocoDataset) -> None:

@@ -1,7 +1,6 @@
 """On what the chance of a training batch depends, and on what it does not."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
+from yolov9bench.data.training_set import pack_training_set
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
 # Leaves nothing to chance but the order.
@@ -48,9 +48,8 @@ def test_the_order_depends_on_the_seed(dataset: CocoDataset) -> None:
 def test_two_equal_images_have_chances_of_their_own(dataset: CocoDataset, epoch: int) -> None:
     """All six images are made the first one: what differs then is what was drawn for each."""
     images = training_set(dataset, YOLOV9.augmentation.mask_refine)
-    six = replace(
-        images, paths=images.paths[:1] * 6, sizes=images.sizes[:1] * 6, objects=images.objects[:1] * 6
-    )
+    shape = images.load(0).shape
+    six = pack_training_set([images.paths[0]] * 6, [shape] * 6, [images.objects[0]] * 6)
     recipe = YOLOV9.varied(augmentation={"image_size": 64, "mixup_prob": 0.0})
     seen = {training_sample(six, index, recipe, 0, epoch).pixels.tobytes() for index in range(6)}
     assert len(seen) == 6

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import Any, get_args
+from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.random import Generator, SeedSequence, default_rng
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from yolov9bench.data.coco import CocoDataset
+from yolov9bench.data.loading import PLAIN, Loading
 from yolov9bench.data.mosaic import (
     apply_copy_paste,
     apply_mixup,
@@ -28,7 +24,11 @@ from yolov9bench.data.mosaic import (
     draw_mosaic,
     tile,
 )
-from yolov9bench.data.polygons import Objects, Reason, objects_of
+from yolov9bench.data.order import Key, Order
+from yolov9bench.data.packed import bytes_of, empty_bytes, shared
+from yolov9bench.data.training_set import TrainingSet as TrainingSet
+from yolov9bench.data.training_set import keep_decoded
+from yolov9bench.data.training_set import training_set as training_set
 from yolov9bench.data.transforms import (
     Sample,
     apply_affine,
@@ -41,77 +41,18 @@ from yolov9bench.data.transforms import (
     draw_rare_filters,
     letterboxed,
 )
-from yolov9bench.errors import DatasetError
+from yolov9bench.data.workers import (
+    PREFETCHED,
+    drop_frames,
+    explain_lost,
+    failure_of_sample,
+    require_shared_memory,
+)
+from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.distributed import ALONE, Ranks
-from yolov9bench.ops.images import read_image
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
 Batch = tuple[Tensor, Tensor]
-
-logger = logging.getLogger("yolov9bench")
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSet:
-    """The images of a data set and the objects to learn on them, number by number."""
-
-    paths: tuple[Path, ...]
-    sizes: tuple[tuple[int, int], ...]  # height, width, as annotated
-    objects: tuple[Objects, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def load(self, index: int) -> Sample:
-        """One image as it is on disk; DatasetError for one that cannot be decoded, or of another size."""
-        objects, path = self.objects[index], self.paths[index]
-        sample = Sample(read_image(path), objects.boxes, objects.labels, objects.polygons)
-        if sample.shape != self.sizes[index]:
-            (height, width), (annotated_height, annotated_width) = sample.shape, self.sizes[index]
-            raise DatasetError(
-                f"image {path.name} is {width} x {height}, but annotated as {annotated_width} x "
-                f"{annotated_height}, so its boxes are wrong: restore the image or correct the annotations"
-            )
-        return sample
-
-
-def training_set(dataset: CocoDataset, mask_refine: bool) -> TrainingSet:
-    """What is learned of a data set; labels are 0, 1, ... by ascending category id.
-
-    With mask_refine boxes are taken from polygons where there are some.
-
-    Images without objects stay: they teach what is none. Says how many objects are learned on, and why
-    others are left out; DatasetError if all are.
-    """
-    label_of = {number: label for label, (number, _) in enumerate(dataset.categories)}
-    annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for entry in dataset.annotations:
-        annotations[entry["image_id"]].append(entry)
-    objects = tuple(
-        objects_of(annotations[image.id], label_of, image.width, image.height, mask_refine)
-        for image in dataset.images
-    )
-    _require_objects(dataset, objects)
-    return TrainingSet(
-        paths=tuple(dataset.image_path(image) for image in dataset.images),
-        sizes=tuple((image.height, image.width) for image in dataset.images),
-        objects=objects,
-    )
-
-
-def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
-    learned = sum(len(each.labels) for each in objects)
-    counts = Counter(chain.from_iterable(each.left_out for each in objects))
-    reasons = ", ".join(f"{counts[reason]} {reason}" for reason in get_args(Reason) if counts[reason])
-    said = f"learning on {learned} of {len(dataset.annotations)} objects" + (
-        f" ({reasons})" if reasons else ""
-    )
-    if not learned:
-        raise DatasetError(
-            f"the split {dataset.split} of {dataset.root} teaches nothing, {said}: "
-            "train on images with annotated objects that are not crowds and lie inside their images"
-        )
-    logger.info("%s", said)
 
 
 def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
@@ -152,9 +93,9 @@ class TrainingBatches:
 
     A target is (image in the batch, label, x1, y1, x2, y2) in pixels. Every image comes once an epoch, in
     an order that depends on (seed, epoch); the last batch may be smaller; `start` leaves out so many batches
-    at the beginning, to resume. Neither `workers` nor `start` changes any batch. With `workers` that many
-    processes prepare batches ahead; they are spawned once and stay for later epochs. An image that cannot be
-    decoded raises DatasetError.
+    at the beginning, to resume. Neither `loading` nor `start` changes any batch. Workers are spawned once and
+    stay for later epochs. What cannot be prepared raises a BenchError: an image that cannot be decoded a
+    DatasetError, a lost worker a SettingsError, after which all others are gone too.
 
     Of several ranks each has its own batches of `batch_size`; together they are those of one process with
     batches as much larger. Where the images cannot be divided, the first of the order come twice.
@@ -167,16 +108,29 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         epoch: int = 0,
-        workers: int = 0,
         start: int = 0,
         ranks: Ranks = ALONE,
+        loading: Loading = PLAIN,
     ) -> None:
-        samples = _Samples(training_set(dataset, recipe.augmentation.mask_refine), recipe, seed)
-        self._order = _Order(len(dataset.images), batch_size, seed, epoch, start, ranks)
-        self._loader: DataLoader[Any] = DataLoader(
-            samples,
+        images, self._loading = training_set(dataset, recipe.augmentation.mask_refine), loading
+        if loading.workers:
+            batch = 3 * recipe.augmentation.image_size**2 * batch_size
+            kept = images.decoded_bytes if loading.cache == "ram" else 0
+            needed = bytes_of(images) + kept + batch * (PREFETCHED * loading.workers + 1)
+            require_shared_memory(needed, loading.workers)
+            images = shared(images)
+        self._samples = _Samples(keep_decoded(images, loading), recipe, seed)
+        self._order = Order(len(dataset.images), batch_size, seed, epoch, start, ranks)
+        self._loader = self._make_loader()
+
+    def _make_loader(self) -> DataLoader[Any]:
+        workers = self._loading.workers
+        return DataLoader(
+            self._samples,
             batch_sampler=self._order,
             num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
+            pin_memory=self._loading.pin_memory,
             collate_fn=_collate,
             worker_init_fn=_one_thread,
             multiprocessing_context="spawn" if workers else None,
@@ -197,62 +151,78 @@ class TrainingBatches:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, DatasetError):
+        batches: Iterator[Batch | BenchError] | None = None
+        while True:
+            lost = None
+            try:
+                batches = batches or iter(self._loader)
+                batch = next(batches, None)
+            except (RuntimeError, MemoryError, OSError, EOFError) as error:
+                lost = explain_lost(error, self._loading.workers)
+                if lost is None:
+                    raise
+                drop_frames(error)
+            if lost is not None:
+                batches = None
+                self._end_workers()
+                raise SettingsError(lost)
+            if batch is None:
+                return
+            if isinstance(batch, BenchError):
                 # Raised itself, it and this frame would hold one another, and the workers with them.
-                raise DatasetError(str(batch))
+                raise type(batch)(str(batch))
             yield batch
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """SettingsError for a worker that dies while the body runs, after which there are none.
 
-Key = tuple[int, int]  # epoch and image: sent with every request, so that workers keep no state
+        torch notices it at any moment of the main thread, not only while a batch is asked for, and raises a
+        RuntimeError there.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            lost = explain_lost(error, self._loading.workers)
+            if lost is None:
+                raise
+            drop_frames(error)
+            self._end_workers()
+            raise SettingsError(lost) from error
 
-
-class _Order(Sampler[list[Key]]):
-    """Which images make up the batches of the current epoch."""
-
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int, ranks: Ranks) -> None:
-        self.count, self.batch_size, self.seed, self.ranks = count, batch_size, seed, ranks
-        self.epoch, self.start = epoch, start
-
-    @property
-    def share(self) -> int:
-        """Images of this rank in an epoch, as many as of every other."""
-        return math.ceil(self.count / self.ranks.world_size)
-
-    def __len__(self) -> int:
-        return max(math.ceil(self.share / self.batch_size) - self.start, 0)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        generator = default_rng(SeedSequence(self.seed, spawn_key=(self.epoch,)))
-        order = np.resize(generator.permutation(self.count), self.share * self.ranks.world_size)
-        keys = [(self.epoch, index) for index in order[self.ranks.rank :: self.ranks.world_size].tolist()]
-        for first in range(self.start * self.batch_size, self.share, self.batch_size):
-            yield keys[first : first + self.batch_size]
+    def _end_workers(self) -> None:
+        self._loader = self._make_loader()  # the workers end with the one that they belong to
 
 
-class _Samples(Dataset[Sample | DatasetError]):
+class _Samples(Dataset[Sample | BenchError]):
     """What a worker process carries."""
 
     def __init__(self, dataset: TrainingSet, recipe: Recipe, seed: int) -> None:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
 
-    def __getitem__(self, key: Key) -> Sample | DatasetError:
+    def __getitem__(self, key: Key) -> Sample | BenchError:
         epoch, index = key
         try:
             return training_sample(self.dataset, index, self.recipe, self.seed, epoch)
-        except DatasetError as error:  # raised in a worker it would arrive with a traceback for a message
-            return error
+        except Exception as error:  # raised in a worker it would arrive with a traceback for a message
+            return failure_of_sample(error, self.dataset.paths[index].name)
 
 
-def _collate(samples: Sequence[Sample | DatasetError]) -> Batch | DatasetError:
+def _collate(samples: Sequence[Sample | BenchError]) -> Batch | BenchError:
     images, targets = [], []
     for number, sample in enumerate(samples):
-        if isinstance(sample, DatasetError):
+        if isinstance(sample, BenchError):
             return sample
-        images.append(np.ascontiguousarray(sample.pixels.transpose(2, 0, 1)[::-1]))
+        images.append(sample.pixels.transpose(2, 0, 1)[::-1])
         image = np.full(len(sample.labels), number)
         targets.append(np.column_stack([image, sample.labels, sample.boxes]).astype(np.float32))
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.concatenate(targets))
+    # A worker puts its batches into shared memory here, where a lack of it is an error that arrives: the
+    # thread that sends them would drop the batch.
+    in_worker = get_worker_info() is not None
+    batch = empty_bytes(sum(each.size for each in images), in_worker).view(-1, *images[0].shape)
+    np.stack(images, out=batch.numpy())
+    rows = torch.from_numpy(np.concatenate(targets))
+    return batch, shared(rows) if in_worker else rows
 
 
 def _one_thread(worker: int) -> None:
