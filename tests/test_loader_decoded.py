@@ -4,6 +4,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -124,9 +125,10 @@ def fill_slowly(root: Path, folder: Path, seconds: float) -> None:
             file.write(f"{os.getpid()}\n")
         return read_image(path)
 
-    decoded.usable_cores = lambda: 1  # type: ignore[assignment]
-    module.read_image = read
-    kept(read_coco(root, "val"), on_disk(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoded, "usable_cores", lambda: 1)
+        patch.setattr(module, "read_image", read)
+        kept(read_coco(root, "val"), on_disk(folder))
 
 
 @pytest.mark.slow(10)
@@ -217,7 +219,7 @@ def test_a_disk_that_is_too_small_or_not_writable_is_refused(
     class Usage:
         free = BYTES - 1
 
-    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(SettingsError, match=r"^keeping 6 decoded images needs .* another cache_folder"):
         kept(dataset, on_disk(tmp_path / "kept"))
     Usage.free = BYTES

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import cv2
 import pytest
 import torch
 
-from yolov9bench.data import loader, loading, workers
+from yolov9bench.data import loader
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import Batch, TrainingBatches
 from yolov9bench.data.loading import Loading, default_workers
@@ -208,11 +209,11 @@ def test_too_little_shared_memory_is_refused_beforehand(
     dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five batches of 6 images for two workers are 5 x 6 x 3 x 64 x 64 = 368,640 bytes; objects are few."""
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: Usage(368_640))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(368_640))
     said = r"^2 workers need 0\.00 GB of shared memory, but /dev/shm has 0\.00 GB free: [^\n]*--shm-size"
     with pytest.raises(SettingsError, match=said):
         TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2))
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: Usage(370_640))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(370_640))
     TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2))
     require_shared_memory(10**15, 4, tmp_path / "not there")
 
@@ -236,10 +237,10 @@ def test_pinned_memory_is_left_to_the_dataloader(dataset: CocoDataset) -> None:
 def test_default_workers_leave_a_core_to_every_training_process(
     monkeypatch: pytest.MonkeyPatch, cores: int, ranks: int, expected: int
 ) -> None:
-    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert default_workers(ranks) == expected
-    monkeypatch.delattr(loading.os, "sched_getaffinity")
-    monkeypatch.setattr(loading.os, "cpu_count", lambda: cores)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert default_workers(ranks) == expected
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -137,7 +137,8 @@ def shared(packed: T) -> T:
     """
     if isinstance(packed, Tensor):
         # A copy, as share_memory_ moves a tensor's numbers away from under the arrays that look at them.
-        return packed.clone().share_memory_()  # type: ignore[no-untyped-call]
+        copied: Any = packed.clone()
+        return cast(T, copied.share_memory_())
     if is_dataclass(packed) and not isinstance(packed, type):
         return replace(packed, **{each.name: shared(getattr(packed, each.name)) for each in fields(packed)})
     return packed
