@@ -213,14 +213,14 @@ def test_a_disk_that_is_too_small_or_not_writable_is_refused(
     dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match=r"^cache_folder .*file is a file: choose another path"):
+    with pytest.raises(SettingsError, match=r"^cache_dir .*file is a file: choose another path"):
         kept(dataset, on_disk(tmp_path / "file"))
 
     class Usage:
         free = BYTES - 1
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
-    with pytest.raises(SettingsError, match=r"^keeping 6 decoded images needs .* another cache_folder"):
+    with pytest.raises(SettingsError, match=r"^keeping 6 decoded images needs .* another cache_dir"):
         kept(dataset, on_disk(tmp_path / "kept"))
     Usage.free = BYTES
     kept(dataset, on_disk(tmp_path / "kept"))

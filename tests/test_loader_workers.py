@@ -249,7 +249,7 @@ def test_default_workers_leave_a_core_to_every_training_process(
     [
         ({"workers": -1}, "workers is -1: give 0 or more"),
         ({"cache": "rom"}, "there is no cache 'rom'; did you mean 'ram'"),
-        ({"cache": "disk"}, "cache is disk, but there is no cache_folder"),
+        ({"cache": "disk"}, "cache is disk, but there is no cache_dir"),
         ({"cache": "ram", "local_ranks": 2}, "each of 2 processes would fill for itself: take disk"),
     ],
 )

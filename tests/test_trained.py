@@ -11,9 +11,11 @@ from small_runs import small_data
 
 from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig, TrainConfig
+from yolov9bench.data.loading import Loading
+from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.train import trainer
-from yolov9bench.train.job import Job
+from yolov9bench.train.job import Job, choose_loading, configuration_of
 from yolov9bench.train.trainer import train_row
 from yolov9bench.zoo import RECIPES, ROWS
 
@@ -67,12 +69,30 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
 
 
 def test_every_argument_has_a_case() -> None:
-    assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == {
-        "dataset",
-        "start",
-        "data_dir",
-        "deterministic",
-    }
+    """The others are tested below, or change nothing of the Job."""
+    rest = {"dataset", "start", "data_dir", "deterministic", "workers", "cache", "cache_dir"}
+    assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == rest
+
+
+def test_how_batches_are_prepared_reaches_the_training(
+    data: Path, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word none beside a CPU, and beside a GPU as many as cores are left; it decides no outcome."""
+    usual: dict[str, Any] = {"row": "yolov8-n", "dataset": str(data), "out": Path("here"), "recipe": "demo"}
+    train_row(**usual, device="cpu")
+    train_row(**usual, device="cpu", workers=3, cache="disk", cache_dir=tmp_path)
+    train_row(**usual, device="cpu", deterministic=True)
+    plain, given, deterministic = jobs
+    assert plain.loading == Loading()
+    assert given.loading == Loading(3, "disk", tmp_path)
+    assert configuration_of(given) == configuration_of(plain)
+    assert configuration_of(deterministic) == configuration_of(plain) | {"deterministic": True}
+    monkeypatch.setattr("yolov9bench.data.loading.usable_cores", lambda: 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    config = TrainConfig("yolov8-n", "demo", Path("here"))
+    assert choose_loading(config, "cuda:3") == Loading(3, pin_memory=True, local_ranks=4)
+    with pytest.raises(SettingsError, match="cache is disk, but there is no cache_dir"):
+        train_row(**usual, device="cpu", cache="disk")
 
 
 @pytest.mark.parametrize("name", GIVEN)

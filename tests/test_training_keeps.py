@@ -369,7 +369,7 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 
     watched_losses(monkeypatch, lambda _, targets: seen.append(targets.clone()))
     stub_validation(monkeypatch, count(0.9, -0.01))
-    monkeypatch.setattr(loader, "read_image", reading)
+    monkeypatch.setattr("yolov9bench.data.training_set.read_image", reading)
     job = small_job(data, tmp_path / "run", seed=4)
     train(job)
     assert {path.parent.name for path in read} == {"train"}

@@ -14,6 +14,7 @@ from small_runs import SPEC, small_data, small_job, stub_validation
 
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.demo import NAMES
+from yolov9bench.data.loading import Loading
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn import build
 from yolov9bench.train.checkpoint import read_log
@@ -143,7 +144,7 @@ def test_what_decides_nothing_may_change(
     moved = tmp_path / "moved.pt"
     moved.write_bytes(ended.start.read_bytes())
     with caplog.at_level(logging.WARNING):
-        train(replace(ended, start=moved, workers=1))
+        train(replace(ended, start=moved, loading=Loading(workers=1)))
     assert caplog.text == ""
 
 

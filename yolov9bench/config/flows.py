@@ -98,7 +98,11 @@ class TrainConfig(Config):
     start: Path | None = None
     """A checkpoint to fine-tune."""
     workers: int | None = None
-    """Processes that prepare batches; by cores and processes if omitted."""
+    """Processes that prepare batches; if omitted, none on a CPU and, beside a GPU, by the machine's cores."""
+    cache: Literal["none", "ram", "disk"] = "none"
+    """Where decoded images are kept: nowhere, in memory, or in a file of cache_dir."""
+    cache_dir: Path | None = None
+    """The folder of that file."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
     split: str = "val2017"
@@ -123,6 +127,7 @@ class TrainConfig(Config):
         """SettingsError for an input that does not exist or an output that cannot be written."""
         require_present("start", self.start)
         require_writable("out", self.out, folder=True)
+        require_writable("cache_dir", self.cache_dir, folder=True)
 
     @property
     def data_folder(self) -> Path:
@@ -172,7 +177,7 @@ class ReproduceConfig(Config):
     processes: int = 1
     """Of a training: so many on this machine by torchrun, one a GPU, each with batch_size images."""
     workers: int | None = None
-    """Of a training: processes that prepare batches; by cores and processes if omitted."""
+    """Of a training: processes that prepare batches; if omitted, none on a CPU, beside a GPU by cores."""
     judge: bool = True
     """pycocotools must agree on every metric to 1e-12."""
     skip_corrupt: bool = False

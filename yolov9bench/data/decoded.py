@@ -79,7 +79,7 @@ def keep_on_disk(load: Load, bounds: Tensor, key: str, folder: Path) -> Ragged:
     Others wait for it. What a killed writer leaves is never taken for whole, and is removed by the next.
     SettingsError for a folder that cannot be written or lacks the space, StorageError if it runs full.
     """
-    require_writable("cache_folder", folder, folder=True)
+    require_writable("cache_dir", folder, folder=True)
     count, needed = len(bounds) - 1, int(bounds[-1])
     path = folder / f"decoded-{key[:16]}.uint8"
     with alone(path.with_suffix(".lock")):
@@ -99,7 +99,7 @@ def write_file(load: Load, count: int, needed: int, path: Path) -> None:
     if needed > free:
         raise SettingsError(
             f"keeping {count:,} decoded images needs {gigabytes(needed)} in {path.parent}, where "
-            f"{gigabytes(free)} are free: make space, give another cache_folder, or cache none"
+            f"{gigabytes(free)} are free: make space, give another cache_dir, or cache none"
         )
     with atomic_path(path) as fresh, fresh.open("wb") as file:
         for pixels in decode(load, count):

@@ -40,7 +40,7 @@ class Loading:
         require_at_least(1, local_ranks=self.local_ranks)
         require_choice("cache", self.cache, get_args(Cache))
         if self.cache == "disk" and self.cache_folder is None:
-            raise SettingsError("cache is disk, but there is no cache_folder: give a folder for the file")
+            raise SettingsError("cache is disk, but there is no cache_dir: give a folder for the file")
         if self.cache == "ram" and self.local_ranks > 1:
             raise SettingsError(
                 f"cache is ram, which each of {self.local_ranks} processes would fill for itself: take disk, "

@@ -72,6 +72,16 @@ def find_ranks() -> Ranks:
     return ranks
 
 
+def processes_here() -> int:
+    """How many processes of this run are on this machine, as torchrun says."""
+    given = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if not given.isdecimal() or given == "0":
+        raise SettingsError(
+            f"LOCAL_WORLD_SIZE is {given!r}, but torchrun sets a number from 1 up: use torchrun"
+        )
+    return int(given)
+
+
 def own_device(device: str, ranks: Ranks) -> str:
     """The device of this process: with several, each has the GPU of its local rank.
 

@@ -14,10 +14,11 @@ import torch
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.coco import CocoDataset, label_categories
 from yolov9bench.data.loader import training_sample, training_set
+from yolov9bench.data.loading import PLAIN, Loading, default_workers
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
-from yolov9bench.ops.distributed import find_ranks
+from yolov9bench.ops.distributed import find_ranks, processes_here
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision
@@ -53,7 +54,7 @@ class Job:
     precision: Precision = "float32"
     max_steps: int | None = None
     start: Path | None = None
-    workers: int = 0
+    loading: Loading = PLAIN
     world_size: int = 1
     deterministic: bool = False
 
@@ -73,7 +74,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
 
     DatasetError if an image is both trained on and validated on.
     """
-    recipe = choose_recipe(config, row)
+    recipe, loading = choose_recipe(config, row), choose_loading(config, device)
     split = choose_training_split(config.dataset, config.split, config.train_split)
     validation, training = (
         read_dataset(config.dataset, each, config.data_folder, config.limit, config.seed)
@@ -92,7 +93,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         precision=choose_precision(config, recipe, device),
         max_steps=config.max_steps,
         start=config.start,
-        workers=config.workers or 0,
+        loading=loading,
         world_size=find_ranks().world_size,
         deterministic=config.deterministic,
     )
@@ -139,6 +140,22 @@ def choose_precision(config: TrainConfig, recipe: Recipe, device: str) -> Precis
     if config.precision != "auto":
         return config.precision
     return "float16" if recipe.run.amp and device.startswith("cuda") else "float32"
+
+
+def choose_loading(config: TrainConfig, device: str) -> Loading:
+    """How batches are prepared: beside a GPU by workers on the cores that are left, unless told otherwise.
+
+    On a CPU the network takes all cores itself.
+    """
+    on_gpu, local_ranks = device.startswith("cuda"), processes_here()
+    usual = default_workers(local_ranks) if on_gpu else 0
+    return Loading(
+        workers=usual if config.workers is None else config.workers,
+        cache=config.cache,
+        cache_folder=config.cache_dir,
+        pin_memory=on_gpu,
+        local_ranks=local_ranks,
+    )
 
 
 def name_run(job: Job) -> str:

@@ -96,13 +96,13 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
         logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
         return job.out / "best.pt"
     batches = TrainingBatches(
-        job.train, job.recipe, job.batch_size, job.seed, workers=job.workers, ranks=current_ranks()
+        job.train, job.recipe, job.batch_size, job.seed, ranks=current_ranks(), loading=job.loading
     )
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
     announce(job)
     try:
-        with chosen_algorithms(job):
+        with chosen_algorithms(job), batches.watched():
             fit(
                 state,
                 schedule,
