@@ -11,14 +11,15 @@ import pytest
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation.evaluate import evaluate
-from yolov9bench.ops import distributed
-from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks, gather, own_device
+from yolov9bench.ops import ranks
+from yolov9bench.ops.distributed import gather
+from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
 
 def set_ranks(monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
-    for name in distributed.VARIABLES:
+    for name in ranks.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)

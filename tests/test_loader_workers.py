@@ -21,7 +21,7 @@ from yolov9bench.data.loader import Batch, TrainingBatches
 from yolov9bench.data.loading import Loading, default_workers
 from yolov9bench.data.workers import explain_lost, failure_of_sample, require_shared_memory
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.ops.distributed import Ranks
+from yolov9bench.ops.ranks import Ranks
 from yolov9bench.zoo.recipes import RECIPES, YOLOV9
 
 SMALL = YOLOV9.varied(augmentation={"image_size": 64})

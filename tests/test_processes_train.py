@@ -16,7 +16,8 @@ from torch.multiprocessing.spawn import spawn
 
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn.detector import Detector, build
-from yolov9bench.ops.distributed import Ranks, process_group
+from yolov9bench.ops.distributed import process_group
+from yolov9bench.ops.ranks import Ranks
 from yolov9bench.train.job import Job, configuration_of, name_run
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.loss import detection_loss

@@ -30,8 +30,8 @@ from yolov9bench.config import (
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
-from yolov9bench.ops.distributed import ALONE, Ranks, find_ranks
 from yolov9bench.ops.lifeline import end_with_launcher
+from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
 from yolov9bench.records import Record
 
 PROGRAM = "python -m yolov9bench"

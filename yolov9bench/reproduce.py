@@ -20,7 +20,7 @@ from yolov9bench.data.sources import choose_training_split, read_dataset
 from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
-from yolov9bench.ops.distributed import Ranks, own_device
+from yolov9bench.ops.ranks import Ranks, own_device
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
 from yolov9bench.records.verdict import verdict

@@ -49,7 +49,7 @@ from yolov9bench.data.workers import (
     require_shared_memory,
 )
 from yolov9bench.errors import BenchError, SettingsError
-from yolov9bench.ops.distributed import ALONE, Ranks
+from yolov9bench.ops.ranks import ALONE, Ranks
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
 Batch = tuple[Tensor, Tensor]

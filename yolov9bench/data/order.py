@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import SeedSequence, default_rng
 from torch.utils.data import Sampler
 
-from yolov9bench.ops.distributed import Ranks
+from yolov9bench.ops.ranks import Ranks
 
 Key = tuple[int, int]  # epoch and image: sent with every request, so that workers keep no state
 

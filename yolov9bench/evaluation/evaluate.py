@@ -36,7 +36,8 @@ from yolov9bench.io.files import write_text
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import track
 from yolov9bench.nn.detector import Detector
-from yolov9bench.ops.distributed import current_ranks, find_ranks, gather, own_device, process_group
+from yolov9bench.ops.distributed import current_ranks, gather, process_group
+from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json

@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun starts them: who this one is, and what they exchange.
+"""The processes of one run, as torchrun starts them: how they meet, what they exchange, and when one ends.
 
 torchrun --nproc-per-node 2 -m yolov9bench evaluate --checkpoint yolov8n.pt --dataset coco
 """
@@ -17,12 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yolov9bench.errors import BenchError, ProcessError, SettingsError
+from yolov9bench.errors import BenchError, ProcessError
 from yolov9bench.ops.lifeline import end_with_launcher
+from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
 
 WAIT = timedelta(minutes=10)  # for the others to start, and for their gradients
 WAIT_FOR_MAIN = timedelta(hours=12)  # while rank 0 fetches data, writes or computes metrics
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # set by torchrun
 # How the libraries beneath begin an error about a process that does not answer; they have no class for it.
 UNANSWERED = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "timeout", "broken pipe")
 
@@ -34,73 +34,6 @@ logger = logging.getLogger("yolov9bench")
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among all: `rank` of `world_size`, and `local_rank` among those of its machine."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes, logs and shows progress."""
-        return self.rank == 0
-
-    def __str__(self) -> str:
-        return f"process {self.rank} of {self.world_size}"
-
-
-ALONE = Ranks()
-
-
-def find_ranks() -> Ranks:
-    """What torchrun says of this process; the only one of its run without torchrun.
-
-    SettingsError if some of its variables are missing or are not numbers that fit.
-    """
-    given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    if not given:
-        return ALONE
-    if len(given) < len(VARIABLES) or not all(value.isdecimal() for value in given.values()):
-        raise SettingsError(f"torchrun sets {', '.join(VARIABLES)}, but here they are {given}: use torchrun")
-    ranks = Ranks(*(int(given[name]) for name in VARIABLES))
-    if not ranks.local_rank <= ranks.rank < ranks.world_size:
-        raise SettingsError(f"{given} cannot be: a rank is below the number of processes; use torchrun")
-    return ranks
-
-
-def processes_here() -> int:
-    """How many processes of this run are on this machine, as torchrun says."""
-    given = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    if not given.isdecimal() or given == "0":
-        raise SettingsError(
-            f"LOCAL_WORLD_SIZE is {given!r}, but torchrun sets a number from 1 up: use torchrun"
-        )
-    return int(given)
-
-
-def own_device(device: str, ranks: Ranks) -> str:
-    """The device of this process: with several, each has the GPU of its local rank.
-
-    SettingsError for a numbered GPU, which all would share, and for more processes than GPUs.
-    """
-    if ranks.world_size == 1 or not device.startswith("cuda"):
-        return device
-    if device != "cuda":
-        raise SettingsError(
-            f"device is {device!r}, but {ranks.world_size} processes need a GPU each: give cuda or auto"
-        )
-    import torch
-
-    if ranks.local_rank >= torch.cuda.device_count():
-        raise SettingsError(
-            f"process {ranks.local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}: "
-            "start as many processes as there are GPUs"
-        )
-    return f"cuda:{ranks.local_rank}"
 
 
 @dataclass(frozen=True)

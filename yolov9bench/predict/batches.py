@@ -16,8 +16,8 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.distributed import ALONE, Ranks
 from yolov9bench.ops.images import LetterboxInfo, Pixels, letterbox, read_image, resize_long_side
+from yolov9bench.ops.ranks import ALONE, Ranks
 from yolov9bench.zoo.protocols import Protocol
 
 Shape: TypeAlias = tuple[int, int]  # height, width

@@ -18,7 +18,7 @@ from yolov9bench.data.loading import PLAIN, Loading, default_workers
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
-from yolov9bench.ops.distributed import find_ranks, processes_here
+from yolov9bench.ops.ranks import find_ranks, processes_here
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision

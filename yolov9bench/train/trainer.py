@@ -27,12 +27,11 @@ from yolov9bench.nn.detector import build
 from yolov9bench.ops.distributed import (
     broadcast_from_main,
     current_ranks,
-    find_ranks,
     first_of_machine_first,
-    own_device,
     process_group,
     value_of_main,
 )
+from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.checkpoint import (
     read_checkpoint,
