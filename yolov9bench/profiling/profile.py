@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -15,14 +15,17 @@ from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.profiling import latency, training_memory
+from yolov9bench.profiling.box_counts import fullest, fullest_shown
 from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.profiling.latency import Timing
 from yolov9bench.profiling.memory_tracker import BLOCK, counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
-from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
+from yolov9bench.profiling.published_setup import LOGGED_ITERATIONS
+from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload
 from yolov9bench.records import Record
 from yolov9bench.records.contents import (
     PLAIN,
+    PUBLISHED_SETUP,
     GraphCosts,
     MeasureInputs,
     MeasureSettings,
@@ -94,14 +97,21 @@ def applied_settings(row: Row, work: Mapping[str, Workload], device: str, image_
 
 
 def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]:
-    """The training steps whose memory counts: a usual batch and a crowded one; none without a recipe."""
+    """The training steps whose memory counts; none without a recipe.
+
+    Ours on a usual batch and on a crowded one, and the one of the set-up behind the published memory.
+    """
     require_image_size(image_size)
     require_at_least(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
-    boxes = {PLAIN: fullest(batch_size), "crowded": CROWDED}
+    usual = Workload(row.spec, row.recipe, image_size, batch_size, fullest(batch_size), batch_size)
+    logged = LOGGED_ITERATIONS * batch_size
+    shown = fullest_shown(row.recipe.augmentation, logged)
     return {
-        name: Workload(row.spec, row.recipe, image_size, batch_size, count) for name, count in boxes.items()
+        PLAIN: usual,
+        "crowded": replace(usual, boxes=CROWDED, fullest_of=None),
+        PUBLISHED_SETUP: replace(usual, boxes=shown, fullest_of=logged, setup="published"),
     }
 
 
@@ -171,10 +181,9 @@ def measure_inference_memory(spec: Spec, device: str, image_size: int) -> Memory
 
 
 def measure_training_memory(work: Workload, device: str) -> MemoryFigures:
-    """Memory of a training step on one GPU: predicted, and measured where there is one."""
-    found = (
-        training_memory.measure_training_step(work, device) if torch.device(device).type == "cuda" else None
-    )
+    """Memory of a training step on one GPU: predicted, and our own measured where there is one."""
+    is_measured = torch.device(device).type == "cuda" and work.setup == "own"
+    found = training_memory.measure_training_step(work, device) if is_measured else None
     return memory_figures(training_memory.predict_training_step(work), found)
 
 

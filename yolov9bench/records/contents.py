@@ -15,6 +15,7 @@ from yolov9bench.records.record import Record, hash8
 
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
+PUBLISHED_SETUP = "published_setup"  # the training step as the published memory was measured
 TYPE_NAMES: dict[type, str] = {
     float: "a number",
     int: "a whole number",
@@ -170,13 +171,22 @@ class MeasureValues:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """The batch of a training step whose memory counts."""
+    """The batch of a training step whose memory counts, and in the published set-up the bytes that it adds.
+
+    `boxes_an_image` is the number of the fullest of `fullest_of_images`, which is None for a crowd that no
+    law gives. `setup` is "own" or "published".
+    """
 
     batch_size: int | None
     boxes_an_image: int | None
+    fullest_of_images: int | None
     assumed_positives: int | None
     precision: str | None
     iterations_a_step: int | None
+    setup: str | None
+    bucket_bytes: int | None
+    kept_gradient_bytes: int | None
+    assigner_bytes: int | None
 
 
 @dataclass(frozen=True)
