@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -35,6 +36,7 @@ def fullest(images: int) -> int:
     return boxes
 
 
+@cache
 def fullest_shown(settings: AugmentationSettings, images: int) -> int:
     """As `fullest`, but of boxes that a recipe's mosaics show after the affine warp, mixup and copy-paste."""
     below = np.cumsum(shown_boxes(settings))

@@ -13,10 +13,11 @@ one GPU in what is alive while the loss is computed, where the peak lies:
 - The figure is a line of mmengine's log: the allocator's peak since the line before, 50 iterations earlier,
   on the first GPU. So its fullest image is the fullest of 50 batches, not of one.
 
-Which line was published is not known; a line of the mosaic epochs is assumed, 98 % of all. Left out, as in
-the prediction for one GPU: workspaces, and what one operation takes inside itself. Left out too: SyncBN, which
-keeps per layer what BatchNorm does and the counts of eight processes, one block of 512 bytes, and what NCCL
-takes, which torch's allocator does not count.
+Which line was published is not known; one of the mosaic epochs is assumed, which are 98 % of all.
+
+Left out is what the prediction for one GPU leaves out (workspaces, the inside of operations); SyncBN, which
+keeps for each layer what BatchNorm keeps and the counts of eight processes, one block of 512 bytes; and what
+NCCL takes, which torch's allocator does not count.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def assigner_tensors(images: int, boxes: int, anchors: int, topk: int) -> list[F
     Of a pair of a box and an anchor that is 8 * topk + 21 bytes. The algorithm is that of TOOD
     (arXiv:2108.07755) as PaddleDetection's PP-YOLOE batches it: overlaps and metrics of all pairs, the pairs
     whose centre is inside, metrics of these alone, the topk anchors of each box, one-hot vectors of these
-    (torch's `one_hot` gives int64), and their sum, by which padding is recognised. Each is counted once and in
+    (torch's `one_hot` gives int64), and their sum, by which padding is recognised. Each is counted once, in
     its smallest usual type; an implementation may keep more beside them.
     """
     pairs = (images, boxes, anchors)

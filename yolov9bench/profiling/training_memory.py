@@ -85,9 +85,7 @@ class Workload:
             assumed_positives=self.positives(self.batch_size),
             precision=self.precision,
             iterations_a_step=self.accumulation,
-            setup=self.setup,
-            bucket_bytes=gradients,
-            kept_gradient_bytes=gradients,
+            gradient_bytes=gradients,
             assigner_bytes=assigner if is_published else None,
         )
 

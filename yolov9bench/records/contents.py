@@ -149,10 +149,7 @@ class MemoryFigures:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one image through the deployed detector, and of training steps by name.
-
-    `training` is None where no recipe is known.
-    """
+    """Memory of one image through the deployed detector; of training steps by name, None without a recipe."""
 
     inference: MemoryFigures
     training: dict[str, MemoryFigures] | None
@@ -171,21 +168,15 @@ class MeasureValues:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """The batch of a training step whose memory counts, and in the published set-up the bytes that it adds.
-
-    `boxes_an_image` is the number of the fullest of `fullest_of_images`, which is None for a crowd that no
-    law gives. `setup` is "own" or "published".
-    """
+    """The batch of a training step whose memory counts, and the bytes that the published set-up adds."""
 
     batch_size: int | None
     boxes_an_image: int | None
-    fullest_of_images: int | None
+    fullest_of_images: int | None  # boxes_an_image is that of the fullest of so many; of a crowd None
     assumed_positives: int | None
     precision: str | None
     iterations_a_step: int | None
-    setup: str | None
-    bucket_bytes: int | None
-    kept_gradient_bytes: int | None
+    gradient_bytes: int | None  # of the buckets, and as many of kept gradients
     assigner_bytes: int | None
 
 
@@ -245,8 +236,7 @@ def _read_value(hint: Any, value: Any, place: str) -> Any:
         return value
     is_part = isinstance(kind, type) and is_dataclass(kind)
     plain, parts = (dict, ()) if is_part else (get_origin(kind) or kind, get_args(kind))
-    if value is None and is_part:
-        value = {}
+    value = {} if value is None and is_part else value
     fits = isinstance(value, (plain, *ALSO_ACCEPTED.get(plain, ())))
     if not fits or isinstance(value, bool) != (plain is bool):  # a bool is an int by inheritance alone
         raise RecordError(f"{place} {value!r}, which is not {TYPE_NAMES[plain]}: measure again")
