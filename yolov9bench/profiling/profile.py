@@ -40,22 +40,25 @@ from yolov9bench.zoo.rows import row as row_by_id
 from yolov9bench.zoo.specs import Spec
 
 
-def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
+def measure_row(
+    row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16, memory_only: bool = False
+) -> Record:
     """Measure a row, and predict the memory that it takes on a GPU; nothing is written.
 
-    Time is measured on `device`. `batch_size` is that of a training step, whose memory is always predicted,
-    and measured on a CUDA device; a row whose recipe is not known has none. SettingsError for an unknown row,
-    device or size.
+    Time is measured on `device`, unless `memory_only`: then its figures are None. `batch_size` is that of a
+    training step, whose memory is always predicted, and measured on a CUDA device; a row whose recipe is not
+    known has none. SettingsError for an unknown row, device or size.
     """
     chosen, device = row_by_id(row), resolve_device(device)
     start, began = datetime.now(UTC), perf_counter()
     work = workloads(chosen, image_size, batch_size)
-    values = measure_values(chosen.spec, work, device, image_size)
+    times = (None, None) if memory_only else time_detector(chosen.spec, device, image_size)
+    values = measure_values(chosen.spec, work, device, image_size, times)
     return Record(
         row=chosen.id,
         kind="measure",
         values=asdict(values),
-        settings=asdict(applied_settings(chosen, work, device, image_size)),
+        settings=asdict(applied_settings(chosen, work, device, image_size, times[0] is not None)),
         inputs=asdict(
             MeasureInputs(weights="fresh", pixels="noise", spec=chosen.spec.name, classes=CLASSES, demo=False)
         ),
@@ -67,10 +70,16 @@ def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_siz
     )
 
 
-def measure_values(spec: Spec, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureValues:
-    """Everything that is measured or predicted of a network."""
+def measure_values(
+    spec: Spec,
+    work: Mapping[str, Workload],
+    device: str,
+    image_size: int,
+    times: tuple[Timing | None, Timing | None],
+) -> MeasureValues:
+    """Everything that is measured or predicted of a network; `times` are those of `time_detector`."""
     parameters, gflops = count_costs(spec, image_size)
-    single, best = time_detector(spec, device, image_size)
+    single, best = times
     memory = Memory(
         inference=measure_inference_memory(spec, device, image_size),
         training={name: measure_training_memory(each, device) for name, each in work.items()} or None,
@@ -84,12 +93,14 @@ def measure_values(spec: Spec, work: Mapping[str, Workload], device: str, image_
     )
 
 
-def applied_settings(row: Row, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureSettings:
+def applied_settings(
+    row: Row, work: Mapping[str, Workload], device: str, image_size: int, timed: bool
+) -> MeasureSettings:
     """The settings that ran, as a record has them."""
     return MeasureSettings(
         image_size=image_size,
         inference_precision=inference_precision(device),
-        seconds_a_figure=latency.SECONDS,
+        seconds_a_figure=latency.SECONDS if timed else None,
         allocator_block_bytes=BLOCK,
         training={name: each.settings() for name, each in work.items()} or None,
         recipe=None if row.recipe is None else asdict(row.recipe),
@@ -158,8 +169,10 @@ def time_detector(spec: Spec, device: str, image_size: int) -> tuple[Timing, Tim
     return single, latency.find_best_batch(timing_of, single)
 
 
-def timing_figures(timing: Timing) -> TimingFigures:
-    """A timing as a record has it."""
+def timing_figures(timing: Timing | None) -> TimingFigures:
+    """A timing as a record has it; None in every field where there is none."""
+    if timing is None:
+        return TimingFigures(**dict.fromkeys(field.name for field in fields(TimingFigures)))
     return TimingFigures(**asdict(timing), images_per_second=timing.images_per_second)
 
 

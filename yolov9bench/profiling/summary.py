@@ -40,15 +40,18 @@ def _cost_lines(values: MeasureValues) -> list[tuple[str, str]]:
         f"{name} {_milliseconds(getattr(latency, name))}" for name in ("p50", "p95", "p99")
     )
     best = values.throughput
-    return [
-        ("", f"{'training graph':>16}{'deployed':>16}"),
-        ("parameters", f"{_figure(parameters.training, ',')}{_figure(parameters.deployed, ',')}"),
-        ("GFLOPs", f"{_figure(gflops.training, '.1f')}{_figure(gflops.deployed, '.1f')}"),
+    times = [
         ("latency, 1 image", f"{percentiles}; {latency.runs} runs"),
         (
             "best throughput",
             f"{_figure(best.images_per_second, '.1f').strip()} images/s in batches of {best.batch}",
         ),
+    ]
+    return [
+        ("", f"{'training graph':>16}{'deployed':>16}"),
+        ("parameters", f"{_figure(parameters.training, ',')}{_figure(parameters.deployed, ',')}"),
+        ("GFLOPs", f"{_figure(gflops.training, '.1f')}{_figure(gflops.deployed, '.1f')}"),
+        *(times if latency.runs is not None else [("latency", f"{ABSENT} (not measured)")]),
     ]
 
 
