@@ -223,7 +223,7 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
         ("yolov8-n", {"batch_size": 0}, "batch_size is 0"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, int], sentence: str) -> None:
+def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         profile.measure_row(row, "cpu", **sizes)
 
