@@ -197,7 +197,7 @@ def test_a_rows_usual_batch_is_16_images_and_its_boxes_follow_the_batch() -> Non
     usual = {size: profile.workloads(row, 640, size)["plain"].boxes for size in (1, 16, 64)}
     assert usual[1] < usual[16] < usual[64]
     defaults = profile.measure_row.__defaults__
-    assert defaults == ("auto", 640, 16)
+    assert defaults == ("auto", 640, 16, False)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(-32, False), (0, False), (16, False), (32, True), (48, False)])
@@ -246,3 +246,19 @@ def test_memory_of_inference_is_without_the_auxiliary_branch() -> None:
     predicted = profile.measure_inference_memory(spec, "cpu", 32).predicted_bytes
     assert predicted is not None
     assert 2 * weights < predicted < 2.2 * weights
+
+
+def test_memory_alone_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure of time is None, and the text says so; what is predicted is there."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("time was measured")
+
+    monkeypatch.setattr(profile, "time_detector", refuse)
+    monkeypatch.setattr(training_memory, "predict_training_step", lambda work: 4_000)
+    record = profile.measure_row("yolov8-n", "cpu", 64, 2, memory_only=True)
+    figures = [*record.values["latency_seconds"].values(), *record.values["throughput"].values()]
+    assert set(figures) == {None} and record.settings["seconds_a_figure"] is None
+    assert record.values["memory"]["training"]["plain"]["predicted_bytes"] == 4_000
+    text = summary.summary(record)
+    assert "— (not measured)" in text and "None" not in text

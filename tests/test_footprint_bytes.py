@@ -10,8 +10,9 @@ import torch
 
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.profiling import training_memory
+from yolov9bench.profiling.box_counts import COCO_BOXES, COCO_IMAGES, fullest
 from yolov9bench.profiling.memory_tracker import LiveBytes, counted
-from yolov9bench.profiling.training_memory import COCO_BOXES, COCO_IMAGES, Workload
+from yolov9bench.profiling.training_memory import Workload
 from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES
 from yolov9bench.zoo.recipe import Recipe
@@ -120,9 +121,7 @@ def test_the_fullest_mosaic_by_the_sum_of_four_geometric_laws() -> None:
     four = [sum(two[a] * two[count - a] for a in range(count + 1)) for count in range(400)]
     for images in (1, 8, 16):
         shares = [math.fsum(four[: count + 1]) ** images for count in range(400)]
-        assert training_memory.fullest(images) == next(
-            count for count, share in enumerate(shares) if share >= 0.5
-        )
+        assert fullest(images) == next(count for count, share in enumerate(shares) if share >= 0.5)
 
 
 def test_cocos_counts_of_boxes_and_images() -> None:

@@ -152,6 +152,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     return json.loads((out / "record.json").read_text()), (out / "text").read_text()
 
 
+@pytest.mark.accuracy
 def test_a_measurement_writes_the_keys_that_are_read(answer: tuple[dict[str, Any], str]) -> None:
     stored, _ = answer
     record = Record(**{name: part for name, part in stored.items() if name != "schema"})
@@ -159,6 +160,7 @@ def test_a_measurement_writes_the_keys_that_are_read(answer: tuple[dict[str, Any
     assert json.loads(json.dumps(asdict(read_measure(record)))) == {part: stored[part] for part in PARTS}
 
 
+@pytest.mark.accuracy
 def test_a_rows_record(answer: tuple[dict[str, Any], str]) -> None:
     record, _ = answer
     values, settings = record["values"], record["settings"]
@@ -169,7 +171,7 @@ def test_a_rows_record(answer: tuple[dict[str, Any], str]) -> None:
     assert values["latency_seconds"]["batch"] == 1 and values["latency_seconds"]["runs"] >= 3
     assert values["throughput"]["images_per_second"] >= values["latency_seconds"]["images_per_second"]
     training = values["memory"]["training"]
-    for figures in (training["plain"], training["crowded"], values["memory"]["inference"]):
+    for figures in (*training.values(), values["memory"]["inference"]):
         assert figures["predicted_bytes"] > 0
         assert [figures[f"{name}_bytes"] for name in ("allocated", "reserved", "process")] == [None] * 3
     assert training["crowded"]["predicted_bytes"] > training["plain"]["predicted_bytes"]
@@ -178,19 +180,32 @@ def test_a_rows_record(answer: tuple[dict[str, Any], str]) -> None:
     assert settings["training"]["plain"]["precision"] == "float16"
     assert settings["training"]["crowded"]["boxes_an_image"] == 997
     assert settings["recipe"]["name"] == "yolov8-n"
+    # Two images of 64 px have 2 * 84 anchors; the fullest of 50 batches of two.
+    published = settings["training"]["published_setup"]
+    assert (published["batch_size"], published["fullest_of_images"]) == (2, 100)
+    assert published["gradient_bytes"] == 4 * 3_157_184
+    assert published["assigner_bytes"] == 2 * published["boxes_an_image"] * (84 * 101 + 10 * 8)
+    assert settings["training"]["plain"]["assigner_bytes"] is None
+    added = training["published_setup"]["predicted_bytes"] - training["plain"]["predicted_bytes"]
+    assert added >= 4 * 3_157_184
 
 
+@pytest.mark.accuracy
 def test_a_rows_text_keeps_published_and_predicted_apart(answer: tuple[dict[str, Any], str]) -> None:
     _, text = answer
     lines = {line[:26].strip(): line[28:] for line in text.splitlines()}
     assert "yolov8-n at 64 px" in text
     assert "3,157,184" in lines["parameters"]
     assert lines["training memory, plain"].endswith("GiB predicted")
+    assert lines["in the published set-up"].endswith("GiB predicted")
+    assert "the fullest of 100 images, those between two lines of the log" in text
+    assert "with buckets and kept gradients of 0.01 GiB each" in text
     # 2.8e9 bytes and 2.8 * 1000 * 2**20 bytes, in units of 2**30.
     assert "published Mem (GB)" in text and "2.61 GiB" in text and "(2.73 GiB)" in text
     assert "allocated" not in lines["training memory, plain"]
 
 
+@pytest.mark.accuracy
 def test_measured_memory_shows_the_error_of_the_prediction(answer: tuple[dict[str, Any], str]) -> None:
     record = json.loads(json.dumps(answer[0]))
     plain = record["values"]["memory"]["training"]["plain"]
@@ -200,6 +215,7 @@ def test_measured_memory_shows_the_error_of_the_prediction(answer: tuple[dict[st
     assert said in text
 
 
+@pytest.mark.accuracy
 def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str, Any], str]) -> None:
     assert profile.workloads(ROWS["ultralytics-yolov8n"], 640, 16) == {}
     record = {name: value for name, value in answer[0].items() if name != "schema"}
@@ -219,7 +235,7 @@ def test_a_row_of_unknown_training_has_no_training_memory(answer: tuple[dict[str
         ("yolov8-n", {"batch_size": 0}, "batch_size is 0"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, int], sentence: str) -> None:
+def test_what_cannot_be_measured_is_refused_at_once(row: str, sizes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         profile.measure_row(row, "cpu", **sizes)
 
@@ -231,9 +247,11 @@ def test_a_step_of_the_published_batch_leaves_no_gradient_waiting() -> None:
     assert profile.workloads(ROWS["yolov8-n"], 640, 4)["plain"].accumulation == 2
 
 
-def test_every_row_with_a_recipe_has_both_workloads() -> None:
+@pytest.mark.slow
+def test_every_row_with_a_recipe_has_all_workloads() -> None:
     for row in ROWS.values():
-        assert set(profile.workloads(row, 640, 16)) == (set() if row.recipe is None else {"plain", "crowded"})
+        names = set() if row.recipe is None else {"plain", "crowded", "published_setup"}
+        assert set(profile.workloads(row, 640, 16)) == names
 
 
 def test_a_step_that_does_not_fit_is_predicted_only_and_says_so(

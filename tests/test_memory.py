@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from yolov9bench.nn.detector import Detector
-from yolov9bench.profiling import training_memory
+from yolov9bench.profiling import box_counts, training_memory
+from yolov9bench.profiling.box_counts import fullest
 from yolov9bench.profiling.memory_tracker import LikeCuda, counted
-from yolov9bench.profiling.training_memory import Workload, fullest
+from yolov9bench.profiling.training_memory import Workload
 from yolov9bench.train.assigner import PAIRS_AT_ONCE
 from yolov9bench.train.state import make_state
 from yolov9bench.zoo import RECIPES, SPECS
@@ -168,7 +169,7 @@ def middle_of_the_fullest(counts: np.ndarray[Any, Any], images: int) -> float:
 @pytest.mark.parametrize("images", [1, 16, 64])
 def test_the_fullest_image_agrees_with_drawn_batches(images: int) -> None:
     """numpy's geometric law counts from 1."""
-    mean = training_memory.COCO_BOXES / training_memory.COCO_IMAGES
+    mean = box_counts.COCO_BOXES / box_counts.COCO_IMAGES
     drawn = np.random.default_rng(0).geometric(1 / (1 + mean), size=(4, 4000 * images)) - 1
     assert fullest(images) == pytest.approx(middle_of_the_fullest(drawn.sum(axis=0), images), abs=1)
 

@@ -228,6 +228,20 @@ class TestMemory:
         assert line_of("yolov8-n", on_cpu)["Mem (GB)"] == "~3.2 · *2.8*"
         assert line_of("yolov9-m", measurement("yolov9-m", allocated_bytes=None))["Mem (GB)"] == "~3.2"
 
+    def test_the_published_set_up_stands_in_brackets(self) -> None:
+        """4.26 GiB; a record of a version without it shows ours alone."""
+        steps = measurement().values["memory"]["training"] | {
+            "published_setup": {"predicted_bytes": int(4.26 * 2**30)}
+        }
+        record = replace(measurement(), values={"memory": {"training": steps}})
+        assert line_of("yolov8-n", record)["Mem (GB)"] == "**2.5** (~4.3) · *2.8*"
+        on_cpu = replace(record, environment={"dirty": False, "device": "cpu"})
+        assert line_of("yolov8-n", on_cpu)["Mem (GB)"] == "~3.2 (~4.3) · *2.8*"
+        lines = csv.DictReader(io.StringIO(table.csv_text(evidence([on_cpu]))))
+        line = next(line for line in lines if line["row"] == "yolov8-n")
+        columns = ("memory_gib_predicted", "memory_gib_predicted_published_setup")
+        assert [line[name] for name in columns] == ["3.2", "4.26"]
+
     @pytest.mark.parametrize("changes", [{"dirty": True}, {"batch_size": 32}])
     def test_other_code_and_another_batch_do_not_count(self, changes: dict[str, Any]) -> None:
         assert line_of("yolov8-n", measurement(**changes))["Mem (GB)"] == "*2.8*"

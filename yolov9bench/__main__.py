@@ -121,7 +121,7 @@ def measure(config: MeasureConfig) -> None:
     from yolov9bench.profiling.profile import measure_row
     from yolov9bench.profiling.summary import summary
 
-    record = measure_row(config.row, config.device, config.image_size, config.batch_size)
+    record = measure_row(config.row, config.device, config.image_size, config.batch_size, config.memory_only)
     keep(record, config)
     print(summary(record))
 

@@ -55,6 +55,8 @@ class MeasureConfig(Config):
     """Pixels, a multiple of 32."""
     batch_size: int = 16
     """Images of a training step."""
+    memory_only: bool = False
+    """Measure no time, as on a machine that is busy."""
     json: Path | None = None
     """Write the record to this file."""
     results: Path | None = None

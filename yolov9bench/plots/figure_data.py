@@ -45,6 +45,8 @@ def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:
         figures = {
             "published": row.published.memory_gb,
             "predicted": own.memory_predicted and round(own.memory_predicted, 3),
+            "predicted, published set-up": own.memory_published_setup
+            and round(own.memory_published_setup, 3),
             "measured": own.memory_measured and round(own.memory_measured, 3),
         }
         if any(figures.values()):

@@ -80,6 +80,7 @@ LOWEST_AP = 36.0  # percent; as in the paper's figure, which leaves out YOLOv5-N
 MEMORY_LOOKS: dict[str, dict[str, Any]] = {
     "published": {"marker": "o", "color": "0.35", "markerfacecolor": "none", "markersize": 11},
     "predicted": {"marker": "D", "color": VERMILION, "markerfacecolor": "none", "markersize": 8},
+    "predicted, published set-up": {"marker": "x", "color": VERMILION, "markersize": 6},
     "measured": {"marker": "o", "color": BLUE, "markersize": 5},
 }
 

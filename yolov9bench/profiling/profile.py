@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -16,14 +16,17 @@ from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.profiling import latency, training_memory
+from yolov9bench.profiling.box_counts import fullest, fullest_shown
 from yolov9bench.profiling.flops import count_gflops, count_parameters
 from yolov9bench.profiling.latency import Timing
 from yolov9bench.profiling.memory_tracker import BLOCK, counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
-from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload, fullest
+from yolov9bench.profiling.published_setup import LOGGED_ITERATIONS
+from yolov9bench.profiling.training_memory import CLASSES, CROWDED, Workload
 from yolov9bench.records import Record
 from yolov9bench.records.contents import (
     PLAIN,
+    PUBLISHED_SETUP,
     GraphCosts,
     MeasureInputs,
     MeasureSettings,
@@ -40,22 +43,25 @@ from yolov9bench.zoo.specs import Spec
 logger = logging.getLogger("yolov9bench")
 
 
-def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16) -> Record:
+def measure_row(
+    row: str, device: str = "auto", image_size: int = 640, batch_size: int = 16, memory_only: bool = False
+) -> Record:
     """Measure a row, and predict the memory that it takes on a GPU; nothing is written.
 
-    Time is measured on `device`. `batch_size` is that of a training step, whose memory is always predicted,
-    and measured on a CUDA device; a row whose recipe is not known has none. SettingsError for an unknown row,
-    device or size.
+    Time is measured on `device`, unless `memory_only`: then its figures are None. `batch_size` is that of a
+    training step, whose memory is always predicted, and measured on a CUDA device; a row whose recipe is not
+    known has none. SettingsError for an unknown row, device or size.
     """
     chosen, device = row_by_id(row), resolve_device(device)
     start, began = datetime.now(UTC), perf_counter()
     work = workloads(chosen, image_size, batch_size)
-    values = measure_values(chosen.spec, work, device, image_size)
+    times = (None, None) if memory_only else time_detector(chosen.spec, device, image_size)
+    values = measure_values(chosen.spec, work, device, image_size, times)
     return Record(
         row=chosen.id,
         kind="measure",
         values=asdict(values),
-        settings=asdict(applied_settings(chosen, work, device, image_size)),
+        settings=asdict(applied_settings(chosen, work, device, image_size, times[0] is not None)),
         inputs=asdict(
             MeasureInputs(weights="fresh", pixels="noise", spec=chosen.spec.name, classes=CLASSES, demo=False)
         ),
@@ -67,10 +73,16 @@ def measure_row(row: str, device: str = "auto", image_size: int = 640, batch_siz
     )
 
 
-def measure_values(spec: Spec, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureValues:
-    """Everything that is measured or predicted of a network."""
+def measure_values(
+    spec: Spec,
+    work: Mapping[str, Workload],
+    device: str,
+    image_size: int,
+    times: tuple[Timing | None, Timing | None],
+) -> MeasureValues:
+    """Everything that is measured or predicted of a network; `times` are those of `time_detector`."""
     parameters, gflops = count_costs(spec, image_size)
-    single, best = time_detector(spec, device, image_size)
+    single, best = times
     memory = Memory(
         inference=measure_inference_memory(spec, device, image_size),
         training={name: measure_training_memory(each, device) for name, each in work.items()} or None,
@@ -84,12 +96,14 @@ def measure_values(spec: Spec, work: Mapping[str, Workload], device: str, image_
     )
 
 
-def applied_settings(row: Row, work: Mapping[str, Workload], device: str, image_size: int) -> MeasureSettings:
+def applied_settings(
+    row: Row, work: Mapping[str, Workload], device: str, image_size: int, timed: bool
+) -> MeasureSettings:
     """The settings that ran, as a record has them."""
     return MeasureSettings(
         image_size=image_size,
         inference_precision=inference_precision(device),
-        seconds_a_figure=latency.SECONDS,
+        seconds_a_figure=latency.SECONDS if timed else None,
         allocator_block_bytes=BLOCK,
         training={name: each.settings() for name, each in work.items()} or None,
         recipe=None if row.recipe is None else asdict(row.recipe),
@@ -97,14 +111,21 @@ def applied_settings(row: Row, work: Mapping[str, Workload], device: str, image_
 
 
 def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]:
-    """The training steps whose memory counts: a usual batch and a crowded one; none without a recipe."""
+    """The training steps whose memory counts; none without a recipe.
+
+    Ours on a usual batch and on a crowded one, and the one of the set-up behind the published memory.
+    """
     require_image_size(image_size)
     require_at_least(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
-    boxes = {PLAIN: fullest(batch_size), "crowded": CROWDED}
+    usual = Workload(row.spec, row.recipe, image_size, batch_size, fullest(batch_size), batch_size)
+    logged = LOGGED_ITERATIONS * batch_size
+    shown = fullest_shown(row.recipe.augmentation, logged)
     return {
-        name: Workload(row.spec, row.recipe, image_size, batch_size, count) for name, count in boxes.items()
+        PLAIN: usual,
+        "crowded": replace(usual, boxes=CROWDED, fullest_of=None),
+        PUBLISHED_SETUP: replace(usual, boxes=shown, fullest_of=logged, setup="published"),
     }
 
 
@@ -156,8 +177,10 @@ def time_detector(spec: Spec, device: str, image_size: int) -> tuple[Timing, Tim
     return single, latency.find_best_batch(timing_of, single)
 
 
-def timing_figures(timing: Timing) -> TimingFigures:
-    """A timing as a record has it."""
+def timing_figures(timing: Timing | None) -> TimingFigures:
+    """A timing as a record has it; None in every field where there is none."""
+    if timing is None:
+        return TimingFigures(**dict.fromkeys(field.name for field in fields(TimingFigures)))
     return TimingFigures(**asdict(timing), images_per_second=timing.images_per_second)
 
 
@@ -179,9 +202,9 @@ def measure_inference_memory(spec: Spec, device: str, image_size: int) -> Memory
 
 
 def measure_training_memory(work: Workload, device: str) -> MemoryFigures:
-    """Memory of a training step on one GPU: predicted, and measured where there is one with enough of it."""
+    """Memory of a training step on one GPU: predicted, and our own measured where one has enough of it."""
     predicted, found = training_memory.predict_training_step(work), None
-    if torch.device(device).type == "cuda":
+    if torch.device(device).type == "cuda" and work.setup == "own":
         try:
             found = training_memory.measure_training_step(work, device)
         except (torch.OutOfMemoryError, TrainingError) as error:

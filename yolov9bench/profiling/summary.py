@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from yolov9bench.records import Record
-from yolov9bench.records.contents import MeasureValues, Memory, MemoryFigures, StepSettings, read_measure
+from yolov9bench.records.contents import (
+    PUBLISHED_SETUP,
+    MeasureValues,
+    Memory,
+    MemoryFigures,
+    StepSettings,
+    read_measure,
+)
 from yolov9bench.zoo.rows import ROWS, Row
 
 ABSENT = "—"
@@ -33,30 +40,44 @@ def _cost_lines(values: MeasureValues) -> list[tuple[str, str]]:
         f"{name} {_milliseconds(getattr(latency, name))}" for name in ("p50", "p95", "p99")
     )
     best = values.throughput
-    return [
-        ("", f"{'training graph':>16}{'deployed':>16}"),
-        ("parameters", f"{_figure(parameters.training, ',')}{_figure(parameters.deployed, ',')}"),
-        ("GFLOPs", f"{_figure(gflops.training, '.1f')}{_figure(gflops.deployed, '.1f')}"),
+    times = [
         ("latency, 1 image", f"{percentiles}; {latency.runs} runs"),
         (
             "best throughput",
             f"{_figure(best.images_per_second, '.1f').strip()} images/s in batches of {best.batch}",
         ),
     ]
+    return [
+        ("", f"{'training graph':>16}{'deployed':>16}"),
+        ("parameters", f"{_figure(parameters.training, ',')}{_figure(parameters.deployed, ',')}"),
+        ("GFLOPs", f"{_figure(gflops.training, '.1f')}{_figure(gflops.deployed, '.1f')}"),
+        *(times if latency.runs is not None else [("latency", f"{ABSENT} (not measured)")]),
+    ]
 
 
 def _memory_lines(memory: Memory, steps: Mapping[str, StepSettings] | None) -> list[tuple[str, str]]:
     lines = [("memory, 1 image", f"{_memory(memory.inference)}; deployed on a GPU in float16")]
     for name, figures in (memory.training or {}).items():
-        lines.append((f"training memory, {name}", _memory(figures)))
+        title = "in the published set-up" if name == PUBLISHED_SETUP else f"training memory, {name}"
+        lines.append((title, _memory(figures)))
         if steps and name in steps:
-            step = steps[name]
-            batch = f"{step.batch_size} images, {step.boxes_an_image} boxes in each, {step.precision}"
-            lines.append(("", batch))
+            lines += [("", text) for text in _step_texts(steps[name])]
     lines.append(("", "predicted: without workspaces, which cuDNN chooses when it runs"))
     if steps is None:
         lines.append(("training memory", f"{ABSENT} (the recipe is not known)"))
     return lines
+
+
+def _step_texts(step: StepSettings) -> list[str]:
+    """The batch of a training step, and what the published set-up adds to it."""
+    texts = [f"{step.batch_size} images, {step.boxes_an_image} boxes in each, {step.precision}"]
+    if step.gradient_bytes is not None and step.assigner_bytes is not None:
+        texts += [
+            f"the fullest of {step.fullest_of_images} images, those between two lines of the log;",
+            f"with buckets and kept gradients of {step.gradient_bytes / 2**30:.2f} GiB each,",
+            f"and an assigner of the whole batch, {step.assigner_bytes / 2**30:.2f} GiB at once",
+        ]
+    return texts
 
 
 def _figure(number: float | None, form: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from yolov9bench.nn.detector import Detector, build
+from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.nn.head import STRIDES
+from yolov9bench.profiling import published_setup
+from yolov9bench.profiling.box_counts import COCO_IMAGES
 from yolov9bench.profiling.memory_tracker import counted
 from yolov9bench.profiling.peak_memory import Peak, measure_peak
 from yolov9bench.records.contents import StepSettings
@@ -19,8 +22,6 @@ from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.specs import Spec
 
 CLASSES = 80
-# Boxes that are no crowds, and images, in COCO's instances_train2017.json.
-COCO_BOXES, COCO_IMAGES = 849_949, 118_287
 # More than two blended mosaics of COCO's fullest images have, with some 90 boxes each and a third of these
 # pasted again. At 640 px they just fill what the assigner takes at once (PAIRS_AT_ONCE): no fewer cost more.
 CROWDED = 997
@@ -30,7 +31,9 @@ CROWDED = 997
 class Workload:
     """A training step: what is trained, how, and the batch, with so many `boxes` in every image.
 
-    `batch_size` is that of one of the recipe's GPUs, which decides how many iterations make a step.
+    `batch_size` is that of one of the recipe's GPUs, which decides how many iterations make a step. `boxes`
+    are those of the fullest of `fullest_of` images, None where they are no such number. In the published
+    set-up a step takes more than ours does: see `published_setup`.
     """
 
     spec: Spec
@@ -38,6 +41,8 @@ class Workload:
     image_size: int
     batch_size: int
     boxes: int
+    fullest_of: int | None = None
+    setup: Literal["own", "published"] = "own"
 
     @property
     def schedule(self) -> Schedule:
@@ -55,45 +60,41 @@ class Workload:
         """float16 where the recipe trains in mixed precision."""
         return "float16" if self.recipe.run.amp else "float32"
 
+    @property
+    def anchors(self) -> int:
+        """Anchors of an image."""
+        return sum((self.image_size // stride) ** 2 for stride in STRIDES)
+
     def positives(self, images: int) -> int:
         """The most anchors of so many images that can learn an object: every object gets all it may claim."""
-        anchors = sum((self.image_size // stride) ** 2 for stride in STRIDES)
-        return images * min(self.boxes * self.recipe.assigner.topk, anchors)
+        return images * min(self.boxes * self.recipe.assigner.topk, self.anchors)
 
     def marked(self, shape: torch.Size) -> int:
         """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object."""
         return self.boxes if len(shape) == 1 else self.positives(shape[0])
 
     def settings(self) -> StepSettings:
-        """Its batch, as a record has it."""
+        """Its batch, as a record has it, and in the published set-up what that adds."""
+        is_published, topk = self.setup == "published", self.recipe.assigner.topk
+        gradients = published_setup.gradient_bytes(skeleton(self.spec, CLASSES)) if is_published else None
+        assigner = published_setup.assigner_bytes(self.batch_size, self.boxes, self.anchors, topk)
         return StepSettings(
             batch_size=self.batch_size,
             boxes_an_image=self.boxes,
+            fullest_of_images=self.fullest_of,
             assumed_positives=self.positives(self.batch_size),
             precision=self.precision,
             iterations_a_step=self.accumulation,
+            gradient_bytes=gradients,
+            assigner_bytes=assigner if is_published else None,
         )
-
-
-def fullest(images: int) -> int:
-    """How many boxes the fullest of so many mosaics has: in half of all batches it has no more.
-
-    A mosaic has all boxes of its four images, none cropped away. An image's number follows a geometric law
-    of COCO's mean, so the sum of four a negative binomial one.
-    """
-    end = 1 / (1 + COCO_BOXES / COCO_IMAGES)
-    boxes, share = 0, end**4
-    while share**images < 0.5:
-        boxes += 1
-        share += math.comb(boxes + 3, 3) * end**4 * (1 - end) ** boxes
-    return boxes
 
 
 def predict_training_step(work: Workload) -> int:
     """Bytes that torch's allocator would have handed out at the peak of a training step on one GPU.
 
-    The training loop's own functions run on tensors without data. Left out: workspaces, which cuDNN chooses
-    when it runs; and on several GPUs the buckets in which gradients travel, as large as all the parameters.
+    The training loop's own functions run on tensors without data, in the published set-up with what that
+    adds. Left out: workspaces, which cuDNN chooses when it runs.
     """
     with counted(work.marked) as memory:
         state = make_state(
@@ -106,8 +107,11 @@ def predict_training_step(work: Workload) -> int:
         memory.leave_out(images)
         batch = images, torch.empty(work.batch_size * work.boxes, 6)
         warm_up(work, state, batch)
+        buckets = None
+        if work.setup == "published":
+            buckets = published_setup.add_to_step(state.detector, work.boxes, work.recipe.assigner.topk)
         train_step(work, state, batch)
-        del state, batch, images
+        del state, batch, images, buckets
     return memory.peak
 
 

@@ -15,6 +15,7 @@ from yolov9bench.records.record import Record, hash8
 
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
+PUBLISHED_SETUP = "published_setup"  # the training step as the published memory was measured
 TYPE_NAMES: dict[type, str] = {
     float: "a number",
     int: "a whole number",
@@ -148,10 +149,7 @@ class MemoryFigures:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one image through the deployed detector, and of training steps by name.
-
-    `training` is None where no recipe is known.
-    """
+    """Memory of one image through the deployed detector; of training steps by name, None without a recipe."""
 
     inference: MemoryFigures
     training: dict[str, MemoryFigures] | None
@@ -170,13 +168,16 @@ class MeasureValues:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """The batch of a training step whose memory counts."""
+    """The batch of a training step whose memory counts, and the bytes that the published set-up adds."""
 
     batch_size: int | None
     boxes_an_image: int | None
+    fullest_of_images: int | None  # boxes_an_image is that of the fullest of so many; of a crowd None
     assumed_positives: int | None
     precision: str | None
     iterations_a_step: int | None
+    gradient_bytes: int | None  # of the buckets, and as many of kept gradients
+    assigner_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,7 @@ def _read_value(hint: Any, value: Any, place: str) -> Any:
         return value
     is_part = isinstance(kind, type) and is_dataclass(kind)
     plain, parts = (dict, ()) if is_part else (get_origin(kind) or kind, get_args(kind))
-    if value is None and is_part:
-        value = {}
+    value = {} if value is None and is_part else value
     fits = isinstance(value, (plain, *ALSO_ACCEPTED.get(plain, ())))
     if not fits or isinstance(value, bool) != (plain is bool):  # a bool is an int by inheritance alone
         raise RecordError(f"{place} {value!r}, which is not {TYPE_NAMES[plain]}: measure again")

@@ -16,7 +16,7 @@ from yolov9bench.records.comparability import (
     obstacles,
     read_stated,
 )
-from yolov9bench.records.contents import PLAIN, read_measure
+from yolov9bench.records.contents import PLAIN, PUBLISHED_SETUP, read_measure
 from yolov9bench.zoo.rows import ROWS, Row
 
 GIBIBYTE = 2**30
@@ -27,13 +27,15 @@ IMAGES_PER_GPU = 16  # behind the published memory; the column is of one batch s
 class Evidence:
     """What the records say of one row: AP in percent, memory of a training step in GiB; None where nothing.
 
-    `ap_record` and `tta_ap_record` are the records that the AP come from.
+    `ap_record` and `tta_ap_record` are the records that the AP come from. `memory_published_setup` is
+    predicted, for the set-up that the published memory was measured in.
     """
 
     ap_record: Record | None = None
     tta_ap_record: Record | None = None
     memory_measured: float | None = None
     memory_predicted: float | None = None
+    memory_published_setup: float | None = None
 
     @property
     def ap(self) -> float | None:
@@ -112,11 +114,14 @@ def training_memory(record: Record, row: Row) -> dict[str, float]:
     images = IMAGES_PER_GPU if step is None or step.batch_size is None else step.batch_size
     if images != IMAGES_PER_GPU or stated.settings.image_size not in (None, row.image_size):
         return {}
-    memory, found = (stated.values.memory.training or {}).get(PLAIN), {}
+    steps, found = stated.values.memory.training or {}, {}
+    memory, published_setup = steps.get(PLAIN), steps.get(PUBLISHED_SETUP)
     if memory and memory.allocated_bytes and str(stated.environment.device).startswith("cuda"):
         found["memory_measured"] = memory.allocated_bytes / GIBIBYTE
     if memory and memory.predicted_bytes:
         found["memory_predicted"] = memory.predicted_bytes / GIBIBYTE
+    if published_setup and published_setup.predicted_bytes:
+        found["memory_published_setup"] = published_setup.predicted_bytes / GIBIBYTE
     return found
 
 

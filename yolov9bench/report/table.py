@@ -32,7 +32,8 @@ LEGEND = (
     "**bold**: measured here, by the newest record · ~: predicted · *italic*: as its authors published it · "
     f"{ABSENT}: none of these. AP in percent on COCO val2017; in brackets the gain over the row without mask "
     "refine. Memory is that of one GPU in training on 16 images, in the authors' GB where published, else in "
-    f"GiB. *{HASH_UNPINNED}*: no hash of the weights is published; they came from the row's own address."
+    "GiB; in brackets as predicted for the published set-up, with eight processes and mmyolo's assigner. "
+    f"*{HASH_UNPINNED}*: no hash of the weights is published; they came from the row's own address."
 )
 CHECKED = (
     "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
@@ -88,16 +89,13 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
     """One row of the table in Markdown."""
     published = row.published
-    memory = _bold(found.memory_measured)
-    if memory is None and found.memory_predicted is not None:
-        memory = f"~{found.memory_predicted:.1f}"
     log = f"[log]({row.log_url})" if row.log_url else ABSENT
     return (
         row.backbone,
         row.arch,
         str(row.image_size),
         *(_yes(fact) for fact in (row.mask_refine, row.syncbn, row.amp)),
-        _cell(memory, _one_decimal(published.memory_gb)),
+        _cell(_memory(found), _one_decimal(published.memory_gb)),
         _cell(_measured(found.ap, found.ap_unpinned), None if published.box_ap is None else row.box_ap_text),
         _cell(_measured(found.tta_ap, found.tta_ap_unpinned), _one_decimal(published.tta_box_ap)),
         f"[config]({folder}rows.md#{row.id})",
@@ -129,6 +127,7 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
         "memory_gb_published": published.memory_gb,
         "memory_gib_measured": _rounded(found.memory_measured),
         "memory_gib_predicted": _rounded(found.memory_predicted),
+        "memory_gib_predicted_published_setup": _rounded(found.memory_published_setup),
         "box_ap_published": published.box_ap,
         "box_ap_gain_published": row.box_ap_gain,
         "box_ap_measured": _rounded(found.ap),
@@ -168,6 +167,16 @@ def _cell(own: str | None, published: str | None) -> str:
     """What this project found, then what is published, each in its own look."""
     looks = [own, None if published is None else f"*{published}*"]
     return " · ".join(look for look in looks if look is not None) or ABSENT
+
+
+def _memory(found: Evidence) -> str | None:
+    """Of our own set-up measured, else predicted; in brackets the prediction for the published set-up."""
+    predicted, published_setup = (
+        None if value is None else f"~{value:.1f}"
+        for value in (found.memory_predicted, found.memory_published_setup)
+    )
+    own = _bold(found.memory_measured) or predicted
+    return own if own is None or published_setup is None else f"{own} ({published_setup})"
 
 
 def _bold(value: float | None) -> str | None:
