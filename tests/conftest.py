@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LARGE = re.compile(r"yolov9-?[ecm]|gelan-[ecm]|yolov8-?[xlm]|mtl_v9-[cm]")
 LONG_ON_LARGE = {
     "test_boxes_and_scores",
+    "test_raw_maps",
     "test_official_figures",
     "test_ultralytics_figures",
     "test_keys_and_shapes_are_the_references",

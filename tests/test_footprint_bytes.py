@@ -23,6 +23,7 @@ HEAVY = yolov8("heavy", (32, 64, 128, 256, 512), (1, 1), Head("dense", 64, 80))
 RECIPE: Recipe = RECIPES["yolov8-n"].varied(run={"amp": False})
 
 
+@pytest.mark.accuracy
 def test_a_heavy_network_on_a_small_image_takes_five_copies_of_its_weights() -> None:
     """In float32: weights, average, gradients, momentum, SGD's copy of decayed gradients; 20 bytes each.
 

@@ -97,7 +97,10 @@ def val2017(shared: Path) -> dict[str, Any]:
     return annotations
 
 
-@pytest.fixture(scope="module", params=REFERENCES)
+@pytest.fixture(
+    scope="module",
+    params=[*REFERENCES[::2], *(pytest.param(each, marks=pytest.mark.accuracy) for each in REFERENCES[1::2])],
+)
 def reference(request: pytest.FixtureRequest, shared: Path) -> tuple[str, list[dict[str, Any]]]:
     name = f"{request.param}.json"
     return name, json.loads((shared / "coco/reference" / name).read_text())
@@ -550,9 +553,9 @@ def test_one_resample_has_an_interval_of_its_own() -> None:
 def awkward(decimals: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Random values, exact ties, their neighbours in float32 and in double, signed zeros and large values."""
     generator = np.random.default_rng(decimals)
-    spread = generator.uniform(-1, 1, (5, 40_000)) * np.array([[1e-6], [1.0], [640.0], [1e5], [1e9]])
+    spread = generator.uniform(-1, 1, (5, 10_000)) * np.array([[1e-6], [1.0], [640.0], [1e5], [1e9]])
     sixteenths = np.arange(-32_000, 32_000) / 16
-    ties = (generator.integers(-10_000_000, 10_000_000, 100_000) + 0.5) / 10**decimals
+    ties = (generator.integers(-10_000_000, 10_000_000, 40_000) + 0.5) / 10**decimals
     values = [spread.astype(np.float32).ravel(), spread.ravel(), sixteenths, sixteenths / 1024, ties]
     values += [ties.astype(np.float32), [0.0, -0.0, 1e15, 1e17, -1e22, 1e300, 5e-324, 4503599627370497.5]]
     doubles = np.concatenate([np.asarray(each, np.float64) for each in values])
@@ -568,7 +571,7 @@ def test_rounding_arrays_is_rounding_numbers(decimals: int) -> None:
     values = awkward(decimals)
     expected = np.array([round(number, decimals) for number in values.tolist()])
     assert np.array_equal(rounded(values, decimals).view(np.int64), expected.view(np.int64))
-    assert len(values) > 1_000_000
+    assert len(values) > 500_000
 
 
 def test_a_result_file_has_the_bytes_that_rows_of_rounded_numbers_have() -> None:
