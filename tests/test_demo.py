@@ -78,6 +78,7 @@ def by_image(dataset: CocoDataset, crowds: bool = False) -> dict[int, list[dict[
     return found
 
 
+@pytest.mark.accuracy
 def test_pixels_and_annotations_are_the_same_on_every_machine(folder: Path) -> None:
     assert demo_hash(folder) == DEFAULT_HASH
 

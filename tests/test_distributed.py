@@ -91,6 +91,7 @@ def by_torchrun(processes: int, out: Path, *flags: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(25)
 def test_several_processes_give_the_record_of_one(tiny: Path, tiny_weights: Path, tmp_path: Path) -> None:
     (tiny / "val" / "000003.png").write_bytes(b"no image")

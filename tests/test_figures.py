@@ -397,6 +397,7 @@ def test_worst_counts_as_hotcoco_does(real: tuple[CocoDataset, Predictions]) -> 
         assert f"{seen['found']} of {objects} found, {alarms} false alarms" == note, image
 
 
+@pytest.mark.accuracy
 def test_real_results_are_legible(real: tuple[CocoDataset, Predictions]) -> None:
     dataset, rows = real
     truth = dataset.ground_truth()

@@ -71,6 +71,7 @@ def test_real_batches_are_the_same_from_kept_images(
         assert not loaded.pixels(index).flags.writeable
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(10)
 @pytest.mark.parametrize("cache", ["ram", "disk"])
 def test_workers_have_the_kept_images(dataset: CocoDataset, tmp_path: Path, cache: Cache) -> None:
@@ -131,6 +132,7 @@ def fill_slowly(root: Path, folder: Path, seconds: float) -> None:
         kept(read_coco(root, "val"), on_disk(folder))
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(10)
 def test_one_process_fills_and_a_killed_one_leaves_nothing(dataset: CocoDataset, tmp_path: Path) -> None:
     """Of two at once one waits; the first is killed at its first image, and the other does all."""

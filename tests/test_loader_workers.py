@@ -58,6 +58,7 @@ def at_start(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(10)
 def test_workers_and_ranks_change_no_batch(shared: Path) -> None:
     """Two ranks' images, one after the other in turn, are those of one process with twice the batch."""
@@ -102,6 +103,7 @@ def kill_one() -> None:
     os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(10)
 def test_a_worker_that_is_killed_later_is_one_sentence_and_may_be_replaced(dataset: CocoDataset) -> None:
     """torch raises wherever the main thread is: here while it does something else."""
@@ -115,6 +117,7 @@ def test_a_worker_that_is_killed_later_is_one_sentence_and_may_be_replaced(datas
     assert hashes(list(batches)) == hashes(list(TrainingBatches(dataset, SMALL, 1, seed=0)))
 
 
+@pytest.mark.accuracy
 @pytest.mark.slow(10)
 def test_a_killed_worker_is_noticed_without_a_signal(dataset: CocoDataset) -> None:
     """As outside the main thread, where torch can only look every five seconds."""
