@@ -40,6 +40,8 @@ LARGE = re.compile(r"yolov9-?[ecm]|gelan-[ecm]|yolov8-?[xlm]|mtl_v9-[cm]")
 LONG_ON_LARGE = {
     "test_boxes_and_scores",
     "test_raw_maps",
+    "test_folded_outputs",
+    "test_the_auxiliary_branch_is_no_part_of_the_main_one",
     "test_official_figures",
     "test_ultralytics_figures",
     "test_keys_and_shapes_are_the_references",
