@@ -1,11 +1,13 @@
 """Training runs of a second: a very small network on the demo set's first images."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.demo import make_demo
@@ -74,3 +76,18 @@ def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> l
     monkeypatch.setattr(evaluate, "run_inference", detected)
     monkeypatch.setattr(trainer, "coco_metrics", metrics)
     return seen
+
+
+def run_content(out: Path, without: tuple[str, ...]) -> dict[str, Any]:
+    """Everything in a run's folder, without some entries of its log, tensors as bytes."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items() if key not in without}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    lines = (out / "log.jsonl").read_text().splitlines()
+    found = {name: plain(torch.load(out / name, weights_only=True)) for name in ("last.pt", "best.pt")}
+    return found | {"log": [plain(json.loads(line)) for line in lines]}

@@ -1,16 +1,15 @@
 """A process of its own, ended by SIGKILL at random instants and started again with the same command."""
 
-import json
 import multiprocessing
 import random
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from small_runs import run_content
 
 from yolov9bench.__main__ import main
 from yolov9bench.data.demo import make_demo
@@ -44,21 +43,6 @@ def run(folder: Path, out: Path, kill_after: float | None = None) -> int | None:
     return process.exitcode
 
 
-def content(out: Path) -> dict[str, Any]:
-    """Everything in a run's folder but the seconds it took, tensors as bytes."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
-        if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key not in SPEED}
-        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-    lines = (out / "log.jsonl").read_text().splitlines()
-    found = {name: plain(torch.load(out / name, weights_only=True)) for name in ("last.pt", "best.pt")}
-    return found | {"log": [plain(json.loads(line)) for line in lines]}
-
-
 @pytest.mark.accuracy
 @pytest.mark.slow(120)
 def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
@@ -68,7 +52,7 @@ def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) 
     began = time.monotonic()
     assert run(folder, tmp_path / "whole") == 0
     lasted = time.monotonic() - began
-    whole, killed = content(tmp_path / "whole"), 0
+    whole, killed = run_content(tmp_path / "whole", SPEED), 0
     assert len(whole["log"]) == 3
     assert len(whole["last.pt"]["training"]["state"]["optimizer"]["state"]) > 100
     instants = random.Random(kills)
@@ -81,5 +65,5 @@ def test_killed_at_random_instants_it_ends_bit_for_bit_the_same(tmp_path: Path) 
             lasted = min(lasted, time.monotonic() - began)
         assert run(folder, out) == 0
         assert sorted(path.name for path in out.iterdir()) == FILES
-        assert content(out) == whole, number
+        assert run_content(out, SPEED) == whole, number
     assert killed >= kills // 2

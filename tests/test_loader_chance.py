@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.loader import TrainingBatches, training_sample, training_set
-from yolov9bench.data.training_set import pack_training_set
+from yolov9bench.data.loader import TrainingBatches, training_sample
+from yolov9bench.data.training_set import pack_training_set, training_set
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 
 # Leaves nothing to chance but the order.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.loader import TrainingBatches, training_set
+from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.polygons import objects_of
+from yolov9bench.data.training_set import training_set
 from yolov9bench.errors import DatasetError
 from yolov9bench.train import trainer
 from yolov9bench.train.job import Job, recipe_for

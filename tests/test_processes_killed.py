@@ -1,7 +1,6 @@
 """Training by torchrun that is killed, one process or all of it, and started again by the same command."""
 
 import itertools
-import json
 import os
 import random
 import re
@@ -12,10 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from small_runs import run_content
 
 from yolov9bench.data.demo import make_demo
 
@@ -81,21 +79,6 @@ def wait_for_none(out: Path, seconds: float) -> bool:
     return True
 
 
-def content(out: Path, without: tuple[str, ...]) -> dict[str, Any]:
-    """Everything in a run's folder, without some entries of its log, tensors as bytes."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
-        if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key not in without}
-        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-    lines = (out / "log.jsonl").read_text().splitlines()
-    found = {name: plain(torch.load(out / name, weights_only=True)) for name in ("last.pt", "best.pt")}
-    return found | {"log": [plain(json.loads(line)) for line in lines]}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo(tmp_path_factory.mktemp("data") / "demo", train=10, val=3)
@@ -114,7 +97,7 @@ def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: 
     whole = start(folder, tmp_path / "whole")
     said, _ = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
-    seconds = statistics.median(entry["seconds"] for entry in content(tmp_path / "whole", ())["log"])
+    seconds = statistics.median(entry["seconds"] for entry in run_content(tmp_path / "whole", ())["log"])
     instants, out = random.Random(5), tmp_path / "run"
     for number, kind in enumerate(KILLS):
         torchrun = start(folder, out)
@@ -129,8 +112,8 @@ def test_killed_five_times_it_ends_bit_for_bit_the_same(folder: Path, tmp_path: 
     torchrun = start(folder, out)
     said, _ = torchrun.communicate(timeout=300)
     assert torchrun.returncode == 0, said
-    assert content(out, SPEED) == content(tmp_path / "whole", SPEED)
-    assert len(content(out, SPEED)["log"]) == EPOCHS
+    assert run_content(out, SPEED) == run_content(tmp_path / "whole", SPEED)
+    assert len(run_content(out, SPEED)["log"]) == EPOCHS
 
 
 @pytest.mark.slow(60)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +19,14 @@ from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.ops.distributed import process_group
 from yolov9bench.ops.ranks import Ranks
+from yolov9bench.train import loop, trainer
+from yolov9bench.train.checkpoint import read_checkpoint, resume, write_run
 from yolov9bench.train.job import Job, configuration_of, name_run
 from yolov9bench.train.loop import forward_backward, optimizer_step
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates
 from yolov9bench.train.state import make_state, synchronise_statistics
-from yolov9bench.train.trainer import train
+from yolov9bench.train.trainer import prepare, train
 from yolov9bench.zoo import RECIPES
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -66,6 +69,18 @@ def run_both(rank: int, port: str, out: Path, data: Path) -> None:
         optimizer_step(state, Rates((RATE, RATE, RATE), 0.0, 1), RECIPE.optimizer.clip_norm)
         torch.save(state.detector.state_dict(), out / f"{rank}.pt")
         assert train(two_processes_job(data, out)) == out / "run/best.pt"
+        checkpoints_on_the_way(rank, replace(two_processes_job(data, out), out=out / "short"), out)
+
+
+def checkpoints_on_the_way(rank: int, job: Job, out: Path) -> None:
+    """Train where a checkpoint is always due by rank 0's clock and never by the other's; 2 steps a question."""
+    steps: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0 if rank == 0 else 1e9)
+        patch.setattr(loop, "STEPS_BETWEEN_QUESTIONS", 2)
+        patch.setattr(trainer, "save_checkpoint", lambda _job, state, *_: steps.append(state.steps))
+        train(job)
+    (out / f"{rank}.json").write_text(json.dumps(steps))
 
 
 def two_processes_job(data: Path, out: Path) -> Job:
@@ -132,6 +147,26 @@ def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
         assert all(each["images_per_second"] > 0 for each in entry["processes"])
     written = json.loads((out / "run/run.json").read_text())
     assert (written["world_size"], written["environment"]["device"]) == (2, "cpu")
+
+
+def test_rank_0_says_when_a_checkpoint_is_due(out: Path) -> None:
+    """After every second step, and at the end of each epoch of two steps: the same in both processes."""
+    found = [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+    assert found == [[2, 2, 4, 4, 6, 6]] * 2
+
+
+def test_a_smaller_batch_continues_at_the_same_image_of_each_process(out: Path, tmp_path: Path) -> None:
+    """After one batch of two of the second epoch, in which each process trains on three images."""
+    shutil.copytree(out / "run", tmp_path / "run")
+    before = replace(two_processes_job(out / "data", out), out=tmp_path / "run")
+    write_run(before, configuration_of(before), stopped="2 images do not fit")
+    job = replace(before, batch_size=1)
+    content = read_checkpoint(job)
+    assert content is not None
+    content["training"]["state"] |= {"epoch": 1, "batch": 1, "iteration": 3}
+    state, schedule = prepare(job, content)
+    resume(job, state, configuration_of(job), content)
+    assert (schedule.batches_per_epoch, state.batch, state.iteration) == (3, 2, 3 + 2)
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

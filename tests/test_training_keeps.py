@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from yolov9bench.data import loader
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
+from yolov9bench.data.training_set import training_set
 from yolov9bench.io.files import atomic_path
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.blocks import ConvBNAct
@@ -386,7 +387,7 @@ def test_a_run_goes_through_the_batches_of_its_seed_and_epochs(
 
 def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: Path, tmp_path: Path) -> None:
     job = small_job(data, tmp_path / "run", seed=4, mosaic_prob=1.0)
-    images = loader.training_set(job.train, job.recipe.augmentation.mask_refine)
+    images = training_set(job.train, job.recipe.augmentation.mask_refine)
     found = first_images(job, 12)
     assert len(found) == 5
     assert len(first_images(job, 2)) == 2

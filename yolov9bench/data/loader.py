@@ -26,9 +26,7 @@ from yolov9bench.data.mosaic import (
 )
 from yolov9bench.data.order import Key, Order
 from yolov9bench.data.packed import bytes_of, empty_bytes, shared
-from yolov9bench.data.training_set import TrainingSet as TrainingSet
-from yolov9bench.data.training_set import keep_decoded
-from yolov9bench.data.training_set import training_set as training_set
+from yolov9bench.data.training_set import TrainingSet, keep_decoded, training_set
 from yolov9bench.data.transforms import (
     Sample,
     apply_affine,

@@ -14,6 +14,11 @@ from yolov9bench.ops.ranks import Ranks
 Key = tuple[int, int]  # epoch and image: sent with every request, so that workers keep no state
 
 
+def images_each(count: int, world_size: int) -> int:
+    """How many of `count` images each of so many processes trains on in an epoch: as many as every other."""
+    return math.ceil(count / world_size)
+
+
 class Order(Sampler[list[Key]]):
     """Which images make up the batches of the current epoch."""
 
@@ -23,8 +28,8 @@ class Order(Sampler[list[Key]]):
 
     @property
     def share(self) -> int:
-        """Images of this rank in an epoch, as many as of every other."""
-        return math.ceil(self.count / self.ranks.world_size)
+        """Images of this rank in an epoch."""
+        return images_each(self.count, self.ranks.world_size)
 
     def __len__(self) -> int:
         return max(math.ceil(self.share / self.batch_size) - self.start, 0)

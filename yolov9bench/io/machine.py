@@ -36,11 +36,16 @@ def describe_environment(device: str) -> provenance.Environment:
         },
         platform=f"{platform.system()} {platform.machine()}",
         device=device,
-        device_name=torch.cuda.get_device_name(device) if on_cuda else _processor(),
+        device_name=device_name(device),
         cuda=_cuda_versions() if on_cuda else None,
         threads=torch.get_num_threads(),
         float32=_float32(on_cuda),
     )
+
+
+def device_name(device: str) -> str:
+    """The model of a CUDA device, or of the processor."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else _processor()
 
 
 @cache  # reading what all installed packages hold takes half a second

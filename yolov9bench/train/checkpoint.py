@@ -15,7 +15,7 @@ import torch
 from yolov9bench.errors import TrainingError
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
-from yolov9bench.io.machine import describe_environment
+from yolov9bench.io.machine import describe_environment, device_name
 from yolov9bench.ops.distributed import current_ranks, wait_for_all
 from yolov9bench.train.job import EARLIER, Job
 from yolov9bench.train.state import State, find_not_finite, is_done
@@ -128,7 +128,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])
     if "batch_size" in changed:
-        rebatch(state, before["batch_size"], job.batch_size, len(job.train.images))
+        rebatch(state, before["batch_size"], job.batch_size, job.images_each)
     logger.info("resuming from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
     if changed:
         logger.warning("after the run stopped, it continues with another %s", ", ".join(changed))
@@ -141,7 +141,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
 def announce_device(job: Job) -> None:
     """Say that the run goes on with another model of GPU or processor than it was on before."""
     before = read_run(job.out).get("environment", {}).get("device_name")
-    now = describe_environment(job.device).device_name
+    now = device_name(job.device)
     if before not in (None, now):
         logger.warning(
             "it ran on %s and goes on with %s: the end will not be the same bit for bit", before, now
@@ -221,7 +221,10 @@ def require_plausible(saved: dict[str, Any], recipe: dict[str, Any], last: Path)
 
 
 def rebatch(state: State, before: int, now: int, images: int) -> None:
-    """Count what was trained so far in batches of another size; the epoch continues at the same image."""
+    """Count what was trained so far in batches of another size; the epoch continues at the same image.
+
+    images: those of an epoch that each process trains on.
+    """
     batch = state.batch * before // now
     if state.batch:
         state.sums = {term: total * batch / state.batch for term, total in state.sums.items()}

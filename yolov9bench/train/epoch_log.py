@@ -135,9 +135,7 @@ def memory_and_speed(device: torch.device, images: int, seconds: float) -> dict[
         "bytes_allocated": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "bytes_reserved": torch.cuda.max_memory_reserved(device) if on_gpu else None,
     }
-    speed = round(images / seconds, 2) if seconds else None
-    world_size = current_ranks().world_size
-    if world_size == 1:
-        return own | {"images_per_second": speed}
-    by_rank = gather(own | {"images_per_second": round(images / world_size / seconds, 2)})
-    return own | {"images_per_second": speed, "processes": by_rank}
+    speed = images / seconds
+    by_rank = gather(own | {"images_per_second": round(speed / current_ranks().world_size, 2)})
+    own |= {"images_per_second": round(speed, 2)}
+    return own if len(by_rank) == 1 else own | {"processes": by_rank}

@@ -13,9 +13,11 @@ import torch
 
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.coco import CocoDataset, label_categories
-from yolov9bench.data.loader import training_sample, training_set
+from yolov9bench.data.loader import training_sample
 from yolov9bench.data.loading import PLAIN, Loading, default_workers
+from yolov9bench.data.order import images_each
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
+from yolov9bench.data.training_set import training_set
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_at_least, require_choice
 from yolov9bench.ops.ranks import find_ranks, processes_here
@@ -67,6 +69,11 @@ class Job:
     def images_per_iteration(self) -> int:
         """Images of one iteration in all processes."""
         return self.batch_size * self.world_size
+
+    @property
+    def images_each(self) -> int:
+        """Images that each process trains on in an epoch."""
+        return images_each(len(self.train.images), self.world_size)
 
 
 def make_job(config: TrainConfig, row: Row, device: str) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from yolov9bench.config import TrainConfig
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.ops.lifeline import LAUNCHER
 from yolov9bench.train import trainer
+from yolov9bench.train.checkpoint import read_log
 from yolov9bench.train.job import Job
 from yolov9bench.zoo.rows import ROWS
 
@@ -47,7 +48,7 @@ def run(job: Job, config: TrainConfig, watch: Watch | None = None) -> Path:
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
     try:
-        sentences = _follow(torchrun, job.out / "log.jsonl", watch)
+        sentences = _follow(torchrun, job, watch)
     finally:
         _end(torchrun)
     if torchrun.returncode:
@@ -68,21 +69,21 @@ def torchrun_command(config: TrainConfig, processes: int) -> list[str]:
     return words
 
 
-def _follow(torchrun: subprocess.Popen[str], log: Path, watch: Watch | None) -> list[str]:
+def _follow(torchrun: subprocess.Popen[str], job: Job, watch: Watch | None) -> list[str]:
     """Log the processes' lines and show the run's log to `watch` until they end; the sentences of failure."""
-    sentences, seen = [], ""
+    sentences: list[str] = []
+    seen: list[dict[str, Any]] = []
     assert torchrun.stdout is not None
-    for line in torchrun.stdout:
-        logger.info("%s", line.rstrip())
+    for line in chain(torchrun.stdout, [""]):  # and once more after the last
+        if line:
+            logger.info("%s", line.rstrip())
         if SENTENCE.match(line):
             sentences.append(line.rstrip())
-        text = log.read_text(encoding="utf-8") if watch and log.exists() else ""
-        if watch and text != seen:
-            seen = text
-            watch([json.loads(each) for each in text.splitlines()])
+        entries = read_log(job) if watch and (job.out / "log.jsonl").exists() else []
+        if watch and entries != seen:
+            seen = entries
+            watch(entries)
     torchrun.wait()
-    if watch and log.exists() and log.read_text(encoding="utf-8") != seen:
-        watch([json.loads(each) for each in log.read_text(encoding="utf-8").splitlines()])
     return sentences
 
 

@@ -38,8 +38,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 # float16 starts at a scale of 2**16 and halves it with each step that it skips: after so many skipped steps
 # in a row no gradient can overflow for being scaled.
 MOST_SKIPPED = 32
-# Iterations after which several processes ask rank 0 whether a checkpoint is due: clocks differ.
-ITERATIONS_BETWEEN_QUESTIONS = 50
+# Steps after which several processes ask rank 0 whether a checkpoint is due: clocks differ.
+STEPS_BETWEEN_QUESTIONS = 50
 
 
 def fit(
@@ -94,7 +94,7 @@ def fit(
 
 def is_checkpoint_due(state: State, saved: float) -> bool:
     """Whether the last checkpoint, at `saved` on the monotonic clock, is long ago; rank 0's answer in all."""
-    if current_ranks().world_size > 1 and state.steps % ITERATIONS_BETWEEN_QUESTIONS:
+    if current_ranks().world_size > 1 and state.steps % STEPS_BETWEEN_QUESTIONS:
         return False
     return value_of_main(monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS)
 

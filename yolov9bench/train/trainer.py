@@ -22,7 +22,7 @@ from yolov9bench.data.sources import choose_training_split
 from yolov9bench.errors import DatasetError, SettingsError, TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
-from yolov9bench.io.machine import describe_environment
+from yolov9bench.io.machine import device_name
 from yolov9bench.nn.detector import build
 from yolov9bench.ops.distributed import (
     broadcast_from_main,
@@ -134,7 +134,7 @@ def announce(job: Job) -> None:
         job.images_per_iteration,
         recipe.augmentation.image_size,
         job.precision,
-        describe_environment(job.device).device_name,
+        device_name(job.device),
     )
     logger.info("%s gets last.pt, from which the same command resumes, and best.pt", job.out)
 
@@ -184,8 +184,7 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
     detector = detector.to(job.device)
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
-    share = math.ceil(len(job.train.images) / job.world_size)
-    batches, images = math.ceil(share / job.batch_size), job.images_per_iteration
+    batches, images = math.ceil(job.images_each / job.batch_size), job.images_per_iteration
     schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, images)
     return make_state(detector, job.recipe, images, job.precision), schedule
 
