@@ -73,7 +73,7 @@ def run_both(rank: int, port: str, out: Path, data: Path) -> None:
 
 
 def checkpoints_on_the_way(rank: int, job: Job, out: Path) -> None:
-    """Train where a checkpoint is always due by rank 0's clock and never by the other's; 2 steps a question."""
+    """Train where a checkpoint is always due by rank 0's clock, never by the other's; 2 steps a question."""
     steps: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0 if rank == 0 else 1e9)
