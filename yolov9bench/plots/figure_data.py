@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from yolov9bench.plots.diagrams import lay_out
-from yolov9bench.records.evidence import Evidence
+from yolov9bench.records.comparability import ap_of, column_of, read_stated, row_of
+from yolov9bench.records.evidence import Check, Evidence
+from yolov9bench.records.verdict import published_ap
 from yolov9bench.zoo.paper_points import SERIES
 from yolov9bench.zoo.rows import REFINED, ROWS, Row
 from yolov9bench.zoo.specs import SPECS
@@ -57,6 +59,32 @@ def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:
 def gather_structures(evidence: Mapping[str, Evidence]) -> FigureData:
     """The drawn networks as boxes and arrows; they depend on no record."""
     return {name: asdict(lay_out(SPECS[name])) for name in DRAWN_SPECS}
+
+
+def gather_checks(checks: Sequence[Check]) -> FigureData:
+    """Measured on part of the images: AP in percent with its interval, beside the row's published figure.
+
+    Left out are evaluations of no row or without an interval. Not every row has a published TTA AP.
+    """
+    measurements = []
+    for check in checks:
+        stated, row, ap = read_stated(check.record), row_of(check.record), ap_of(check.record)
+        interval, images = stated.values.AP_interval, stated.inputs.images
+        if row is None or ap is None or interval is None or images is None:
+            continue
+        low, high = (round(100 * end, 3) for end in interval)
+        measurements.append(
+            {
+                "row": row.id,
+                "protocol": str(stated.settings.protocol_name),
+                "images": images,
+                "ap": round(100 * ap, 3),
+                "low": low,
+                "high": high,
+                "published": published_ap(row, column_of(check.record)),
+            }
+        )
+    return {"measurements": measurements}
 
 
 def data_sha256(data: FigureData) -> str:
