@@ -20,7 +20,7 @@ FLOORS = [
     {"train", "plots"},
     {"profiling", "report"},
     {"reproduce"},
-    {"sweep"},
+    {"sweep", "verify"},
     {"__main__", "__init__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room in rooms}

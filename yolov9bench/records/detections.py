@@ -1,0 +1,40 @@
+"""The detections behind records: compressed result files under results/detections, named by their hash."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+from yolov9bench.errors import RecordError
+from yolov9bench.io.files import write_bytes
+
+FOLDER = "detections"
+MOST_BYTES = 2**20  # compressed; larger files are named by their hash and kept elsewhere
+
+
+def path_of_detections(results_dir: Path, sha256: str) -> Path:
+    """Where the detections with this hash of their JSON lie, if they are kept."""
+    return results_dir / FOLDER / f"detections-{sha256[:8]}.json.gz"
+
+
+def keep_detections(results_dir: Path, text: str) -> Path | None:
+    """Keep a result file's text, compressed; None, with nothing written, if it takes more than 1 MiB so.
+
+    Equal texts give equal files, since no time is in them.
+    """
+    packed = gzip.compress(text.encode(), mtime=0)
+    if len(packed) > MOST_BYTES:
+        return None
+    path = path_of_detections(results_dir, hashlib.sha256(text.encode()).hexdigest())
+    write_bytes(path, packed)
+    return path
+
+
+def read_detections(path: Path) -> str:
+    """The text of a result file, compressed or plain; RecordError if it cannot be read."""
+    try:
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    except (OSError, EOFError, ValueError) as error:  # gzip's errors are OSErrors, of cut files EOFErrors
+        raise RecordError(f"{path.name} cannot be read ({error}): restore it from git") from error

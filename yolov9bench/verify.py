@@ -1,0 +1,202 @@
+"""Whether the records are true: every measured AP is computed again from its detections and annotations.
+
+python -m yolov9bench verify                       # the records in results/, their history, and the report
+python -m yolov9bench verify results/records/yolov9-c/evaluate-....json --annotations instances_val2017.json
+python -m yolov9bench verify --strict              # what could be checked by hashes alone fails too
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from yolov9bench import records, report
+from yolov9bench.data.demo import make_demo
+from yolov9bench.errors import BenchError, RecordError, ReportError
+from yolov9bench.evaluation.rederive import find_contradictions, find_detections, find_wrong_metrics
+from yolov9bench.io.files import sha256_of
+from yolov9bench.records import Record
+from yolov9bench.records.comparability import CLOCKS_DIFFER
+from yolov9bench.records.contents import EvaluateContents, read_evaluate, read_measure
+from yolov9bench.records.history import find_altered, is_ancestor
+
+Word = Literal["verified", "hash only", "false"]
+NO_AP = "no AP to compute again"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record, or of the report: a word, and why; `notes` lessen nothing."""
+
+    name: str
+    word: Word
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        said = "; ".join((*self.reasons, *self.notes))
+        return f"{self.word:9}  {self.name}" + (f": {said}" if said else "")
+
+
+def verify(
+    results_dir: Path,
+    paths: Sequence[Path] = (),
+    annotations: Sequence[Path] = (),
+    data_folder: Path | None = None,
+    readme: Path | None = None,
+) -> list[Outcome]:
+    """Check records, all of the results folder if none is named, and then history and report too.
+
+    annotations: files in COCO's format to look a record's own up in, by sha256, beside those under
+    `data_folder` (coco/ and demo/). The demo set's are drawn again where they are missing. BenchErrors for
+    files that do not exist.
+    """
+    for path in (*paths, *annotations):
+        if not path.is_file():
+            raise RecordError(f"there is no file {path}: check the path")
+    chosen = list(paths) or sorted((results_dir / "records").rglob("*.json"))
+    read = {path: _read(path) for path in chosen}
+    whole = [record for record in read.values() if isinstance(record, Record)]
+    with known_annotations(whole, annotations, data_folder) as known:
+        outcomes = [
+            check_record(path, record, results_dir, known)
+            if isinstance(record, Record)
+            else Outcome(_name(path), "false", (record,))
+            for path, record in read.items()
+        ]
+    outcomes = _with_twins(outcomes, read)
+    if not paths:
+        outcomes += [*check_history(results_dir), *check_report(results_dir, readme)]
+    return outcomes
+
+
+def check_record(path: Path, record: Record, results_dir: Path, annotations: Mapping[str, Path]) -> Outcome:
+    """One record that is whole: its claims, and its AP computed again where that can be done."""
+    name = _name(path)
+    try:
+        faults = _time_faults(record)
+        if record.kind != "evaluate":
+            read_measure(record)
+            return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NO_AP,))
+        stated, missing = read_evaluate(record), []
+        faults += _missing_settings(stated)
+        found = (stated.values.detections or {}).get("sha256")
+        detections = find_detections(str(found), path, results_dir, stated)
+        source = annotations.get(str(stated.inputs.annotations_sha256))
+        if detections is None:
+            missing.append("detections")
+        if source is None:
+            missing.append("annotations")
+        if detections is not None:
+            faults += find_contradictions(detections, stated)
+        if detections is not None and source is not None and not faults:
+            faults += find_wrong_metrics(detections, source, stated)
+    except BenchError as error:
+        return Outcome(name, "false", (str(error),))
+    notes = tuple(_commit_notes(stated))
+    if faults:
+        return Outcome(name, "false", tuple(faults), notes)
+    if missing:
+        return Outcome(name, "hash only", (f"missing: {' and '.join(missing)}",), notes)
+    return Outcome(name, "verified", (), notes)
+
+
+def check_history(results_dir: Path) -> list[Outcome]:
+    """The committed records that are no longer what they were; a note where git cannot tell."""
+    altered = find_altered(results_dir)
+    if altered is None:
+        return [Outcome("history", "hash only", ("no git checkout with its whole history",))]
+    return [Outcome(name, "false", (reason,)) for name, reason in altered.items()]
+
+
+def check_report(results_dir: Path, readme: Path | None) -> list[Outcome]:
+    """Whether table, pages, figures and the README say what the records say."""
+    try:
+        report.check(results_dir, readme)
+    except (ReportError, RecordError) as error:
+        return [Outcome("report", "false", (str(error),))]
+    return [Outcome("report", "verified")]
+
+
+@contextmanager
+def known_annotations(
+    found: Iterable[Record], given: Sequence[Path], data_folder: Path | None
+) -> Iterator[dict[str, Path]]:
+    """Annotation files by the sha256 of their bytes; the demo set of a record's seed is drawn if need be."""
+    folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
+    files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
+    known = {sha256_of(file): file for file in files}
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = {
+            (record.seed or 0, str(record.inputs.get("annotations_sha256")))
+            for record in found
+            if record.inputs.get("demo") is True and record.kind == "evaluate"
+        }
+        for seed in {seed for seed, sha256 in wanted if sha256 not in known}:
+            drawn = make_demo(Path(scratch, str(seed)), seed)
+            known |= {sha256_of(file): file for file in drawn.glob("annotations/*.json")}
+        yield known
+
+
+def is_clean(outcomes: Iterable[Outcome], strict: bool = False) -> bool:
+    """Whether nothing is false; with `strict`, whether no AP could be checked by its hash alone either."""
+    return not any(
+        each.word == "false" or (strict and each.word == "hash only" and each.reasons != (NO_AP,))
+        for each in outcomes
+    )
+
+
+def summarize(outcomes: Sequence[Outcome]) -> str:
+    """How many of each word, in one line."""
+    counts = {
+        word: sum(each.word == word for each in outcomes) for word in ("verified", "hash only", "false")
+    }
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
+
+
+def _read(path: Path) -> Record | str:
+    try:
+        return records.read(path)
+    except RecordError as error:
+        return str(error)
+
+
+def _name(path: Path) -> str:
+    return "/".join(path.absolute().parts[-2:])
+
+
+def _time_faults(record: Record) -> list[str]:
+    future = datetime.fromisoformat(record.start) > datetime.now(UTC) + CLOCKS_DIFFER
+    return [f"start {record.start} lies in the future"] if future else []
+
+
+def _missing_settings(stated: EvaluateContents) -> list[str]:
+    lacking = [key for key, value in vars(stated.settings).items() if value is None]
+    return [f"settings lack {', '.join(lacking)}"] if lacking else []
+
+
+def _commit_notes(stated: EvaluateContents) -> list[str]:
+    commit, dirty = stated.environment.commit, stated.environment.dirty
+    notes = ["uncommitted code"] if dirty is not False else []
+    if commit is not None and is_ancestor(commit) is False:
+        notes.append(f"commit {commit[:12]} is not in this history")
+    return notes
+
+
+def _with_twins(outcomes: list[Outcome], read: Mapping[Path, Record | str]) -> list[Outcome]:
+    """The outcomes, with records that differ from an earlier one in row or start alone made false."""
+    seen: dict[str, str] = {}
+    judged = []
+    for outcome, record in zip(outcomes, read.values(), strict=True):
+        if isinstance(record, Record):
+            content = records.canonical(replace(record, row=None, start="2000-01-01T00:00:00+00:00"))
+            twin = seen.setdefault(content, outcome.name)
+            if twin != outcome.name:
+                outcome = replace(outcome, word="false", reasons=(*outcome.reasons, f"a copy of {twin}"))
+        judged.append(outcome)
+    return judged
