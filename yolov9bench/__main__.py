@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from functools import singledispatch
 from io import StringIO
 from itertools import dropwhile, takewhile
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tyro
@@ -27,6 +28,7 @@ from yolov9bench.config import (
     SweepConfig,
     TidyConfig,
     TrainConfig,
+    VerifyConfig,
     project_root,
 )
 from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
@@ -43,6 +45,7 @@ COMMANDS: dict[str, Any] = {
     "reproduce": ReproduceConfig,
     "measure": MeasureConfig,
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
+    "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
     "tidy": TidyConfig,
     "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
 }
@@ -144,6 +147,25 @@ def report(config: ReportConfig) -> None:
     root = project_root()
     act = pages.check if config.check else pages.write
     act(config.results or root / "results", None if config.results else root / "README.md")
+
+
+@run.register
+def verify(config: VerifyConfig) -> None:
+    config.require_paths()
+    from yolov9bench import verify as verification
+
+    root = project_root()
+    outcomes = verification.verify(
+        config.results or root / "results",
+        config.records,
+        config.annotations,
+        root / "data" if config.data_dir == "auto" else Path(config.data_dir),
+        None if config.results else root / "README.md",
+    )
+    print("\n".join(map(str, outcomes)))
+    print(verification.summarize(outcomes))
+    if not verification.is_clean(outcomes, config.strict):
+        sys.exit(1)
 
 
 @run.register

@@ -7,6 +7,7 @@ from yolov9bench.config.commands import (
     RowsConfig,
     SweepConfig,
     TidyConfig,
+    VerifyConfig,
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
@@ -23,6 +24,7 @@ __all__ = [
     "SweepConfig",
     "TidyConfig",
     "TrainConfig",
+    "VerifyConfig",
     "parameters_from",
     "project_root",
 ]

@@ -13,6 +13,7 @@ from yolov9bench.errors import (
     SettingsError,
     require_at_least,
     require_image_size,
+    require_present,
     require_writable,
 )
 
@@ -80,6 +81,29 @@ class ReportConfig(Config):
     """Write nothing; fail if anything differs."""
     results: Path | None = None
     """Another folder than results/; leaves README.md alone."""
+
+
+@dataclass(frozen=True)
+class VerifyConfig(Config):
+    """Compute every measured AP again and hold records, their history and the report against each other."""
+
+    records: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RECORD]")] = ()
+    """Records to check; all of results/, its history and the report if omitted."""
+    annotations: UseAppendAction[tuple[Path, ...]] = ()
+    """A file in COCO's format, found by its hash; may be given more than once."""
+    strict: bool = False
+    """Fail as well where detections or annotations are missing, so that hashes alone were checked."""
+    results: Path | None = None
+    """Another folder than results/; leaves README.md alone."""
+    data_dir: str = "auto"
+    """Downloads, whose annotations are looked at too; auto: data/ at the root of the project."""
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist."""
+        for name, paths in (("record", self.records), ("annotations", self.annotations)):
+            for path in paths:
+                require_present(name, path)
+        require_present("results", self.results)
 
 
 @dataclass(frozen=True)
