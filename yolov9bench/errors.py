@@ -76,6 +76,13 @@ def require_at_least(least: int, **numbers: int | None) -> None:
             raise SettingsError(f"{name} is {value}: give {least} or more")
 
 
+def require_at_most(most: int, **numbers: int | None) -> None:
+    """SettingsError for a number above `most`; None stands for a default and is accepted."""
+    for name, value in numbers.items():
+        if value is not None and value > most:
+            raise SettingsError(f"{name} is {value}: give {most} or less")
+
+
 def require_image_size(image_size: int | None, stride: int = 32) -> None:
     """SettingsError for a size in pixels that is not a multiple of the network's largest stride."""
     if image_size is not None and (image_size < stride or image_size % stride):

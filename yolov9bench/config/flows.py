@@ -11,12 +11,14 @@ from yolov9bench.config.values import Config, project_root
 from yolov9bench.errors import (
     SettingsError,
     require_at_least,
+    require_at_most,
     require_image_size,
     require_present,
     require_writable,
 )
 from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.recipes import find_recipe
+from yolov9bench.zoo.specs import BACKBONE_PARTS
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ class TrainConfig(Config):
     learning_rate: float | None = None
     """After warm-up; the recipe's if omitted."""
     start: Path | None = None
-    """A checkpoint to fine-tune."""
+    """A checkpoint to fine-tune: of the same network, with any classes; each takes the weights of its name."""
+    freeze: int = 0
+    """With start: so many parts of the backbone keep its weights; 1: the stem, 2 to 5: and 1 to 4 stages."""
+    extend: bool = False
+    """Let the run in out have more epochs than it was begun with: it goes on from last.pt."""
     workers: int | None = None
     """Processes that prepare batches; if omitted, none on a CPU and, beside a GPU, by the machine's cores."""
     cache: Literal["none", "ram", "disk"] = "none"
@@ -119,7 +125,12 @@ class TrainConfig(Config):
         require_image_size(self.image_size)
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         require_at_least(1, max_steps=self.max_steps, limit=self.limit)
-        require_at_least(0, seed=self.seed, workers=self.workers)
+        require_at_least(0, seed=self.seed, workers=self.workers, freeze=self.freeze)
+        require_at_most(BACKBONE_PARTS, freeze=self.freeze)
+        if self.freeze and self.start is None:
+            raise SettingsError(
+                f"freeze is {self.freeze}, which would keep weights that begin at random: give start"
+            )
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
 
