@@ -98,7 +98,7 @@ class TrainConfig(Config):
     learning_rate: float | None = None
     """After warm-up; the recipe's if omitted."""
     start: Path | None = None
-    """A checkpoint to fine-tune: of the same network, with any classes; each takes the weights of its name."""
+    """A checkpoint to fine-tune: of the same network, with any classes, which are matched by name."""
     freeze: int = 0
     """With start: so many parts of the backbone keep its weights; 1: the stem, 2 to 5: and 1 to 4 stages."""
     extend: bool = False
