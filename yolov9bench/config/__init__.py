@@ -11,7 +11,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
-from yolov9bench.config.values import Config, project_root
+from yolov9bench.config.values import Config, parse_classes, project_root
 
 __all__ = [
     "Config",
@@ -26,5 +26,6 @@ __all__ = [
     "TrainConfig",
     "VerifyConfig",
     "parameters_from",
+    "parse_classes",
     "project_root",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from yolov9bench.config.values import Config, project_root
+from yolov9bench.config.values import Config, parse_classes, project_root
 from yolov9bench.errors import (
     SettingsError,
     require_at_least,
@@ -34,6 +34,8 @@ class EvaluateConfig(Config):
     checkpoint's format."""
     split: str = "val2017"
     """The split to evaluate on."""
+    classes: tuple[str, ...] = ()
+    """Evaluate only these, as NAME or DETECTOR_NAME=DATASET_NAME; all, which must then agree, if omitted."""
     batch_size: int = 16
     """Images at a time; changes speed and memory, not the detections."""
     limit: int | None = None
@@ -57,6 +59,7 @@ class EvaluateConfig(Config):
 
     def validate(self) -> None:
         _check_protocol(self.protocol)
+        parse_classes(self.classes)
         require_image_size(self.image_size)
         require_at_least(1, batch_size=self.batch_size, limit=self.limit)
 
@@ -171,6 +174,8 @@ class ReproduceConfig(Config):
     """yolov9, ultralytics, ultralytics-square or mmyolo; auto: the checkpoint's own."""
     tta: bool = False
     """Test-time augmentation: mmyolo's six views of each image, merged; protocol auto or mmyolo."""
+    classes: str | None = None
+    """Evaluate only these, as in 'person, bicycle=bike' (detector's=data set's name); all if omitted."""
     image_size: int | None = None
     """Pixels, a multiple of 32; the protocol's, in a training the recipe's, if omitted."""
     batch_size: int | None = None
@@ -201,6 +206,7 @@ class ReproduceConfig(Config):
     def validate(self) -> None:
         _check_protocol(self.protocol)
         _check_recipe(self.recipe)
+        parse_classes(() if self.classes is None else self.classes)
         require_image_size(self.image_size)
         require_at_least(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
         require_at_least(1, processes=self.processes)
@@ -214,6 +220,11 @@ class ReproduceConfig(Config):
             require_present("dataset", Path(self.dataset))
         require_writable("data_dir", self.data_folder, folder=True)
         require_writable("results_dir", self.results_folder, folder=True)
+
+    @property
+    def chosen_classes(self) -> dict[str, str]:
+        """The classes to evaluate, as `parse_classes` gives them; none for all."""
+        return {} if self.classes is None else parse_classes(self.classes)
 
     @property
     def trains(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -45,6 +45,26 @@ class Config:
         require_choice("parameter", name, [field.name for field in fields(cls)])
         kinds = _kinds(get_type_hints(cls)[name])
         return next(each for each in kinds if each is not NoneType)
+
+
+def parse_classes(words: str | Iterable[str]) -> dict[str, str]:
+    """The data set's name of each class by the detector's, from NAME or DETECTOR_NAME=DATASET_NAME.
+
+    A word may hold several, separated by commas. SettingsError for one without a name, or a class that is
+    given twice.
+    """
+    chosen: dict[str, str] = {}
+    for word in [words] if isinstance(words, str) else words:
+        for part in word.split(","):
+            own, equals, other = (each.strip() for each in part.partition("="))
+            if not own or (equals and not other):
+                raise SettingsError(
+                    f"classes has {part!r}: give a class's name, or DETECTOR_NAME=DATASET_NAME"
+                )
+            if own in chosen:
+                raise SettingsError(f"classes names {own!r} twice: name each class of the detector once")
+            chosen[own] = other or own
+    return chosen
 
 
 def as_plain(value: Any) -> Any:
