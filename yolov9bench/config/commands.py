@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config
+from yolov9bench.config.values import Config, Words
 from yolov9bench.errors import (
     SettingsError,
     require_at_least,
@@ -16,8 +16,6 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
-
-Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from yolov9bench.config.values import Config, parse_classes, project_root
+from tyro.conf import arg
+
+from yolov9bench.config.values import Config, Words, parse_classes, project_root
 from yolov9bench.errors import (
     SettingsError,
     require_at_least,
@@ -34,7 +36,7 @@ class EvaluateConfig(Config):
     checkpoint's format."""
     split: str = "val2017"
     """The split to evaluate on."""
-    classes: tuple[str, ...] = ()
+    classes: Annotated[Words, arg(metavar="NAME")] = ()
     """Evaluate only these, as NAME or DETECTOR_NAME=DATASET_NAME; all, which must then agree, if omitted."""
     batch_size: int = 16
     """Images at a time; changes speed and memory, not the detections."""

@@ -83,7 +83,7 @@ def evaluate(
     detections: Path | None = None,
     tta: bool = False,
     row: Row | None = None,
-    classes: str | Sequence[str] = (),
+    classes: str | Sequence[Any] = (),
 ) -> Record:
     """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
 
