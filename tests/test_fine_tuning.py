@@ -80,7 +80,7 @@ def test_frozen_norms_alone_are_in_eval_mode(data: Path, tmp_path: Path) -> None
 
 
 def test_a_frozen_run_is_resumed_to_the_same_end(data: Path, tmp_path: Path) -> None:
-    """Cut after the first of two epochs; the start's own file is not needed for its weights any more."""
+    """Cut after the first of two epochs; what is frozen comes from its own checkpoint then."""
     whole = started_job(data, tmp_path, freeze=3, epochs=2)
     train(whole)
     cut = replace(whole, out=tmp_path / "cut")

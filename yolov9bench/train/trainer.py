@@ -96,7 +96,8 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
         resume(job, state, configuration, content)
     del content  # as large as the run's state, and not needed while it trains
     if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
-        logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
+        done = job.out.name, state.epoch, state.steps
+        logger.info("%s is finished: %d epochs, %d steps; extend and more epochs let it go on", *done)
         return job.out / "best.pt"
     batches = TrainingBatches(
         job.train, job.recipe, job.batch_size, job.seed, ranks=current_ranks(), loading=job.loading
