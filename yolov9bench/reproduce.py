@@ -17,7 +17,7 @@ from yolov9bench.config import ReproduceConfig, TrainConfig
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset
-from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
+from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.ops.ranks import Ranks, own_device
@@ -28,8 +28,9 @@ from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.weights.fetch import fetch_checkpoint
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
-from yolov9bench.zoo.rows import Row, find_row, row_of_file, unlike
+from yolov9bench.zoo.rows import Row, find_row, row_of_file
 
 logger = logging.getLogger("yolov9bench")
 
@@ -126,21 +127,7 @@ def load_checkpoint(plan: Plan) -> Checkpoint:
         return load(run_training(plan, build_job(plan)))
     if config.checkpoint not in ("auto", "download"):
         return load(Path(config.checkpoint))
-    row = require_row(plan)
-    loaded = load(download.checkpoint(row.download, config.data_folder).path)
-    if row_of_file(loaded.sha256) is None:
-        require_network_of(row, loaded)
-    return loaded
-
-
-def require_network_of(row: Row, checkpoint: Checkpoint) -> None:
-    """Refuse a download whose content is not that of its row; where no hash is known, nothing else tells."""
-    faults = unlike(row, checkpoint.format, checkpoint.spec, checkpoint.detector.num_classes)
-    if faults:
-        raise CheckpointError(
-            f"{row.download.name} is not the file of {row.id} ({'; '.join(faults)}): "
-            f"delete it to fetch it from {row.download.url} again"
-        )
+    return fetch_checkpoint(require_row(plan), config.data_folder)
 
 
 def load_dataset(plan: Plan) -> CocoDataset:

@@ -3,6 +3,7 @@
 from yolov9bench.config.commands import (
     InspectConfig,
     MeasureConfig,
+    PredictConfig,
     ReportConfig,
     RowsConfig,
     SweepConfig,
@@ -18,6 +19,7 @@ __all__ = [
     "EvaluateConfig",
     "InspectConfig",
     "MeasureConfig",
+    "PredictConfig",
     "ReportConfig",
     "ReproduceConfig",
     "RowsConfig",

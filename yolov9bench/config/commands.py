@@ -45,6 +45,43 @@ class InspectConfig(Config):
 
 
 @dataclass(frozen=True)
+class PredictConfig(Config):
+    """Show what a checkpoint detects: images with boxes, and one COCO result file."""
+
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE")]
+    """Files, or folders of images."""
+    checkpoint: str
+    """A file of weights, or a row id, whose published file is fetched."""
+    out: Path = Path("predictions")
+    """The folder for the images with their boxes and for detections.json."""
+    score_threshold: float = 0.25
+    """The least score that is kept, 0 to 1."""
+    protocol: str = "auto"
+    """How images are resized and boxes suppressed; auto: that of the checkpoint's format."""
+    image_size: int | None = None
+    """Pixels, a multiple of 32; the protocol's if omitted."""
+    batch_size: int = 16
+    """Images at a time."""
+    device: str = "auto"
+    """cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    tta: bool = False
+    """Merge mmyolo's six views of each image."""
+
+    def validate(self) -> None:
+        _require_any("images", self.images)
+        require_image_size(self.image_size)
+        require_at_least(1, batch_size=self.batch_size)
+        if not 0 <= self.score_threshold <= 1:
+            raise SettingsError(f"score_threshold is {self.score_threshold}: give a number from 0 to 1")
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        for image in self.images:
+            require_present("image", image)
+        require_writable("out", self.out, folder=True)
+
+
+@dataclass(frozen=True)
 class MeasureConfig(Config):
     """Measure what a row costs: parameters, GFLOPs, time and memory."""
 

@@ -23,7 +23,7 @@ class CocoImage:
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CocoDataset:
     """The images in use, in ascending id, with the annotations on them and all categories in ascending id.
 
@@ -42,6 +42,10 @@ class CocoDataset:
     annotations_sha256: str
     image_list_sha256: str
     description: str = ""
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
+        return f"<{self.split} of {self.root}: {counts}, {len(self.categories)} classes>"
 
     @property
     def folder(self) -> Path:

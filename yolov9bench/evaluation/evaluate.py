@@ -57,7 +57,7 @@ MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the 
 logger = logging.getLogger("yolov9bench")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """One evaluation with everything behind its record: data, detections, metrics and curves."""
 
@@ -65,6 +65,9 @@ class Evaluation:
     dataset: CocoDataset
     predictions: Predictions
     result: CocoResult
+
+    def __repr__(self) -> str:
+        return f"<{self.record!r}, {len(self.predictions):,} detections>"
 
 
 def evaluate(
