@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -378,7 +379,15 @@ class TestFiles:
         drawn = list((written / "results/figures").glob("*.png"))
         assert len(drawn) == 3
         for path in drawn:
-            assert path.stat().st_size < 150_000, path.name
+            assert path.stat().st_size < 250_000, path.name
+
+    def test_images_keep_the_colours_of_the_marks(self, written: Path) -> None:
+        """No palette: more than 256 colours, and the full marker of the measured row to the last bit."""
+        pixels = cv2.imread(str(written / "results/figures/performance.png"))
+        assert pixels is not None
+        colours = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+        assert len(colours) > 256
+        assert (0, 94, 213) in colours  # #d55e00, in OpenCV's order
 
 
 def blocking(*modules: str) -> str:
@@ -513,33 +522,93 @@ class TestFigures:
             assert all(figure.bbox.padded(1).contains(*corner) for corner in (place.min, place.max)), one
 
     def test_every_axis_is_named(self, drawn: dict[str, Figure], name: str) -> None:
+        first = drawn[name].axes[0]
         for axes in drawn[name].axes:
-            assert axes.get_ylabel()
+            assert axes.get_ylabel() or axes.get_shared_y_axes().joined(first, axes)
             assert axes.get_xlabel() or name == "structures"  # whose columns have headings of their own
             units = {"performance": ("(millions)", "(GFLOPs)"), "memory": ("GiB",), "structures": ("",)}[name]
             assert any(unit in axes.get_xlabel() for unit in units)
 
 
 def marker_boxes(axes: Axes) -> Iterator[Bbox]:
-    """The square that each marker fills, in pixels; a "." is half as wide as its size says."""
+    """The square that each marker fills, in pixels."""
     point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
     for line in axes.lines:
-        width = line.get_markersize() * point * (0.5 if line.get_marker() == "." else 1)
+        width = line.get_markersize() * point
         for x, y in axes.transData.transform(line.get_xydata()):
             yield Bbox.from_bounds(x - width / 2, y - width / 2, width, width)
 
 
+def named_points(axes: Axes) -> list[Annotation]:
+    """The names and letters; the lines that tie some to their points have no text."""
+    return [text for text in axes.texts if isinstance(text, Annotation) and text.get_text()]
+
+
 def test_names_and_size_letters_lie_apart_on_the_axes_and_hide_no_marker(drawn: dict[str, Figure]) -> None:
     for axes in drawn["performance"].axes:
-        boxes = [(text.get_text(), text.get_window_extent()) for text in axes.texts]
+        boxes = [(text.get_text(), text.get_window_extent()) for text in named_points(axes)]
         letters = [*"nsmlx", *"tsmce"]  # of YOLOv8 and YOLOv9
-        assert sorted(text for text, _ in boxes) == sorted([series.name for series in SERIES] + letters)
+        papers = [series.name for series in SERIES] + letters
+        assert set(papers) <= {text for text, _ in boxes}
         assert [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)] == []
         inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for _, box in boxes]
         assert all(inside), boxes
         markers = list(marker_boxes(axes))
         assert len(markers) > 80
         assert [text for text, box in boxes if any(map(box.overlaps, markers))] == []
+
+
+def test_each_of_our_lines_is_named_at_its_end_in_its_colour(drawn: dict[str, Figure]) -> None:
+    for axes in drawn["performance"].axes:
+        ends: dict[str, set[tuple[float, float]]] = {}
+        for line in axes.lines:
+            if line.get_markerfacecolor() == "white" or line.get_linestyle() == "--":
+                places = [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
+                ends.setdefault(to_hex(line.get_color()), set()).update(places[-1:])
+        named = {to_hex(text.get_color()): text for text in named_points(axes) if len(text.get_text()) > 1}
+        looks = {to_hex(colour): name for name, (colour, _) in performance.LOOKS.items()}
+        shown = {colour: places for colour, places in ends.items() if colour in looks and places}
+        assert len(shown) in (4, 6)  # without and with the rows of Ultralytics
+        for colour, places in shown.items():
+            assert named[colour].get_text().replace("\n", " ") == looks[colour]
+            assert named[colour].xy in places
+
+
+def test_every_published_line_has_a_look_of_its_own() -> None:
+    axes = performance.plot_performance(figure_data.gather_performance(evidence([]))).axes[0]
+    thin = [line for line in axes.lines if line.get_linewidth() == 0.8 and np.size(line.get_xdata())]
+    lines = [line for series in SERIES for line in series.lines]
+    assert len(thin) == len(lines) == 14
+    looks = {(str(line.get_color()), str(line.get_marker())) for line in thin}
+    assert len(looks) == len({marker for _, marker in looks}) == len(SERIES)
+
+
+def test_memory_shows_every_prediction_and_says_what_has_none() -> None:
+    found = evidence([measurement("yolov9-m", allocated_bytes=None), measurement("gelan-c", device="cpu")])
+    data = figure_data.gather_memory(found)
+    (axes,) = performance.plot_memory(data).axes
+    rows = [text.get_text() for text in axes.get_yticklabels()]
+    (predicted,) = [line for line in axes.lines if line.get_label() == "predicted"]
+    assert [rows[int(place)] for place in np.asarray(predicted.get_ydata())] == ["yolov9-m", "gelan-c"]
+    assert "ultralytics-yolov8n to ultralytics-yolov9e (10 rows)" in axes.get_xlabel()
+    assert "no record has it: 15 rows" in axes.get_xlabel()
+    assert {line.get_label() for line in axes.lines} == {"published", "predicted"}
+
+
+def test_arrows_between_backbones_do_not_cross(drawn: dict[str, Figure]) -> None:
+    """All of one colour: along a level, or up one line that no two backbones share with another arrow."""
+    for axes, name in zip(drawn["structures"].axes, figure_data.DRAWN_SPECS, strict=True):
+        arrows = [text for text in axes.texts if isinstance(text, Annotation) and not text.get_text()]
+        across = [
+            (arrow.xyann, arrow.xy)
+            for arrow in arrows
+            if arrow.arrowprops and arrow.arrowprops["color"] == structure.ACROSS
+        ]
+        along = [1 for start, end in across if start[1] == end[1]]
+        up = [start for start, end in across if start[0] == end[0] and end[1] == start[1] - 1]
+        levels = {"yolov9-c": 3, "yolov9-e": 5}.get(name, 0)
+        assert (len(along), len(up), len(across)) == (levels, max(levels - 1, 0), max(2 * levels - 1, 0))
+        assert len({x for x, _ in up}) <= 1
 
 
 def test_a_size_letter_belongs_to_the_point_of_its_row(drawn: dict[str, Figure]) -> None:
@@ -550,7 +619,7 @@ def test_a_size_letter_belongs_to_the_point_of_its_row(drawn: dict[str, Figure])
         "e": ((57.3, 55.6), (189.0, 55.6)),
     }
     for number, axes in enumerate(drawn["performance"].axes):
-        named = {(text.get_text(), text.xy) for text in axes.texts if isinstance(text, Annotation)}
+        named = {(text.get_text(), text.xy) for text in named_points(axes)}
         assert {(letter, point[number]) for letter, point in points.items()} <= named
 
 

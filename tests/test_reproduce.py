@@ -89,7 +89,10 @@ def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"ap": 0.5316}, ("53.0", "53.2", "+0.2", "not reproduced", "rounded to 0.1, differ by more than 0.1")),
+        (
+            {"ap": 0.5316},
+            ("53.0", "53.2", "+0.2", "not reproduced", "rounded to 0.1, differ by more than 0.1"),
+        ),
         ({"ap": 0.5286}, ("53.0", "52.9", "-0.1", "reproduced", "rounded to 0.1, differ by at most 0.1")),
         ({"images": 100}, ("53.0", "53.0", "+0.0", "not comparable", "100 of 5,000 images")),
         ({"ap": None}, ("53.0", "—", "—", "not comparable", "no AP")),
