@@ -563,8 +563,8 @@ def test_each_of_our_lines_is_named_at_its_end_in_its_colour(drawn: dict[str, Fi
         ends: dict[str, set[tuple[float, float]]] = {}
         for line in axes.lines:
             if line.get_markerfacecolor() == "white" or line.get_linestyle() == "--":
-                places = [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
-                ends.setdefault(to_hex(line.get_color()), set()).update(places[-1:])
+                xy = [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
+                ends.setdefault(to_hex(line.get_color()), set()).update(xy[-1:])
         named = {to_hex(text.get_color()): text for text in named_points(axes) if len(text.get_text()) > 1}
         looks = {to_hex(colour): name for name, (colour, _) in performance.LOOKS.items()}
         shown = {colour: places for colour, places in ends.items() if colour in looks and places}

@@ -24,6 +24,7 @@ TRIED = 150  # of the cheapest places, how many are compared by the lines beneat
 # What a name's place costs, in points of distance.
 HIDDEN = 1000.0  # a marker, a name, or a part of its own beyond the axes
 CROSSED = 0.8  # a point of a line beneath it
+STEEP = 2.0  # above or below its point instead of beside it
 LATER = 3.0  # for each of its points that was preferred
 
 
@@ -37,6 +38,20 @@ class Label:
     bold: bool = False
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a name may lie: costs and distances [n] in points, ends and centres [n, x y] in pixels.
+
+    `owners` [n] are the indices of the ends among the name's points.
+    """
+
+    costs: Floats
+    distances: Floats
+    owners: NDArray[np.int64]
+    ends: Floats
+    centres: Floats
+
+
 def place_labels(axes: Axes, labels: Iterable[Label]) -> None:
     """Write the names, the first ones with the first choice; the axes' limits and lines must be final."""
     figure = axes.get_figure(root=True)
@@ -45,52 +60,55 @@ def place_labels(axes: Axes, labels: Iterable[Label]) -> None:
     point = figure.dpi / 72  # pixels
     taken, lines = list(_marker_boxes(axes, point)), _line_points(axes)
     for label in labels:
-        annotation = axes.annotate(label.text, label.points[0], (0, 0), textcoords="offset points")
-        annotation.set(color=label.colour, weight="bold" if label.bold else "normal", fontsize=TINY)
-        annotation.set(ha="center", va="center", linespacing=1.0, in_layout=False)
-        extent = annotation.get_window_extent()
+        text = _write(axes, label)
+        extent = text.get_window_extent()
         half = np.array([extent.width, extent.height]) / 2 + MARGIN * point
-        ends = axes.transData.transform(label.points)
-        costs, centres, owners = _candidates(ends, half, point)
-        distances = np.tile(np.repeat(DISTANCES, DIRECTIONS), len(ends))
-        boxes = np.concatenate([centres - half, centres + half], axis=1)
-        costs += HIDDEN * _hidden(boxes, np.array(taken).reshape(-1, 4), axes)
+        places = _list_places(axes.transData.transform(label.points), half, point)
+        boxes = np.concatenate([places.centres - half, places.centres + half], axis=1)
+        costs = places.costs + HIDDEN * _count_hidden(boxes, np.array(taken).reshape(-1, 4), axes)
         cheap = costs.argsort(kind="stable")[:TRIED]
-        best = int(cheap[(costs[cheap] + CROSSED * _covered(boxes[cheap], lines) / point).argmin()])
-        end, centre = ends[owners[best]], centres[best]
+        best = cheap[(costs[cheap] + CROSSED * _count_covered(boxes[cheap], lines) / point).argmin()]
+        end, centre = places.ends[best], places.centres[best]
+        text.xy, text.xyann = label.points[places.owners[best]], tuple((centre - end) / point)
+        if places.distances[best] > LEADER:
+            _draw_leader(axes, text)
         taken.append(boxes[best])
         lines = np.concatenate([lines, np.linspace(end, centre, 30)])
-        _write(annotation, label.points[owners[best]], (centre - end) / point, distances[best])
 
 
-def _write(annotation: Annotation, end: tuple[float, float], offset: Floats, distance: float) -> None:
-    """Move a name to its place, `offset` points from its end, on a white ground, with a leader if far."""
-    annotation.xy, annotation.xyann = end, (float(offset[0]), float(offset[1]))
-    ground: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.4}  # points
-    annotation.set_bbox(ground)
-    if distance > LEADER:
-        (axes,) = [annotation.axes]
-        assert axes is not None
-        leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-        leader |= {"color": annotation.get_color(), "relpos": (0.5, 0.5)}
-        axes.annotate("", end, annotation.xyann, textcoords="offset points", arrowprops=leader, zorder=2.5)
+def _write(axes: Axes, label: Label) -> Annotation:
+    """The name on a white ground, centred on its first point for now."""
+    text = axes.annotate(label.text, label.points[0], (0, 0), textcoords="offset points", fontsize=TINY)
+    text.set(color=label.colour, weight="bold" if label.bold else "normal", linespacing=1.0)
+    text.set(ha="center", va="center", in_layout=False)
+    text.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.4})  # points
+    return text
 
 
-def _candidates(ends: Floats, half: Floats, point: float) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Every place at every end: its cost in points, its centre in pixels, and the index of its end."""
+def _draw_leader(axes: Axes, text: Annotation) -> None:
+    """A thin line from a point to its name, beneath all names."""
+    look: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    look |= {"color": text.get_color(), "relpos": (0.5, 0.5)}
+    axes.annotate("", text.xy, text.xyann, textcoords="offset points", arrowprops=look, zorder=2.5)
+
+
+def _list_places(ends: Floats, half: Floats, point: float) -> Places:
+    """Every place of a box, half as large as `half`, around each of its ends; all in pixels."""
     angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
     ways = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    # The border of a box lies so far from its centre in each direction.
+    # So far is the border of the box from its centre in each direction.
     reach = (half / np.maximum(np.abs(ways), 1e-9)).min(axis=1)
     steps = np.array(DISTANCES)[:, None] * point + reach
     offsets = (steps[..., None] * ways).reshape(-1, 2)
-    costs = np.repeat(DISTANCES, DIRECTIONS) + np.tile(2 * np.abs(ways[:, 1]), len(DISTANCES))
-    centres = (ends[:, None] + offsets).reshape(-1, 2)
     owners = np.repeat(np.arange(len(ends)), len(offsets))
-    return np.tile(costs, len(ends)) + LATER * owners, centres, owners
+    distances = np.tile(np.repeat(DISTANCES, DIRECTIONS), len(ends))
+    steepness = np.tile(np.abs(ways[:, 1]), len(DISTANCES) * len(ends))
+    costs = distances + STEEP * steepness + LATER * owners
+    centres = (ends[:, None] + offsets).reshape(-1, 2)
+    return Places(costs, distances, owners, ends[owners], centres)
 
 
-def _hidden(boxes: Floats, taken: Floats, axes: Axes) -> Floats:
+def _count_hidden(boxes: Floats, taken: Floats, axes: Axes) -> Floats:
     """How many taken boxes each box [n, x0 y0 x1 y1] lies on, and one more if it leaves the axes."""
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     overlaps = ((low < taken[:, 2:]) & (high > taken[:, :2])).all(axis=2).sum(axis=1)
@@ -98,7 +116,7 @@ def _hidden(boxes: Floats, taken: Floats, axes: Axes) -> Floats:
     return np.asarray(overlaps + beyond.any(axis=1), np.float64)
 
 
-def _covered(boxes: Floats, places: Floats) -> Floats:
+def _count_covered(boxes: Floats, places: Floats) -> Floats:
     """How many places [n, x y] each box covers."""
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     return np.asarray(((places > low) & (places < high)).all(axis=2).sum(axis=1), np.float64)
