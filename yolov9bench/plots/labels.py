@@ -23,7 +23,8 @@ MARGIN = 1.2  # points around a name that stay free
 TRIED = 150  # of the cheapest places, how many are compared by the lines beneath them
 # What a name's place costs, in points of distance.
 HIDDEN = 1000.0  # a marker, a name, or a part of its own beyond the axes
-CROSSED = 0.8  # a point of a line beneath it
+CROSSED = 1.0  # a point of a line beneath it
+NEARER = 8.0  # a marker of another line that lies as near to the name as its own point
 STEEP = 2.0  # above or below its point instead of beside it
 LATER = 3.0  # for each of its points that was preferred
 
@@ -59,6 +60,7 @@ def place_labels(axes: Axes, labels: Iterable[Label]) -> None:
     figure.draw_without_rendering()  # lays the axes out: only then does a point have a place
     point = figure.dpi / 72  # pixels
     taken, lines = list(_marker_boxes(axes, point)), _line_points(axes)
+    markers = len(taken)
     for label in labels:
         text = _write(axes, label)
         extent = text.get_window_extent()
@@ -67,7 +69,10 @@ def place_labels(axes: Axes, labels: Iterable[Label]) -> None:
         boxes = np.concatenate([places.centres - half, places.centres + half], axis=1)
         costs = places.costs + HIDDEN * _count_hidden(boxes, np.array(taken).reshape(-1, 4), axes)
         cheap = costs.argsort(kind="stable")[:TRIED]
-        best = cheap[(costs[cheap] + CROSSED * _count_covered(boxes[cheap], lines) / point).argmin()]
+        costs = costs[cheap] + CROSSED * _count_covered(boxes[cheap], lines) / point
+        others = _other_markers(taken[:markers], axes.transData.transform(label.points))
+        costs += NEARER * _count_near(boxes[cheap], others, (places.distances[cheap] + 1) * point)
+        best = cheap[costs.argmin()]
         end, centre = places.ends[best], places.centres[best]
         text.xy, text.xyann = label.points[places.owners[best]], tuple((centre - end) / point)
         if places.distances[best] > LEADER:
@@ -122,6 +127,19 @@ def _count_covered(boxes: Floats, places: Floats) -> Floats:
     return np.asarray(((places > low) & (places < high)).all(axis=2).sum(axis=1), np.float64)
 
 
+def _count_near(boxes: Floats, places: Floats, distances: Floats) -> Floats:
+    """How many places [n, x y] each box has within its distance from its border; in pixels."""
+    outside = np.maximum(boxes[:, None, :2] - places, places - boxes[:, None, 2:]).clip(min=0)
+    return np.asarray((np.hypot(*outside.transpose(2, 0, 1)) < distances[:, None]).sum(axis=1), np.float64)
+
+
+def _other_markers(boxes: Sequence[Floats], own: Floats) -> Floats:
+    """The centres [n, x y] of the markers that stand at none of a name's own points."""
+    centres = np.array(boxes).reshape(-1, 2, 2).mean(axis=1)
+    apart = np.abs(centres[:, None] - own).max(axis=2).min(axis=1, initial=np.inf) > 0.5
+    return np.asarray(centres[apart], np.float64)
+
+
 def _marker_boxes(axes: Axes, point: float) -> Iterable[Floats]:
     """The square of each marker in pixels, x0 y0 x1 y1."""
     for line in axes.lines:
@@ -131,9 +149,10 @@ def _marker_boxes(axes: Axes, point: float) -> Iterable[Floats]:
 
 
 def _line_points(axes: Axes) -> Floats:
-    """Places in pixels along every line, about 1 pixel apart."""
+    """Places in pixels along every line, some 1 pixel apart; closer on a thick one, which counts for more."""
     found = [np.empty((0, 2))]
     for line in axes.lines:
+        density = line.get_linewidth() ** 2
         for start, end in pairwise(axes.transData.transform(line.get_xydata())):
-            found.append(np.linspace(start, end, 2 + int(np.abs(end - start).max())))
+            found.append(np.linspace(start, end, 2 + int(density * np.abs(end - start).max())))
     return np.concatenate(found)
