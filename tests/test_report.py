@@ -215,6 +215,31 @@ class TestWhichRecordsCount:
         assert (line["Interval"], line["Protocol"]) == ("37.1 to 43.3", "yolov9")
         assert "53" not in "".join(line.values())
 
+    def test_subsets_under_several_protocols_read_one_below_another(self) -> None:
+        """Protocols by name, a custom file last; each with images, AP, interval, and its record's file."""
+        row, subset = "ultralytics-yolov8n", {"images": 100, "annotations_sha256": "0" * 64}
+        found = [
+            evaluation(row, 0.3912, protocol=asdict(PROTOCOLS[name]), inputs=subset, interval=ends)
+            for name, ends in (
+                ("yolov9", [0.3512, 0.4398]),
+                ("mmyolo", [0.3487, 0.4311]),
+                ("ultralytics-square", None),
+            )
+        ]
+        found.insert(0, evaluation(None, 0.4012, inputs=subset | {"spec": "yolov8-n"}, with_={"name": "a|b"}))
+        text = table.block(evidence(found), checks(found), "results/")
+        lines = parsed(text[text.index("### Checked") :], "Row")
+        shown = [tuple(line[name] for name in ("Row", "Protocol", "Images", "Interval")) for line in lines]
+        assert shown == [
+            (row, "mmyolo", "100", "34.9 to 43.1"),
+            (row, "ultralytics-square", "100", "—"),
+            (row, "yolov9", "100", "35.1 to 44.0"),
+            ("custom: yolov8-n", r"a\|b", "100", "—"),
+        ]
+        assert [line["box AP"] for line in lines] == ["**39.1**", "**39.1**", "**39.1**", "**40.1**"]
+        files = [records.path_of(found[place], Path("results")).as_posix() for place in (2, 3, 1, 0)]
+        assert [line["Record"] for line in lines] == [f"[2026-01-01]({file})" for file in files]
+
     def test_of_equal_checks_the_newest_is_listed(self) -> None:
         subset: dict[str, Any] = {"inputs": {"images": 100}}
         found = [evaluation(ap=0.4, day=1, **subset), evaluation(ap=0.3, day=2, **subset)]
@@ -285,6 +310,70 @@ def project(written: Path, tmp_path: Path) -> Path:
 
 def checked(root: Path) -> None:
     report.check(root / "results", root / "README.md")
+
+
+def markdown_of(page: Path) -> str:
+    """A page, or the Markdown of a notebook's cells and outputs."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    shown = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    shown += [data["text/markdown"] for data in outputs if "text/markdown" in data]
+    return "\n\n".join("".join(lines) for lines in shown)
+
+
+def relative_links(page: Path) -> list[str]:
+    """What a page links or embeds in its own tree, in Markdown as a forge shows it."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", markdown_of(page), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def broken_links(page: Path) -> list[str]:
+    """Links to a file that is not there, or to an anchor or a heading that the file does not have."""
+    broken = []
+    for link in relative_links(page):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        text = target.read_text(encoding="utf-8") if target.suffix == ".md" and target.is_file() else ""
+        headings = re.findall(r"(?m)^#+ (.+)$", text)
+        anchors = {heading.lower().replace(" ", "-") for heading in headings}
+        anchors |= set(re.findall(r'<a id="([^"]+)">', text))
+        if not target.exists() or (anchor and anchor not in anchors):
+            broken.append(link)
+    return broken
+
+
+def test_every_link_of_the_generated_pages_leads_somewhere(project: Path) -> None:
+    records.write(evaluation(inputs={"images": 100}, interval=[0.4, 0.6]), project / "results")
+    report.write(project / "results", project / "README.md")
+    pages = [project / "README.md", project / "results/table.md", project / "results/rows.md"]
+    counts = [len(relative_links(page)) for page in pages]
+    assert counts == [len(ROWS) + 1, len(ROWS) + 1, 1]  # a row each and a record; the page of rows its table
+    assert [link for page in pages for link in broken_links(page)] == []
+    (project / "results/rows.md").write_text("# Rows\n")
+    assert len(broken_links(pages[0])) == len(ROWS)
+
+
+def test_every_link_of_the_projects_pages_leads_somewhere() -> None:
+    """Of the pages written by hand and of the executed notebooks too."""
+    root = Path(__file__).parents[1]
+    folders = (root, root / "results", root / "notebooks")
+    pages = [path for folder in folders for kind in ("*.md", "*.ipynb") for path in folder.glob(kind)]
+    assert {"README.md", "table.md", "rows.md", "table.ipynb"} <= {page.name for page in pages}
+    assert [(page.name, link) for page in pages for link in broken_links(page)] == []
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "results"])
+def test_the_table_in_its_notebook_links_from_source_and_executed_copy(folder: str) -> None:
+    root = Path(__file__).parents[1]
+    source = (root / "notebooks/table.ipynb").read_text(encoding="utf-8")
+    (given,) = re.findall(r'table\.block\(evidence, checks, \\"(.+?)\\"\)', source)
+    links = re.findall(r"\(([^)\s:]+)#[^)]+\)", table.block(evidence([]), [], given))
+    assert len(links) == len(ROWS)
+    assert all((root / folder / link).is_file() for link in links)
 
 
 class TestFiles:
