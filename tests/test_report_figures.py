@@ -130,7 +130,8 @@ def test_at_700_pixels_words_can_be_read_and_the_figure_fits_a_screen(
 ) -> None:
     figure = drawn[name]
     pixels = 700 / figure.get_figwidth()  # to an inch
-    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text().strip()]
+    sizes = [float(text.get_fontsize()) for text in texts]
     assert min(sizes) / 72 * pixels > 9
     assert figure.get_figheight() * pixels < (600 if name == "performance" else 1000)
 
