@@ -202,7 +202,7 @@ def test_memory_shows_every_prediction_and_says_what_has_none() -> None:
 
 
 def test_arrows_between_backbones_do_not_cross(drawn: dict[str, Figure]) -> None:
-    """All of one colour: along a level, or up one line that no two backbones share with another arrow."""
+    """Each leads along its level, or up the one line between the backbones to the next finer level."""
     for axes, name in zip(drawn["structures"].axes, figure_data.DRAWN_SPECS, strict=True):
         arrows = [text for text in axes.texts if isinstance(text, Annotation) and not text.get_text()]
         across = [
