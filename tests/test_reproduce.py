@@ -13,6 +13,7 @@ from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
 from yolov9bench.records import Record
 from yolov9bench.records.verdict import verdict as verdict_of
+from yolov9bench.records.verdict import verdict_table
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
@@ -21,7 +22,7 @@ WHOLE = SPLITS["val2017"]
 COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
 
 
-def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
+def record(row: str = "yolov9-c", ap: float | None = 0.53, **changes: Any) -> Record:
     """A complete evaluation of a row's own weights on val2017, with changes to its inputs or settings."""
     weights = ROWS[row].download.sha256[0]
     inputs = {
@@ -83,6 +84,37 @@ def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any],
     verdict = verdict_of(record(**changes))
     assert verdict.word == "not comparable"
     assert reason in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"ap": 0.5316},
+            ("53.0", "53.2", "+0.2", "not reproduced", "rounded to 0.1, differ by more than 0.1"),
+        ),
+        ({"ap": 0.5286}, ("53.0", "52.9", "-0.1", "reproduced", "rounded to 0.1, differ by at most 0.1")),
+        ({"images": 100}, ("53.0", "53.0", "+0.0", "not comparable", "100 of 5,000 images")),
+        ({"ap": None}, ("53.0", "—", "—", "not comparable", "no AP")),
+        ({"row_id": None}, ("—", "53.0", "—", "not comparable", "unknown checkpoint")),
+    ],
+)
+def test_a_verdict_shows_its_numbers_whatever_its_word(
+    changes: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    found = record(**changes)
+    heading, _, line = verdict_table(found).splitlines()
+    names, texts = ([part.strip() for part in each.split("|")[1:-1]] for each in (heading, line))
+    assert names == ["figure", "published", "measured", "difference", "95 % interval", "verdict", "why"]
+    assert texts[0] == "box AP (%)" and texts[4] == "—"
+    assert tuple(texts[1:4] + texts[5:6]) == expected[:4] and expected[4] in texts[6]
+
+
+def test_a_verdict_shows_the_interval_and_a_bar_stays_in_its_cell() -> None:
+    found = record(images=100, with_={"name": "a|b"})
+    found = replace(found, values={"AP": 0.5, "AP_interval": [0.4444, 0.5555]})
+    assert "| 44.4 to 55.5 " in verdict_table(found)
+    assert r"protocol a\|b, not the row's yolov9" in verdict_table(found)
 
 
 def test_every_obstacle_is_named() -> None:

@@ -23,7 +23,6 @@ SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 DATA_HASH = "sha256 of the plotted data: "
 DATA_HASH_PATTERN = re.compile(DATA_HASH.encode() + rb"([0-9a-f]{64})")
 PNG_DPI = 120
-PNG_COLOURS = 128  # with a palette the files are a third as large
 
 
 def write_figures(folder: Path, evidence: Mapping[str, Evidence]) -> None:
@@ -77,9 +76,9 @@ def _write_png(path: Path, drawn: io.BytesIO, description: str) -> None:
 
     information = PngInfo()
     information.add_text("Description", description)
-    palette = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS)
+    opaque = Image.open(drawn).convert("RGB")  # no palette, which would change the colours of thin lines
     with atomic_path(path) as fresh:
-        palette.save(fresh, optimize=True, pnginfo=information)
+        opaque.save(fresh, optimize=True, pnginfo=information)
 
 
 def _sums(folder: Path) -> str:
