@@ -319,7 +319,7 @@ class TestFiles:
         names = sorted(path.name for path in (written / "results/figures").iterdir())
         drawn = [
             f"{name}{suffix}"
-            for name in ("memory", "performance", "structures")
+            for name in ("checks", "memory", "performance", "structures")
             for suffix in (".png", ".svg")
         ]
         assert names == ["SHA256SUMS", *drawn]
@@ -333,7 +333,9 @@ class TestFiles:
     def test_texts_and_figures_are_stable_to_the_byte(self, written: Path, project: Path) -> None:
         report.write(project / "results", project / "README.md")
         files = sorted(path for path in written.rglob("*") if path.is_file())
-        assert len(files) == 13  # README, pyproject.toml, a record, three pages, six figures and their hashes
+        assert (
+            len(files) == 15
+        )  # README, pyproject.toml, record, three pages, eight figures, their hashes
         for path in files:
             assert path.read_bytes() == (project / path.relative_to(written)).read_bytes(), path.name
 
@@ -396,14 +398,14 @@ class TestFiles:
             assert f"sha256 of the plotted data: {digest}".encode() in content
             assert b"dc:date" not in content
         sums = (written / "results/figures/SHA256SUMS").read_text().splitlines()
-        assert len(sums) == 6
+        assert len(sums) == 8
         for line in sums:
             digest, name = line.split("  ")
             assert hashlib.sha256((written / "results/figures" / name).read_bytes()).hexdigest() == digest
 
     def test_images_are_small(self, written: Path) -> None:
         drawn = list((written / "results/figures").glob("*.png"))
-        assert len(drawn) == 3
+        assert len(drawn) == 4
         for path in drawn:
             assert path.stat().st_size < 250_000, path.name
 
