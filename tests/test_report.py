@@ -366,7 +366,7 @@ class TestFiles:
 
     def test_a_list_of_hashes_that_is_none_is_drift(self, project: Path) -> None:
         (project / "results/figures/SHA256SUMS").write_text("no hash and no name of a file\n")
-        with pytest.raises(ReportError, match=r"^performance\.svg, performance\.png, memory\.svg"):
+        with pytest.raises(ReportError, match=r"^checks\.svg, checks\.png, memory\.svg"):
             checked(project)
 
     @pytest.mark.parametrize("name", ["table.csv", "figures/structures.png", "figures/SHA256SUMS"])
