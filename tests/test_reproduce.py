@@ -1,5 +1,7 @@
 """From parameters to a verdict: what counts as reproduced, and what is refused before work begins."""
 
+import gzip
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from yolov9bench import records, reproduce
-from yolov9bench.config import ReproduceConfig
+from yolov9bench.config import ReproduceConfig, from_root
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
 from yolov9bench.records import Record
@@ -252,3 +254,27 @@ def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path,
     plan = reproduce.make_plan(ReproduceConfig(**given, tta=True))
     words = reproduce.describe(plan, reproduce.load_checkpoint(plan), reproduce.load_dataset(plan))
     assert words["protocol"] == "mmyolo+tta"
+
+
+def test_a_record_fills_the_table_only_if_that_is_asked_for(
+    tiny: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it lies among the runs, where no report looks, and is found again there."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "pyproject.toml").write_text("")
+    monkeypatch.chdir(root)
+    given: dict[str, Any] = {"checkpoint": str(tiny_weights), "dataset": str(tiny), "split": "val"}
+    given |= {"limit": 2, "judge": False, "protocol": "ultralytics", "image_size": 64}
+    own = reproduce.reproduce(**given)
+    assert records.select(root / "results") == []
+    assert [records.hash8(each) for each in records.select(root / "results/runs")] == [records.hash8(own)]
+    assert reproduce.find_finished(ReproduceConfig(**given)) is not None
+    assert reproduce.find_finished(ReproduceConfig(**given, fill_table=True)) is None
+    filling = reproduce.reproduce(**given, fill_table=True)
+    assert [records.hash8(each) for each in records.select(root / "results")] == [records.hash8(filling)]
+    (kept,) = (root / "results/detections").iterdir()
+    text = gzip.decompress(kept.read_bytes())
+    assert hashlib.sha256(text).hexdigest() == filling.values["detections"]["sha256"]
+    assert from_root(kept) == f"results/detections/{kept.name}"
+    assert from_root(tiny) == str(tiny)

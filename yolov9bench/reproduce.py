@@ -21,8 +21,10 @@ from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.ops.ranks import Ranks, own_device
+from yolov9bench.predict.predictions import result_json
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
+from yolov9bench.records.detections import keep_detections
 from yolov9bench.records.verdict import verdict
 from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
@@ -44,7 +46,7 @@ def reproduce(row: Row | None = None, **given: Any) -> Record:
     plan = resolve_sources(make_plan(ReproduceConfig.from_names(given), row))
     checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
     evaluation = run_evaluation(plan, checkpoint, dataset)
-    records.write(evaluation.record, plan.config.results_folder)
+    write_record(plan, evaluation)
     logger.info("%s", verdict(evaluation.record))
     return evaluation.record
 
@@ -185,6 +187,17 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
     )
 
 
+def write_record(plan: Plan, evaluation: evaluate.Evaluation) -> Path:
+    """Write the record where the plan says and return its file.
+
+    Of a record for the table the detections are kept beside it, if they are small enough to be committed.
+    """
+    folder = plan.config.records_folder
+    if plan.config.fill_table:
+        keep_detections(folder, result_json(evaluation.predictions))
+    return records.write(evaluation.record, folder)
+
+
 def evaluation_size(plan: Plan) -> int | None:
     """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's.
 
@@ -226,7 +239,7 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
     batch_size = config.batch_size or BATCH_SIZE
     hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
     settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt)
-    for record in reversed(records.select(config.results_folder, kind="evaluate")):
+    for record in reversed(records.select(config.records_folder, kind="evaluate")):
         stated = read_stated(record)
         inputs, ran = stated.inputs, stated.settings
         if (inputs.weights_sha256, inputs.annotations_sha256, inputs.image_list_sha256) != hashes:

@@ -12,7 +12,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
-from yolov9bench.config.values import Config, project_root
+from yolov9bench.config.values import Config, from_root, project_root
 
 __all__ = [
     "Config",
@@ -27,6 +27,7 @@ __all__ = [
     "TidyConfig",
     "TrainConfig",
     "VerifyConfig",
+    "from_root",
     "parameters_from",
     "project_root",
 ]

@@ -185,7 +185,9 @@ class ReproduceConfig(Config):
     data_dir: str = "auto"
     """Downloads; auto: data/ at the root of the project."""
     results_dir: str = "auto"
-    """Records and detections; auto: results/ at the root of the project."""
+    """Records and detections; auto: results/runs at the root of the project, with fill_table results/."""
+    fill_table: bool = False
+    """Keep the record in results/records, from which the table is made."""
 
     def validate(self) -> None:
         _check_protocol(self.protocol)
@@ -216,8 +218,14 @@ class ReproduceConfig(Config):
 
     @property
     def results_folder(self) -> Path:
-        """Where records and detections go."""
+        """The folder of results: runs lie in runs/ below it."""
         return _folder(self.results_dir, "results")
+
+    @property
+    def records_folder(self) -> Path:
+        """The folder whose records/ gets the record: that of the table only if it is asked for."""
+        own = self.results_dir == "auto" and not self.fill_table
+        return self.results_folder / "runs" if own else self.results_folder
 
 
 def _check_protocol(name: str) -> None:

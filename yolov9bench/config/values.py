@@ -66,6 +66,12 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
 
+def from_root(path: Path) -> str:
+    """A path as seen from the project's root; one that lies elsewhere as it is."""
+    place, root = path.absolute(), project_root().absolute()
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(path)
+
+
 def _converted(name: str, given: Any, hint: Any) -> Any:
     """A value as its annotation wants it; SettingsError if it is of another type."""
     if get_origin(hint) is tuple:
