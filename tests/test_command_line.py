@@ -86,6 +86,7 @@ def test_evaluate_writes_record_and_detections(
 POSITIONALS = {
     ("rows", "row"),
     ("inspect", "file"),
+    ("check-data", "folder"),
     ("predict", "images"),
     ("measure", "row"),
     ("verify", "records"),
@@ -149,7 +150,7 @@ TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
         (["evaluate", "--checkpont", "x"], "there is no flag of evaluate '--checkpont'; did you mean '--ch"),
         (["rows", "--no-jsn"], "there is no flag of rows '--no-jsn'"),
         (["evaluate"], "Missing from yolov9bench evaluate: --checkpoint PATH --dataset PATH"),
-        ([], "Expected one of {rows, inspect, predict, evaluate"),
+        ([], "Expected one of {rows, inspect, check-data, predict"),
         (["tidy"], "files is missing: give at least one"),
         (["sweep", "--rows"], "rows is missing: give at least one"),
         ([*TRAIN, "--seed", "many"], "Error parsing --seed"),

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from tyro.conf import FlagCreatePairsOff
 
 from yolov9bench.config import (
+    CheckDataConfig,
     Config,
     EvaluateConfig,
     InspectConfig,
@@ -38,6 +39,7 @@ from yolov9bench.records import Record
 COMMANDS: dict[str, Any] = {
     "rows": Annotated[RowsConfig, FlagCreatePairsOff],  # --json alone, without --no-json
     "inspect": InspectConfig,
+    "check-data": CheckDataConfig,
     "predict": Annotated[PredictConfig, FlagCreatePairsOff],
     "evaluate": Annotated[EvaluateConfig, FlagCreatePairsOff],
     "train": Annotated[TrainConfig, FlagCreatePairsOff],
@@ -80,6 +82,21 @@ def inspect(config: InspectConfig) -> None:
     if config.json:
         write_json(config.json, found)
     print(json.dumps(found, indent=2))
+
+
+@run.register
+def check_data(config: CheckDataConfig) -> None:
+    config.require_paths()
+    from yolov9bench.data import check
+    from yolov9bench.io.files import write_json
+
+    findings = check.check_data(config.folder, config.split)
+    if config.json:
+        write_json(config.json, [asdict(each) for each in findings])
+    print("\n".join(map(str, findings)))
+    refused = sum(each.count for each in findings if each.level == "refused")
+    if refused:
+        raise BenchError(f"{config.folder} cannot be used as it is: correct what is refused above")
 
 
 @run.register

@@ -1,6 +1,7 @@
 """What a user may ask: one frozen dataclass a command, from which flags, help and notebook cell come."""
 
 from yolov9bench.config.commands import (
+    CheckDataConfig,
     InspectConfig,
     MeasureConfig,
     PredictConfig,
@@ -15,6 +16,7 @@ from yolov9bench.config.notebook import parameters_from
 from yolov9bench.config.values import Config, from_root, project_root
 
 __all__ = [
+    "CheckDataConfig",
     "Config",
     "EvaluateConfig",
     "InspectConfig",

@@ -45,6 +45,23 @@ class InspectConfig(Config):
 
 
 @dataclass(frozen=True)
+class CheckDataConfig(Config):
+    """Show all that is wrong or unusual in a data set, before anything is evaluated or trained on it."""
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The data set: annotations/instances_<split>.json and <split>/, or Roboflow's or CVAT's layout."""
+    split: str = "val2017"
+    """The split to look at."""
+    json: Path | None = None
+    """Write the findings to this file as well."""
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_present("folder", self.folder)
+        require_writable("json", self.json)
+
+
+@dataclass(frozen=True)
 class PredictConfig(Config):
     """Show what a checkpoint detects: images with boxes, and one COCO result file."""
 

@@ -32,6 +32,10 @@ class EvaluateConfig(Config):
     checkpoint's format."""
     split: str = "val2017"
     """The split to evaluate on."""
+    annotations: Path | None = None
+    """The file of boxes, if it is not annotations/instances_<split>.json or Roboflow's beside the images."""
+    images: Path | None = None
+    """The folder of images, if it is not <split>/, images/<split>/ or images/."""
     batch_size: int = 16
     """Images at a time; changes speed and memory, not the detections."""
     limit: int | None = None
@@ -62,6 +66,8 @@ class EvaluateConfig(Config):
         """SettingsError for an input that does not exist or an output that cannot be written."""
         require_present("checkpoint", self.checkpoint)
         require_present("dataset", self.dataset)
+        require_present("annotations", self.annotations)
+        require_present("images", self.images)
         require_writable("detections", self.detections, folder=not (self.detections or Path()).suffix)
         require_writable("json", self.json)
         require_writable("results", self.results, folder=True)

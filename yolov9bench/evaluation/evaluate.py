@@ -84,12 +84,15 @@ def evaluate(
     detections: Path | None = None,
     tta: bool = False,
     row: Row | None = None,
+    annotations: Path | None = None,
+    images: Path | None = None,
 ) -> Record:
     """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
 
     Only `detections` is written. limit: the first image ids only, ground truth likewise. Any detector can be
-    evaluated with `tta`. row: your own, for a checkpoint that was trained for it. Raises BenchErrors that
-    name the offender and the remedy.
+    evaluated with `tta`. row: your own, for a checkpoint that was trained for it. annotations, images: the
+    file of boxes and the folder of images, where they lie elsewhere than the split's are looked for. Raises
+    BenchErrors that name the offender and the remedy.
     """
     settings = EvaluationSettings(
         protocol=protocol,
@@ -101,7 +104,7 @@ def evaluate(
         detections=detections,
         tta=tta,
     )
-    data = read_coco(Path(dataset), split, limit)
+    data = read_coco(Path(dataset), split, limit, annotations, images)
     with process_group(settings.device):
         return evaluate_loaded(load(checkpoint), data, settings, row=row).record
 
@@ -124,6 +127,7 @@ def evaluate_loaded(
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
     require_at_least(1, batch_size=settings.batch_size)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
+    require_objects(dataset)
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
@@ -190,15 +194,24 @@ def run_inference(
             len(batches.other_size),
             batches.other_size[0],
         )
+    if batches.dim:
+        logger.warning(
+            "%d images have 16 bits a pixel with 12 in use (first %s), so they are almost black: scale them",
+            len(batches.dim),
+            min(batches.dim),
+        )
     return predictions_of(by_image, categories)
 
 
 def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
     """The detections of every process, and in `batches` what each left out or found of another size."""
-    shares = gather((by_image, batches.skipped, batches.other_size))
+    shares = gather((by_image, batches.skipped, batches.other_size, batches.dim))
     order = {image.file_name: place for place, image in enumerate(batches.dataset.images)}
-    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, _ in shares), key=order.__getitem__)
-    batches.other_size = sorted(chain.from_iterable(other for *_, other in shares), key=order.__getitem__)
+    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, *_ in shares), key=order.__getitem__)
+    batches.other_size = sorted(
+        chain.from_iterable(other for _, _, other, _ in shares), key=order.__getitem__
+    )
+    batches.dim = list(chain.from_iterable(dim for *_, dim in shares))
     return {number: arrays for found, *_ in shares for number, arrays in found.items()}
 
 
@@ -230,6 +243,15 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
             f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
         )
     return dataset.restricted(kept)
+
+
+def require_objects(dataset: CocoDataset) -> None:
+    """DatasetError for images on which no object is annotated, crowds apart: every metric would be -1."""
+    if all(entry["iscrowd"] for entry in dataset.annotations):
+        raise DatasetError(
+            f"no object is annotated on the {len(dataset.images)} images of {dataset.folder} "
+            f"({len(dataset.annotations)} crowds), so that there is nothing to score: choose other images"
+        )
 
 
 def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
