@@ -13,7 +13,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
-from yolov9bench.config.values import Config, from_root, project_root
+from yolov9bench.config.values import Config, from_root, project_root, require_checkpoint
 
 __all__ = [
     "CheckDataConfig",
@@ -32,4 +32,5 @@ __all__ = [
     "from_root",
     "parameters_from",
     "project_root",
+    "require_checkpoint",
 ]
