@@ -19,7 +19,7 @@ FLOORS = [
     {"evaluation"},
     {"train", "plots"},
     {"profiling", "report"},
-    {"reproduce"},
+    {"reproduce", "inference"},
     {"sweep", "verify"},
     {"__main__", "__init__"},
 ]

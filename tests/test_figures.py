@@ -353,7 +353,7 @@ def test_eighty_classes_stay_legible() -> None:
 
 def test_no_class_at_all() -> None:
     figure = plot_class_ap(result_of({"cat": ClassResult(-1.0, -1.0, 0)}))
-    assert widths(figure.axes[0]) == []
+    assert widths(figure.axes[0]) == [] and not figure.axes[0].axison
     assert_legible(figure)
 
 
@@ -374,7 +374,18 @@ def test_error_bars_and_mix_ups() -> None:
 def test_no_mix_up_is_said() -> None:
     figure = plot_error_shares(dict.fromkeys(TIDE_ERRORS, 0.0), [])
     assert figure.axes[1].get_title() == "No class was taken for another"
+    assert not figure.axes[1].axison  # no empty axes
     assert_legible(figure)
+
+
+@pytest.mark.parametrize("gain", [0.0004, 0.0123, 0.04, 0.3, 1.0])
+def test_the_ticks_of_small_gains_lie_apart(gain: float) -> None:
+    figure = plot_error_shares(dict.fromkeys(TIDE_ERRORS, gain), [("cat", "dog", 123456)] * 8)
+    assert_legible(figure)
+    for axes in figure.axes:
+        boxes = [text.get_window_extent().padded(3) for text in drawn_ticks(axes.xaxis)]
+        assert len(boxes) >= 2
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 # ---- all of it

@@ -73,10 +73,13 @@ def test_reproduce_runs_on_painted_images(tiny: Path, tiny_weights: Path, tmp_pa
         image_size=64,
         results_dir=str(tmp_path / "results"),
     )
-    assert len(outputs(notebook, "image/jpeg")) == 5
+    photographs, charts = outputs(notebook, "image/jpeg"), outputs(notebook, "image/png")
+    assert (len(photographs), len(charts)) == (2, 3)
     assert "widgets" not in notebook.metadata
     verdict = outputs(notebook, "text/markdown")[-2]
     assert "not comparable: weights other than the published ones" in verdict
+    heading, figures = [line for line in verdict.splitlines() if line.startswith("|") and "-" not in line[:3]]
+    assert heading.split("|")[1].strip() == "figure" and "box AP (%)" in figures and "38.3" in figures
     (record,) = (tmp_path / "results/records/yolov9-t").glob("*.json")
     assert json.loads(record.read_text())["inputs"]["images"] == 6
 

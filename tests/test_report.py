@@ -8,87 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import cv2
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
+from report_records import evaluation, measurement
 
 from yolov9bench import __main__ as door
 from yolov9bench import records, report
 from yolov9bench.errors import ReportError
-from yolov9bench.io import provenance
-from yolov9bench.nn.backbone import level_widths
-from yolov9bench.nn.pyramid import pyramid_widths
-from yolov9bench.plots import figure_data, performance, structure
-from yolov9bench.plots.diagrams import lay_out
+from yolov9bench.plots import figure_data
 from yolov9bench.records import Record
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import rows_page, table
-from yolov9bench.zoo import ROWS, SPECS
-from yolov9bench.zoo.coco2017 import SPLITS
-from yolov9bench.zoo.paper_points import SERIES
+from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
-WHOLE = SPLITS["val2017"]
-OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#000000"}
 TTA = asdict(MMYOLO_TTA)
-COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
-
-
-def evaluation(row: str | None = "yolov9-c", ap: float = 0.5312, day: int = 1, **changes: Any) -> Record:
-    """A complete evaluation of a row's own weights by a commit, with changes."""
-    published = ROWS[row or "yolov9-c"].download
-    weights = published.sha256[0] if published.sha256 else f"{published.sha256_prefix}{'0' * 56}"
-    protocol = asdict(ROWS[row or "yolov9-c"].protocol)
-    inputs = {
-        "weights_sha256": weights,
-        "spec": "yolov9-c",
-        "classes": 80,
-        "demo": False,
-        "annotations_sha256": WHOLE.annotations_sha256,
-        "image_list_sha256": "ab" * 32,
-        "images": 5000,
-        "images_skipped": [],
-    }
-    return Record(
-        row=row,
-        kind="evaluate",
-        values={"AP": ap, "AP_interval": changes.get("interval")},
-        settings={"protocol": changes.get("protocol", protocol) | changes.get("with_", {})},
-        inputs=inputs | changes.get("inputs", {}),
-        environment={"commit": COMMIT, "dirty": changes.get("dirty", False), "device": "cpu"},
-        seed=0,
-        start=f"2026-01-{day:02}T00:00:00+00:00",
-        seconds=1.0,
-        command=[],
-    )
-
-
-def measurement(row: str = "yolov8-n", device: str = "cuda", dirty: bool = False, **changes: Any) -> Record:
-    """A measurement of training memory: 2.5 GiB allocated, 3.2 GiB predicted."""
-    step = {"predicted_bytes": int(3.2 * 2**30), "allocated_bytes": int(2.5 * 2**30)} | changes
-    return Record(
-        row=row,
-        kind="measure",
-        values={"memory": {"training": {"plain": step}}},
-        settings={"image_size": 640, "training": {"plain": {"batch_size": changes.get("batch_size", 16)}}},
-        inputs={"weights": "fresh"},
-        environment={"dirty": dirty, "device": device},
-        seed=0,
-        start="2026-01-01T00:00:00+00:00",
-        seconds=1.0,
-        command=[],
-    )
 
 
 def parsed(text: str, header: str = "Backbone") -> list[dict[str, str]]:
@@ -212,7 +150,32 @@ class TestWhichRecordsCount:
         (line,) = parsed(text[text.index("### Checked") :], "Row")
         assert (line["Row"], line["Images"], line["box AP"]) == ("yolov9-c", "1,200", "**40.1**")
         assert (line["Interval"], line["Protocol"]) == ("37.1 to 43.3", "yolov9")
-        assert "53" not in "".join(line.values())
+        assert "53" not in "".join(text for name, text in line.items() if name != "Record")
+
+    def test_subsets_under_several_protocols_read_one_below_another(self) -> None:
+        """Protocols by name, a custom file last; each with images, AP, interval, and its record's file."""
+        row, subset = "ultralytics-yolov8n", {"images": 100, "annotations_sha256": "0" * 64}
+        found = [
+            evaluation(row, 0.3912, protocol=asdict(PROTOCOLS[name]), inputs=subset, interval=ends)
+            for name, ends in (
+                ("yolov9", [0.3512, 0.4398]),
+                ("mmyolo", [0.3487, 0.4311]),
+                ("ultralytics-square", None),
+            )
+        ]
+        found.insert(0, evaluation(None, 0.4012, inputs=subset | {"spec": "yolov8-n"}, with_={"name": "a|b"}))
+        text = table.block(evidence(found), checks(found), "results/")
+        lines = parsed(text[text.index("### Checked") :], "Row")
+        shown = [tuple(line[name] for name in ("Row", "Protocol", "Images", "Interval")) for line in lines]
+        assert shown == [
+            (row, "mmyolo", "100", "34.9 to 43.1"),
+            (row, "ultralytics-square", "100", "—"),
+            (row, "yolov9", "100", "35.1 to 44.0"),
+            ("custom: yolov8-n", r"a\|b", "100", "—"),
+        ]
+        assert [line["box AP"] for line in lines] == ["**39.1**", "**39.1**", "**39.1**", "**40.1**"]
+        files = [records.path_of(found[place], Path("results")).as_posix() for place in (2, 3, 1, 0)]
+        assert [line["Record"] for line in lines] == [f"[2026-01-01]({file})" for file in files]
 
     def test_of_equal_checks_the_newest_is_listed(self) -> None:
         subset: dict[str, Any] = {"inputs": {"images": 100}}
@@ -286,13 +249,77 @@ def checked(root: Path) -> None:
     report.check(root / "results", root / "README.md")
 
 
+def markdown_of(page: Path) -> str:
+    """A page, or the Markdown of a notebook's cells and outputs."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    shown = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    shown += [data["text/markdown"] for data in outputs if "text/markdown" in data]
+    return "\n\n".join("".join(lines) for lines in shown)
+
+
+def relative_links(page: Path) -> list[str]:
+    """What a page links or embeds in its own tree, in Markdown as a forge shows it."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", markdown_of(page), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def broken_links(page: Path) -> list[str]:
+    """Links to a file that is not there, or to an anchor or a heading that the file does not have."""
+    broken = []
+    for link in relative_links(page):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        text = target.read_text(encoding="utf-8") if target.suffix == ".md" and target.is_file() else ""
+        headings = re.findall(r"(?m)^#+ (.+)$", text)
+        anchors = {heading.lower().replace(" ", "-") for heading in headings}
+        anchors |= set(re.findall(r'<a id="([^"]+)">', text))
+        if not target.exists() or (anchor and anchor not in anchors):
+            broken.append(link)
+    return broken
+
+
+def test_every_link_of_the_generated_pages_leads_somewhere(project: Path) -> None:
+    records.write(evaluation(inputs={"images": 100}, interval=[0.4, 0.6]), project / "results")
+    report.write(project / "results", project / "README.md")
+    pages = [project / "README.md", project / "results/table.md", project / "results/rows.md"]
+    counts = [len(relative_links(page)) for page in pages]
+    assert counts == [len(ROWS) + 1, len(ROWS) + 1, 1]  # a row each and a record; the page of rows its table
+    assert [link for page in pages for link in broken_links(page)] == []
+    (project / "results/rows.md").write_text("# Rows\n")
+    assert len(broken_links(pages[0])) == len(ROWS)
+
+
+def test_every_link_of_the_projects_pages_leads_somewhere() -> None:
+    """Of the pages written by hand and of the executed notebooks too."""
+    root = Path(__file__).parents[1]
+    folders = (root, root / "results", root / "notebooks")
+    pages = [path for folder in folders for kind in ("*.md", "*.ipynb") for path in folder.glob(kind)]
+    assert {"README.md", "table.md", "rows.md", "table.ipynb"} <= {page.name for page in pages}
+    assert [(page.name, link) for page in pages for link in broken_links(page)] == []
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "results"])
+def test_the_table_in_its_notebook_links_from_source_and_executed_copy(folder: str) -> None:
+    root = Path(__file__).parents[1]
+    source = (root / "notebooks/table.ipynb").read_text(encoding="utf-8")
+    (given,) = re.findall(r'table\.block\(evidence, checks, \\"(.+?)\\"\)', source)
+    links = re.findall(r"\(([^)\s:]+)#[^)]+\)", table.block(evidence([]), [], given))
+    assert len(links) == len(ROWS)
+    assert all((root / folder / link).is_file() for link in links)
+
+
 class TestFiles:
     def test_what_was_written_passes_its_own_check(self, written: Path) -> None:
         checked(written)
         names = sorted(path.name for path in (written / "results/figures").iterdir())
         drawn = [
             f"{name}{suffix}"
-            for name in ("memory", "performance", "structures")
+            for name in ("checks", "memory", "performance", "structures")
             for suffix in (".png", ".svg")
         ]
         assert names == ["SHA256SUMS", *drawn]
@@ -306,7 +333,7 @@ class TestFiles:
     def test_texts_and_figures_are_stable_to_the_byte(self, written: Path, project: Path) -> None:
         report.write(project / "results", project / "README.md")
         files = sorted(path for path in written.rglob("*") if path.is_file())
-        assert len(files) == 13  # README, pyproject.toml, a record, three pages, six figures and their hashes
+        assert len(files) == 15  # README, pyproject.toml, record, three pages, eight figures, their hashes
         for path in files:
             assert path.read_bytes() == (project / path.relative_to(written)).read_bytes(), path.name
 
@@ -337,7 +364,7 @@ class TestFiles:
 
     def test_a_list_of_hashes_that_is_none_is_drift(self, project: Path) -> None:
         (project / "results/figures/SHA256SUMS").write_text("no hash and no name of a file\n")
-        with pytest.raises(ReportError, match=r"^performance\.svg, performance\.png, memory\.svg"):
+        with pytest.raises(ReportError, match=r"^checks\.svg, checks\.png, memory\.svg"):
             checked(project)
 
     @pytest.mark.parametrize("name", ["table.csv", "figures/structures.png", "figures/SHA256SUMS"])
@@ -369,16 +396,24 @@ class TestFiles:
             assert f"sha256 of the plotted data: {digest}".encode() in content
             assert b"dc:date" not in content
         sums = (written / "results/figures/SHA256SUMS").read_text().splitlines()
-        assert len(sums) == 6
+        assert len(sums) == 8
         for line in sums:
             digest, name = line.split("  ")
             assert hashlib.sha256((written / "results/figures" / name).read_bytes()).hexdigest() == digest
 
     def test_images_are_small(self, written: Path) -> None:
         drawn = list((written / "results/figures").glob("*.png"))
-        assert len(drawn) == 3
+        assert len(drawn) == 4
         for path in drawn:
-            assert path.stat().st_size < 150_000, path.name
+            assert path.stat().st_size < 250_000, path.name
+
+    def test_images_keep_the_colours_of_the_marks(self, written: Path) -> None:
+        """No palette: more than 256 colours, and the full marker of the measured row to the last bit."""
+        pixels = cv2.imread(str(written / "results/figures/performance.png"))
+        assert pixels is not None
+        colours = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+        assert len(colours) > 256
+        assert (0, 94, 213) in colours  # #d55e00, in OpenCV's order
 
 
 def blocking(*modules: str) -> str:
@@ -422,160 +457,3 @@ def test_drift_is_one_sentence_and_status_2(
     assert door.main() == 2
     said = capsys.readouterr().err
     assert said.startswith("table.md: ") and said.count("\n") == 1
-
-
-def test_the_papers_series_have_every_published_point(shared: Path) -> None:
-    facts = json.loads((shared / "facts/mmyolo/performance_points.json").read_text(encoding="utf-8"))
-    printed = {
-        (row["series"].removesuffix(" (Ours)"), row["params_M"], row["flops_G"], row["AP"])
-        for row in facts["rows"]
-        if row["name"] != "GELAN-C ELAN1 CSP1"  # which the paper's figure leaves out
-    }
-    ours = {
-        (series.name.removesuffix(" v3.0").removesuffix(" r7.0"), point.parameters_m, point.gflops, point.ap)
-        for series in SERIES
-        for line in series.lines
-        for point in line
-    }
-    assert ours == printed
-    assert [len(series.lines) for series in SERIES if series.name in ("YOLOv7", "RT DETR")] == [2, 2]
-    assert len(SERIES) == 12
-
-
-@pytest.mark.parametrize("name", figure_data.DRAWN_SPECS)
-def test_a_skeleton_has_the_channels_of_the_network(name: str) -> None:
-    spec = SPECS[name]
-    boxes = lay_out(spec).boxes
-    channels = {
-        key: int(box.text.split("\n")[1].split()[0]) for key, box in boxes.items() if key[0] not in "hy"
-    }
-    assert tuple(channels[f"b{level}"] for level in range(5)) == level_widths(spec)
-    assert tuple(channels[key] for key in ("t2", "u3", "u4")) == pyramid_widths(spec, bottom_up=True)
-    if spec.aux == "pyramid":
-        assert tuple(channels[f"x{level}"] for level in (2, 3, 4)) == pyramid_widths(spec, bottom_up=False)
-
-
-@pytest.mark.parametrize(
-    ("name", "links"), [("yolov8-s", 0), ("yolov9-s", 0), ("yolov9-c", 6), ("yolov9-e", 15)]
-)
-def test_a_reversible_backbone_is_fed_at_its_level_and_finer_ones(name: str, links: int) -> None:
-    across = lay_out(SPECS[name]).across
-    assert len(across) == len(set(across)) == links
-    assert all(int(start[1]) >= int(end[1]) for start, end in across)
-
-
-def everything_measured() -> list[Record]:
-    """A made-up record of AP and one of memory for every row, so that no mark is missing."""
-    found = []
-    for row in ROWS.values():
-        ap = ((row.published.box_ap or 50.0) - 0.2) / 100
-        if row.download.sha256 or row.download.sha256_prefix:
-            found.append(evaluation(row.id, ap))
-        found.append(measurement(row.id))
-    return found
-
-
-@pytest.fixture(scope="module", params=["published", "measured"])
-def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
-    """Every figure, of no record and of many."""
-    found = evidence(everything_measured() if request.param == "measured" else [])
-    figures = {
-        "performance": performance.plot_performance(figure_data.gather_performance(found)),
-        "memory": performance.plot_memory(figure_data.gather_memory(found)),
-        "structures": structure.plot_structures(figure_data.gather_structures(found)),
-    }
-    for figure in figures.values():
-        figure.draw_without_rendering()
-    return figures
-
-
-def words(figure: Figure) -> Iterator[tuple[str, Bbox]]:
-    """Every text that is drawn, and its place in pixels; ticks beyond the limits exist, but are not drawn."""
-    beyond = set()
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        if text not in beyond and text.get_visible() and text.get_text().strip():
-            yield text.get_text(), text.get_window_extent()
-
-
-@pytest.mark.parametrize("name", ["performance", "memory", "structures"])
-class TestFigures:
-    def test_no_word_lies_on_another_or_beyond_the_edge(self, drawn: dict[str, Figure], name: str) -> None:
-        figure = drawn[name]
-        placed = list(words(figure))
-        assert len(placed) > 20
-        for (one, here), (other, there) in combinations(placed, 2):
-            assert not here.padded(-1).overlaps(there.padded(-1)), (one, other)
-        for one, place in placed:
-            assert all(figure.bbox.padded(1).contains(*corner) for corner in (place.min, place.max)), one
-
-    def test_every_axis_is_named(self, drawn: dict[str, Figure], name: str) -> None:
-        for axes in drawn[name].axes:
-            assert axes.get_ylabel()
-            assert axes.get_xlabel() or name == "structures"  # whose columns have headings of their own
-            units = {"performance": ("(millions)", "(GFLOPs)"), "memory": ("GiB",), "structures": ("",)}[name]
-            assert any(unit in axes.get_xlabel() for unit in units)
-
-
-def marker_boxes(axes: Axes) -> Iterator[Bbox]:
-    """The square that each marker fills, in pixels; a "." is half as wide as its size says."""
-    point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
-    for line in axes.lines:
-        width = line.get_markersize() * point * (0.5 if line.get_marker() == "." else 1)
-        for x, y in axes.transData.transform(line.get_xydata()):
-            yield Bbox.from_bounds(x - width / 2, y - width / 2, width, width)
-
-
-def test_names_and_size_letters_lie_apart_on_the_axes_and_hide_no_marker(drawn: dict[str, Figure]) -> None:
-    for axes in drawn["performance"].axes:
-        boxes = [(text.get_text(), text.get_window_extent()) for text in axes.texts]
-        letters = [*"nsmlx", *"tsmce"]  # of YOLOv8 and YOLOv9
-        assert sorted(text for text, _ in boxes) == sorted([series.name for series in SERIES] + letters)
-        assert [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)] == []
-        inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for _, box in boxes]
-        assert all(inside), boxes
-        markers = list(marker_boxes(axes))
-        assert len(markers) > 80
-        assert [text for text, box in boxes if any(map(box.overlaps, markers))] == []
-
-
-def test_a_size_letter_belongs_to_the_point_of_its_row(drawn: dict[str, Figure]) -> None:
-    points = {
-        "n": ((3.2, 37.2), (8.7, 37.2)),  # parameters in millions or GFLOPs, and AP, as mmyolo publishes them
-        "x": ((68.2, 52.7), (257.8, 52.7)),
-        "t": ((2.0, 38.3), (7.7, 38.3)),
-        "e": ((57.3, 55.6), (189.0, 55.6)),
-    }
-    for number, axes in enumerate(drawn["performance"].axes):
-        named = {(text.get_text(), text.xy) for text in axes.texts if isinstance(text, Annotation)}
-        assert {(letter, point[number]) for letter, point in points.items()} <= named
-
-
-def test_texts_of_the_structures_fit_their_boxes(drawn: dict[str, Figure]) -> None:
-    for axes in drawn["structures"].axes:
-        boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, Rectangle)]
-        inside = [text.get_window_extent() for text in axes.texts if "\n" in text.get_text()]
-        fitting = [
-            any(box.contains(*text.min) and box.contains(*text.max) for box in boxes) for text in inside
-        ]
-        assert len(boxes) >= 12 and fitting.count(False) <= 1  # the heading "second backbone"
-
-
-def test_lines_are_told_apart_without_colour_too() -> None:
-    colours, markers = zip(*performance.LOOKS.values(), strict=True)
-    assert {to_hex(colour) for colour in colours} <= OKABE_ITO
-    assert len(set(colours)) == len(set(markers)) == len(performance.LOOKS)
-
-
-def test_a_published_point_is_hollow_and_a_measured_one_full() -> None:
-    figure = performance.plot_performance(figure_data.gather_performance(evidence([evaluation()])))
-    colour = performance.LOOKS["YOLOv9 (official)"][0]
-    fillings = {
-        line.get_markerfacecolor(): np.size(line.get_xdata())
-        for line in figure.axes[0].lines
-        if line.get_color() == colour and np.size(line.get_xdata())
-    }
-    assert fillings == {"white": 5, colour: 1}

@@ -1,5 +1,7 @@
 """From parameters to a verdict: what counts as reproduced, and what is refused before work begins."""
 
+import gzip
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,11 +10,12 @@ from typing import Any
 import pytest
 
 from yolov9bench import records, reproduce
-from yolov9bench.config import ReproduceConfig
+from yolov9bench.config import ReproduceConfig, from_root
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
 from yolov9bench.records import Record
 from yolov9bench.records.verdict import verdict as verdict_of
+from yolov9bench.records.verdict import verdict_table
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
@@ -21,7 +24,7 @@ WHOLE = SPLITS["val2017"]
 COMMIT = provenance.code().commit or "1" * 40  # one that this checkout has, where there is one
 
 
-def record(row: str = "yolov9-c", ap: float = 0.53, **changes: Any) -> Record:
+def record(row: str = "yolov9-c", ap: float | None = 0.53, **changes: Any) -> Record:
     """A complete evaluation of a row's own weights on val2017, with changes to its inputs or settings."""
     weights = ROWS[row].download.sha256[0]
     inputs = {
@@ -85,6 +88,37 @@ def test_what_stands_in_the_way_of_a_comparison_is_said(changes: dict[str, Any],
     assert reason in str(verdict)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"ap": 0.5316},
+            ("53.0", "53.2", "+0.2", "not reproduced", "rounded to 0.1, differ by more than 0.1"),
+        ),
+        ({"ap": 0.5286}, ("53.0", "52.9", "-0.1", "reproduced", "rounded to 0.1, differ by at most 0.1")),
+        ({"images": 100}, ("53.0", "53.0", "+0.0", "not comparable", "100 of 5,000 images")),
+        ({"ap": None}, ("53.0", "—", "—", "not comparable", "no AP")),
+        ({"row_id": None}, ("—", "53.0", "—", "not comparable", "unknown checkpoint")),
+    ],
+)
+def test_a_verdict_shows_its_numbers_whatever_its_word(
+    changes: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    found = record(**changes)
+    heading, _, line = verdict_table(found).splitlines()
+    names, texts = ([part.strip() for part in each.split("|")[1:-1]] for each in (heading, line))
+    assert names == ["figure", "published", "measured", "difference", "95 % interval", "verdict", "why"]
+    assert texts[0] == "box AP (%)" and texts[4] == "—"
+    assert tuple(texts[1:4] + texts[5:6]) == expected[:4] and expected[4] in texts[6]
+
+
+def test_a_verdict_shows_the_interval_and_a_bar_stays_in_its_cell() -> None:
+    found = record(images=100, with_={"name": "a|b"})
+    found = replace(found, values={"AP": 0.5, "AP_interval": [0.4444, 0.5555]})
+    assert "| 44.4 to 55.5 " in verdict_table(found)
+    assert r"protocol a\|b, not the row's yolov9" in verdict_table(found)
+
+
 def test_every_obstacle_is_named() -> None:
     text = str(verdict_of(record(images=8, protocol="mmyolo", weights="0" * 64)))
     assert text.count(";") == 2
@@ -133,20 +167,17 @@ def test_what_is_asked_for_by_name_and_cannot_be_fetched_ends_in_a_sentence(
 
 
 @pytest.mark.usefixtures("unreachable")
-def test_without_a_network_auto_becomes_a_demonstration_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_network_auto_becomes_a_demonstration_and_says_so(tmp_path: Path) -> None:
     plan = reproduce.resolve_sources(reproduce.make_plan(ReproduceConfig(size="t", data_dir=str(tmp_path))))
     assert (plan.config.checkpoint, plan.config.dataset) == ("train", "demo")
     assert "not a measurement of yolov9-t" in plan.note and "127.0.0.1 cannot be reached" in plan.note
-    assert "demonstration" in caplog.text
     job = reproduce.build_job(plan)
     assert (job.train.split, job.validation.split, job.recipe.name) == ("train", "val", "demo")
 
 
 @pytest.mark.accuracy
 @pytest.mark.slow(20)
-def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path) -> None:
+def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = reproduce.reproduce(
         size="t",
         checkpoint="train",
@@ -157,6 +188,7 @@ def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path) -> None:
         data_dir=str(tmp_path / "data"),
         results_dir=str(tmp_path / "out"),
     )
+    assert caplog.text.count("This is a demonstration") == 1
     assert found.inputs["demo"] is True
     assert found.settings["protocol"]["image_size"] == 64
     assert "the embedded demo set" in str(verdict_of(found))
@@ -220,3 +252,27 @@ def test_tta_runs_is_recorded_and_is_found_again(tiny: Path, tiny_weights: Path,
     plan = reproduce.make_plan(ReproduceConfig(**given, tta=True))
     words = reproduce.describe(plan, reproduce.load_checkpoint(plan), reproduce.load_dataset(plan))
     assert words["protocol"] == "mmyolo+tta"
+
+
+def test_a_record_fills_the_table_only_if_that_is_asked_for(
+    tiny: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it lies among the runs, where no report looks, and is found again there."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "pyproject.toml").write_text("")
+    monkeypatch.chdir(root)
+    given: dict[str, Any] = {"checkpoint": str(tiny_weights), "dataset": str(tiny), "split": "val"}
+    given |= {"limit": 2, "judge": False, "protocol": "ultralytics", "image_size": 64}
+    own = reproduce.reproduce(**given)
+    assert records.select(root / "results") == []
+    assert [records.hash8(each) for each in records.select(root / "results/runs")] == [records.hash8(own)]
+    assert reproduce.find_finished(ReproduceConfig(**given)) is not None
+    assert reproduce.find_finished(ReproduceConfig(**given, fill_table=True)) is None
+    filling = reproduce.reproduce(**given, fill_table=True)
+    assert [records.hash8(each) for each in records.select(root / "results")] == [records.hash8(filling)]
+    (kept,) = (root / "results/detections").iterdir()
+    text = gzip.decompress(kept.read_bytes())
+    assert hashlib.sha256(text).hexdigest() == filling.values["detections"]["sha256"]
+    assert from_root(kept) == f"results/detections/{kept.name}"
+    assert from_root(tiny) == str(tiny)

@@ -48,8 +48,8 @@ def table(html: str) -> dict[str, str]:
     return dict(zip((name for name in names if name), values, strict=False))
 
 
-def decoded(jpeg: str) -> NDArray[np.int64]:
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
+def decoded(image: str) -> NDArray[np.int64]:
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
     return pixels[:, :, ::-1].astype(np.int64)
 
@@ -102,7 +102,8 @@ def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
     assert "the recipe is `small`, not the row's own" in said[1]
     assert "not comparable: weights other than the published ones" in said[-2]
     assert path.name in said[-1]
-    sheet, *curves = [decoded(jpeg) for jpeg in outputs(notebook, "image/jpeg")]
+    (sheet,) = [decoded(photographs) for photographs in outputs(notebook, "image/jpeg")]
+    curves = [decoded(chart) for chart in outputs(notebook, "image/png")]
     assert sheet.std() > 20
     assert len(curves) == 2  # as it grew, and as it ended
     for curve in curves:

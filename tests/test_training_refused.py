@@ -266,5 +266,5 @@ def test_given_and_frozen_weights_are_departures(ended: Job) -> None:
     job = replace(ended, row=row, recipe=recipe_for(row), batch_size=128, precision="float16", freeze=3)
     assert departures(job).splitlines() == [
         "- the weights begin as those of `start.pt`, not at random",
-        "- the first 3 of the backbone's 5 parts keep their weights",
+        "- the weights of the backbone's first 3 parts, stem and stages, are frozen",
     ]

@@ -1,4 +1,4 @@
-"""The command line: `python -m yolov9bench COMMAND`, and `--help` for the commands and their flags."""
+"""The command line: `yolov9bench COMMAND` or `python -m yolov9bench COMMAND`; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import asdict, fields
 from functools import singledispatch
-from io import StringIO
-from itertools import dropwhile, takewhile
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-import tyro
-from tyro.conf import DisallowNone, FlagCreatePairsOff
+from tyro.conf import FlagCreatePairsOff
 
 from yolov9bench.config import (
+    CheckDataConfig,
     Config,
     EvaluateConfig,
     InspectConfig,
     MeasureConfig,
+    PredictConfig,
     ReportConfig,
     ReproduceConfig,
     RowsConfig,
@@ -31,15 +30,17 @@ from yolov9bench.config import (
     VerifyConfig,
     project_root,
 )
-from yolov9bench.errors import BenchError, SettingsError, require_choice, unknown
+from yolov9bench.config.command_line import parse_words
+from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.lifeline import end_with_launcher
 from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
 from yolov9bench.records import Record
 
-PROGRAM = "python -m yolov9bench"
 COMMANDS: dict[str, Any] = {
     "rows": Annotated[RowsConfig, FlagCreatePairsOff],  # --json alone, without --no-json
     "inspect": InspectConfig,
+    "check-data": CheckDataConfig,
+    "predict": Annotated[PredictConfig, FlagCreatePairsOff],
     "evaluate": Annotated[EvaluateConfig, FlagCreatePairsOff],
     "train": Annotated[TrainConfig, FlagCreatePairsOff],
     "reproduce": ReproduceConfig,
@@ -84,6 +85,31 @@ def inspect(config: InspectConfig) -> None:
 
 
 @run.register
+def check_data(config: CheckDataConfig) -> None:
+    config.require_paths()
+    from yolov9bench.data import check
+    from yolov9bench.io.files import write_json
+
+    findings = check.check_data(config.folder, config.split)
+    if config.json:
+        write_json(config.json, [asdict(each) for each in findings])
+    print("\n".join(map(str, findings)))
+    refused = sum(each.count for each in findings if each.level == "refused")
+    if refused:
+        raise BenchError(f"{config.folder} cannot be used as it is: correct what is refused above")
+
+
+@run.register
+def predict(config: PredictConfig) -> None:
+    config.require_paths()
+    from yolov9bench.inference import write_predictions
+
+    given = {field.name: getattr(config, field.name) for field in fields(config)}
+    for line in write_predictions(**given):
+        print(line)
+
+
+@run.register
 def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
@@ -110,11 +136,12 @@ def train(config: TrainConfig) -> None:
 
 @run.register
 def reproduce(config: ReproduceConfig) -> None:
-    from yolov9bench.records.verdict import ap_text, images_text, verdict
+    from yolov9bench.records.verdict import ap_text, images_text, verdict, verdict_cells
     from yolov9bench.reproduce import reproduce as reproduce_row
 
     record = reproduce_row(**asdict(config))
     print(f"{ap_text(record)} on {images_text(record)}")
+    print("\n".join(f"{name:14} {text}" for name, text in verdict_cells(record).items()))
     print(verdict(record))
 
 
@@ -142,6 +169,7 @@ def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
 
 @run.register
 def report(config: ReportConfig) -> None:
+    config.require_paths()
     from yolov9bench import report as pages
 
     root = project_root()
@@ -194,52 +222,8 @@ def sweep(config: SweepConfig) -> None:
 
 
 def parse(arguments: Sequence[str]) -> Config:
-    """The Config of a command line; SystemExit after --help, SettingsError with tyro's reason otherwise."""
-    _require_known_words(arguments)
-    said = StringIO()
-    try:
-        with redirect_stderr(said):
-            config: Config = tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
-                prog=PROGRAM,
-                description=__doc__,
-                args=list(arguments),
-                sort_subcommands=False,
-                config=(DisallowNone,),
-            )
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        raise SettingsError(_reason(said.getvalue())) from None
-    return config
-
-
-def _require_known_words(arguments: Sequence[str]) -> None:
-    """SettingsError with a suggestion for a command or a flag that does not exist."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        return
-    command = arguments[0]
-    require_choice("command", command, COMMANDS)
-    config = get_args(COMMANDS[command])[0] if get_args(COMMANDS[command]) else COMMANDS[command]
-    names = [field.name for field in fields(config)]
-    flags = [f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")]
-    for word in arguments[1:]:
-        if word.startswith("--") and word != "--help":
-            flag = word.partition("=")[0].replace("_", "-")
-            if flag not in flags:
-                raise unknown(f"flag of {command}", flag, [each for each in flags if "--no-" not in each])
-
-
-def _reason(box: str) -> str:
-    """The first section of tyro's box on one line, without the flags' help, which is indented further.
-
-    The box has a title and sections, between lines or, where the output's encoding has none, between dashes.
-    """
-    body = [line[1:].rstrip("│ ") for line in box.splitlines()[1:]]
-    rest = dropwhile(lambda line: not line.strip(" -"), body)
-    shown = takewhile(lambda line: line.strip(" ─-╰╯"), rest)
-    text = " ".join(line.strip() for line in shown if not line.startswith(" " * 9))
-    return f"{text.rstrip('.:')}: see --help"
+    """The Config of a command line; SystemExit after --help, SettingsError for what is wrong with it."""
+    return parse_words(arguments, COMMANDS, str(__doc__))
 
 
 def require_shared(config: Config, ranks: Ranks) -> None:
@@ -259,6 +243,9 @@ def main() -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ranks = ALONE
+    if sys.argv[1:] == ["--version"]:
+        print(f"yolov9bench {metadata.version('yolov9bench')}")
+        return 0
     try:
         ranks = find_ranks()
         if ranks.world_size > 1:

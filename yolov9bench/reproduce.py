@@ -18,19 +18,22 @@ from yolov9bench.data import download
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset
-from yolov9bench.errors import CheckpointError, SettingsError, UnreachableError
+from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.ops.ranks import Ranks, own_device
+from yolov9bench.predict.predictions import result_json
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
+from yolov9bench.records.detections import keep_detections
 from yolov9bench.records.verdict import verdict
 from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
+from yolov9bench.weights.fetch import fetch_checkpoint
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
-from yolov9bench.zoo.rows import Row, find_row, row_of_file, unlike
+from yolov9bench.zoo.rows import Row, find_row, row_of_file
 
 logger = logging.getLogger("yolov9bench")
 
@@ -42,9 +45,11 @@ def reproduce(row: Row | None = None, **given: Any) -> Record:
     BenchErrors, each a sentence that names the offender and the remedy.
     """
     plan = resolve_sources(make_plan(ReproduceConfig.from_names(given), row))
+    if plan.note:
+        logger.warning("%s", plan.note.replace("*", ""))
     checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
     evaluation = run_evaluation(plan, checkpoint, dataset)
-    records.write(evaluation.record, plan.config.results_folder)
+    write_record(plan, evaluation)
     logger.info("%s", verdict(evaluation.record))
     return evaluation.record
 
@@ -106,14 +111,13 @@ def resolve_sources(plan: Plan) -> Plan:
 
 
 def demonstrate(plan: Plan, reason: str) -> Plan:
-    """The plan that trains its row from scratch on the demo set, and says so."""
+    """The plan that trains its row from scratch on the demo set; its note says so."""
     name = plan.row.id if plan.row else "a row"
     note = (
         f"**This is a demonstration, not a measurement of {name}.** The network is "
         f"trained from scratch on the embedded demo set, because {reason.rstrip('.')}. "
         "On two CPU cores this takes about 6 minutes for size t and 12 for size m."
     )
-    logger.warning("%s", note.replace("*", ""))
     return replace(plan, config=replace(plan.config, checkpoint="train", dataset="demo"), note=note)
 
 
@@ -127,21 +131,7 @@ def load_checkpoint(plan: Plan) -> Checkpoint:
         return load(run_training(plan, build_job(plan)))
     if config.checkpoint not in ("auto", "download"):
         return load(Path(config.checkpoint))
-    row = require_row(plan)
-    loaded = load(download.checkpoint(row.download, config.data_folder).path)
-    if row_of_file(loaded.sha256) is None:
-        require_network_of(row, loaded)
-    return loaded
-
-
-def require_network_of(row: Row, checkpoint: Checkpoint) -> None:
-    """Refuse a download whose content is not that of its row; where no hash is known, nothing else tells."""
-    faults = unlike(row, checkpoint.format, checkpoint.spec, checkpoint.detector.num_classes)
-    if faults:
-        raise CheckpointError(
-            f"{row.download.name} is not the file of {row.id} ({'; '.join(faults)}): "
-            f"delete it to fetch it from {row.download.url} again"
-        )
+    return fetch_checkpoint(require_row(plan), config.data_folder)
 
 
 def load_dataset(plan: Plan) -> CocoDataset:
@@ -200,6 +190,17 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
     )
 
 
+def write_record(plan: Plan, evaluation: evaluate.Evaluation) -> Path:
+    """Write the record where the plan says and return its file.
+
+    Of a record for the table the detections are kept beside it, if they are small enough to be committed.
+    """
+    folder = plan.config.records_folder
+    if plan.config.fill_table:
+        keep_detections(folder, result_json(evaluation.predictions))
+    return records.write(evaluation.record, folder)
+
+
 def evaluation_size(plan: Plan) -> int | None:
     """Pixels of an evaluation: as asked for, else those of the training, else None for the protocol's.
 
@@ -242,7 +243,7 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
     hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, config.chosen_classes)
     settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt, chosen.names)
-    for record in reversed(records.select(config.results_folder, kind="evaluate")):
+    for record in reversed(records.select(config.records_folder, kind="evaluate")):
         stated = read_stated(record)
         inputs, ran = stated.inputs, stated.settings
         if (inputs.weights_sha256, inputs.annotations_sha256, inputs.image_list_sha256) != hashes:

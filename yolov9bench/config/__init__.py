@@ -1,8 +1,10 @@
 """What a user may ask: one frozen dataclass a command, from which flags, help and notebook cell come."""
 
 from yolov9bench.config.commands import (
+    CheckDataConfig,
     InspectConfig,
     MeasureConfig,
+    PredictConfig,
     ReportConfig,
     RowsConfig,
     SweepConfig,
@@ -11,13 +13,15 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
-from yolov9bench.config.values import Config, parse_classes, project_root
+from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
 
 __all__ = [
+    "CheckDataConfig",
     "Config",
     "EvaluateConfig",
     "InspectConfig",
     "MeasureConfig",
+    "PredictConfig",
     "ReportConfig",
     "ReproduceConfig",
     "RowsConfig",
@@ -25,7 +29,9 @@ __all__ = [
     "TidyConfig",
     "TrainConfig",
     "VerifyConfig",
+    "from_root",
     "parameters_from",
     "parse_classes",
     "project_root",
+    "require_checkpoint",
 ]

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config, Words
+from yolov9bench.config.values import Config, Words, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
-    require_at_least,
     require_image_size,
+    require_in_range,
     require_present,
     require_writable,
 )
@@ -43,6 +43,61 @@ class InspectConfig(Config):
 
 
 @dataclass(frozen=True)
+class CheckDataConfig(Config):
+    """Show all that is wrong or unusual in a data set, before anything is evaluated or trained on it."""
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The data set: annotations/instances_<split>.json and <split>/, or Roboflow's or CVAT's layout."""
+    split: str = "val2017"
+    """The split to look at."""
+    json: Path | None = None
+    """Write the findings to this file as well."""
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_present("folder", self.folder)
+        require_writable("json", self.json)
+
+
+@dataclass(frozen=True)
+class PredictConfig(Config):
+    """Show what a checkpoint detects: images with boxes, and one COCO result file."""
+
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE")]
+    """Files, or folders of images."""
+    checkpoint: Annotated[str, arg(metavar="PATH")]
+    """A file of weights, or a row id, whose published file is fetched."""
+    out: Path = Path("predictions")
+    """The folder for the images with their boxes and for detections.json."""
+    score_threshold: float = 0.25
+    """The least score that is kept, 0 to 1."""
+    protocol: str = "auto"
+    """How images are resized and boxes suppressed; auto: that of the checkpoint's format."""
+    image_size: int | None = None
+    """Pixels, a multiple of 32; the protocol's if omitted."""
+    batch_size: int = 16
+    """Images at a time."""
+    device: str = "auto"
+    """cpu, cuda or cuda:1; auto: CUDA where there is one."""
+    tta: bool = False
+    """Merge mmyolo's six views of each image."""
+
+    def validate(self) -> None:
+        _require_any("images", self.images)
+        require_image_size(self.image_size)
+        require_in_range(1, batch_size=self.batch_size)
+        if not 0 <= self.score_threshold <= 1:
+            raise SettingsError(f"score_threshold is {self.score_threshold}: give a number from 0 to 1")
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_checkpoint(self.checkpoint)
+        for image in self.images:
+            require_present("image", image)
+        require_writable("out", self.out, folder=True)
+
+
+@dataclass(frozen=True)
 class MeasureConfig(Config):
     """Measure what a row costs: parameters, GFLOPs, time and memory."""
 
@@ -63,7 +118,7 @@ class MeasureConfig(Config):
 
     def validate(self) -> None:
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size)
+        require_in_range(1, batch_size=self.batch_size)
 
     def require_paths(self) -> None:
         """SettingsError for an output that cannot be written."""
@@ -79,6 +134,11 @@ class ReportConfig(Config):
     """Write nothing; fail if anything differs."""
     results: Path | None = None
     """Another folder than results/; leaves README.md alone."""
+
+    def require_paths(self) -> None:
+        """SettingsError for a folder that does not exist or cannot be written."""
+        require_present("results", self.results)
+        require_writable("results", None if self.check else self.results, folder=True)
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,24 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from yolov9bench.config.values import Config, Words, parse_classes, project_root
+from yolov9bench.config.values import Config, Words, parse_classes, project_root, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
-    require_at_least,
-    require_at_most,
     require_image_size,
+    require_in_range,
     require_present,
     require_writable,
 )
 from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.recipes import find_recipe
-from yolov9bench.zoo.specs import BACKBONE_PARTS
 
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
     """Compute the COCO metrics of a checkpoint on a data set."""
 
-    checkpoint: Path
-    """The file of weights, of any known format."""
+    checkpoint: Annotated[str, arg(metavar="PATH")]
+    """The file of weights, of any known format; or a row id, whose published file is fetched."""
     dataset: Path
     """A folder in COCO's format: annotations/instances_<split>.json and <split>/."""
     protocol: str = "auto"
@@ -36,6 +34,10 @@ class EvaluateConfig(Config):
     checkpoint's format."""
     split: str = "val2017"
     """The split to evaluate on."""
+    annotations: Path | None = None
+    """The file of boxes, if it is not annotations/instances_<split>.json or Roboflow's beside the images."""
+    images: Path | None = None
+    """The folder of images, if it is not <split>/, images/<split>/ or images/."""
     classes: Annotated[Words, arg(metavar="NAME")] = ()
     """Evaluate only these, as NAME or DETECTOR_NAME=DATASET_NAME; all, which must then agree, if omitted."""
     batch_size: int = 16
@@ -63,12 +65,14 @@ class EvaluateConfig(Config):
         _check_protocol(self.protocol)
         parse_classes(self.classes)
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size, limit=self.limit)
+        require_in_range(1, batch_size=self.batch_size, limit=self.limit)
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
-        require_present("checkpoint", self.checkpoint)
+        require_checkpoint(self.checkpoint)
         require_present("dataset", self.dataset)
+        require_present("annotations", self.annotations)
+        require_present("images", self.images)
         require_writable("detections", self.detections, folder=not (self.detections or Path()).suffix)
         require_writable("json", self.json)
         require_writable("results", self.results, folder=True)
@@ -128,10 +132,9 @@ class TrainConfig(Config):
     def validate(self) -> None:
         _check_recipe(self.recipe)
         require_image_size(self.image_size)
-        require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-        require_at_least(1, max_steps=self.max_steps, limit=self.limit)
-        require_at_least(0, seed=self.seed, workers=self.workers, freeze=self.freeze)
-        require_at_most(BACKBONE_PARTS, freeze=self.freeze)
+        require_in_range(1, epochs=self.epochs, batch_size=self.batch_size)
+        require_in_range(1, max_steps=self.max_steps, limit=self.limit)
+        require_in_range(0, seed=self.seed, workers=self.workers, freeze=self.freeze)
         if self.freeze and self.start is None:
             raise SettingsError(
                 f"freeze is {self.freeze}, which would keep weights that begin at random: give start"
@@ -203,16 +206,18 @@ class ReproduceConfig(Config):
     data_dir: str = "auto"
     """Downloads; auto: data/ at the root of the project."""
     results_dir: str = "auto"
-    """Records and detections; auto: results/ at the root of the project."""
+    """Records and detections; auto: results/runs at the root of the project, with fill_table results/."""
+    fill_table: bool = False
+    """Keep the record in results/records, from which the table is made."""
 
     def validate(self) -> None:
         _check_protocol(self.protocol)
         _check_recipe(self.recipe)
         parse_classes(() if self.classes is None else self.classes)
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
-        require_at_least(1, processes=self.processes)
-        require_at_least(0, seed=self.seed, workers=self.workers)
+        require_in_range(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
+        require_in_range(1, processes=self.processes)
+        require_in_range(0, seed=self.seed, workers=self.workers)
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
@@ -240,8 +245,14 @@ class ReproduceConfig(Config):
 
     @property
     def results_folder(self) -> Path:
-        """Where records and detections go."""
+        """The folder of results: runs lie in runs/ below it."""
         return _folder(self.results_dir, "results")
+
+    @property
+    def records_folder(self) -> Path:
+        """The folder whose records/ gets the record: that of the table only if it is asked for."""
+        own = self.results_dir == "auto" and not self.fill_table
+        return self.results_folder / "runs" if own else self.results_folder
 
 
 def _check_protocol(name: str) -> None:

@@ -1,16 +1,21 @@
-"""Data sets in COCO's format: boxes in annotations/instances_<split>.json, images in <split>/."""
+"""Data sets in COCO's format: boxes and images of a split, wherever `layouts` finds them."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from yolov9bench.data.annotations import REQUIRED_KEYS, find_annotations, read_annotations
+from yolov9bench.data.annotations import REQUIRED_KEYS, read_annotations
+from yolov9bench.data.layouts import find_annotations, find_image_folder, locate_all
+from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
 
 SHOWN_NAMES = 5  # of a long list in an error
+
+logger = logging.getLogger("yolov9bench")
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,14 @@ class CocoImage:
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CocoDataset:
     """The images in use, in ascending id, with the annotations on them and all categories in ascending id.
 
     `description` is what the file says of itself, often nothing. `annotations` are COCO's own dictionaries in
     the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels, all numbers
     are finite, and `iscrowd` is the number 0 or 1.
+    `image_folder` has the images, but for those that `moved` places elsewhere by their file name.
     `annotations_sha256` is the hash of the whole annotation file, `image_list_sha256` that of one line
     "id file_name" per image in use, joined by newlines.
     """
@@ -42,11 +48,17 @@ class CocoDataset:
     annotations_sha256: str
     image_list_sha256: str
     description: str = ""
+    image_folder: Path | None = None
+    moved: Mapping[str, Path] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
+        return f"<{self.split} of {self.root}: {counts}, {len(self.categories)} classes>"
 
     @property
     def folder(self) -> Path:
         """Where the images lie."""
-        return self.root / self.split
+        return self.root / self.split if self.image_folder is None else self.image_folder
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +67,7 @@ class CocoDataset:
 
     def image_path(self, image: CocoImage) -> Path:
         """Where one image lies."""
-        return self.folder / image.file_name
+        return self.moved.get(image.file_name, self.folder / image.file_name)
 
     def restricted(self, images: Sequence[CocoImage]) -> "CocoDataset":
         """The same data set with only these of its images, in their order, and what is annotated on them."""
@@ -78,32 +90,44 @@ class CocoDataset:
         }
 
 
-def read_coco(root: Path, split: str = "val2017", limit: int | None = None) -> CocoDataset:
+def read_coco(
+    root: Path,
+    split: str = "val2017",
+    limit: int | None = None,
+    annotations: Path | None = None,
+    images_in: Path | None = None,
+) -> CocoDataset:
     """Read a COCO-format folder, with `limit` only its first images in ascending id.
 
-    An `iscrowd` that is written as a text or a truth value is taken, with one warning that counts them.
+    annotations, images_in: the file of boxes and the folder of images, where `layouts` would not find them.
+    What is filled in, read in another spelling or suspect is told, each in one warning that counts.
     DatasetError: a missing folder, file or image, another format, a value of another type or not finite, a
     number that is used twice or refers to nothing, or a limit below 1.
     """
     if limit is not None and limit < 1:
         raise DatasetError(f"limit is {limit}: give a number of images from 1 up, or none for all.")
-    file = find_annotations(root, split)
+    file = find_annotations(root, split) if annotations is None else annotations
     content = read_annotations(file)
     entries = sorted(content["images"], key=lambda entry: entry["id"])[:limit]
     images = tuple(CocoImage(*(entry[key] for key in REQUIRED_KEYS["images"])) for entry in entries)
-    used = {image.id for image in images}
-    dataset = CocoDataset(
+    names = [image.file_name for image in images]
+    folder = find_image_folder(root, split, file, names) if images_in is None else images_in
+    moved = locate_all(folder if images_in else root, folder, names)
+    sizes = {image.id: (image.width, image.height) for image in images}
+    for warning in find_suspect_boxes(content["annotations"], sizes):
+        logger.warning("%s: %s", file.name, warning)
+    return CocoDataset(
         root=root,
         split=split,
         images=images,
-        annotations=[entry for entry in content["annotations"] if entry["image_id"] in used],
+        annotations=[entry for entry in content["annotations"] if entry["image_id"] in sizes],
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
         annotations_sha256=sha256_of(file),
         image_list_sha256=_image_list_sha256(images),
         description=str(content["info"].get("description", "")),
+        image_folder=folder,
+        moved=moved,
     )
-    _require_images(dataset)
-    return dataset
 
 
 def label_categories(
@@ -161,12 +185,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _image_list_sha256(images: Iterable[CocoImage]) -> str:
     return hashlib.sha256("\n".join(f"{image.id} {image.file_name}" for image in images).encode()).hexdigest()
-
-
-def _require_images(dataset: CocoDataset) -> None:
-    missing = [image.file_name for image in dataset.images if not dataset.image_path(image).is_file()]
-    if missing:
-        raise DatasetError(
-            f"{dataset.folder} lacks {len(missing)} of {len(dataset.images)} images, first {missing[0]}: "
-            "put them there."
-        )

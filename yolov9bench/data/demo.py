@@ -21,8 +21,8 @@ from numpy.random import MT19937, RandomState, SeedSequence
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from yolov9bench.data.annotations import annotation_path
 from yolov9bench.data.coco import read_coco
+from yolov9bench.data.layouts import annotation_path
 from yolov9bench.errors import DatasetError, SettingsError, StorageError
 from yolov9bench.io.progress import track
 from yolov9bench.ops.images import Pixels

@@ -5,7 +5,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from yolov9bench.data.annotations import annotation_path
+from yolov9bench.data.layouts import annotation_path
 from yolov9bench.errors import DatasetError, DownloadError
 from yolov9bench.io.archive import unzip, unzip_file
 from yolov9bench.io.download import Fetched, fetch, part_path

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from yolov9bench.config import parse_classes
+from yolov9bench.config import parse_classes, require_checkpoint
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
-from yolov9bench.errors import DatasetError, SettingsError, require_at_least
+from yolov9bench.errors import DatasetError, SettingsError, require_in_range
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.evaluation.settings import (
@@ -50,7 +50,8 @@ from yolov9bench.records.contents import (
     EvaluateInputs,
     EvaluateValues,
 )
-from yolov9bench.weights import Checkpoint, load
+from yolov9bench.weights import Checkpoint
+from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.rows import Row
 
@@ -59,7 +60,7 @@ MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the 
 logger = logging.getLogger("yolov9bench")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """One evaluation with everything behind its record: data, detections, metrics and curves."""
 
@@ -67,6 +68,9 @@ class Evaluation:
     dataset: CocoDataset
     predictions: Predictions
     result: CocoResult
+
+    def __repr__(self) -> str:
+        return f"<{self.record!r}, {len(self.predictions):,} detections>"
 
 
 def evaluate(
@@ -83,14 +87,17 @@ def evaluate(
     detections: Path | None = None,
     tta: bool = False,
     row: Row | None = None,
+    annotations: Path | None = None,
+    images: Path | None = None,
     classes: str | Sequence[Any] = (),
 ) -> Record:
-    """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
+    """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
-    Only `detections` is written. limit: the first image ids only, ground truth likewise. Any detector can be
-    evaluated with `tta`. row: your own, for a checkpoint that was trained for it. classes: "person" or
-    "bicycle=bike", for a data set that shares only some with the detector. Raises BenchErrors that name the
-    offender and the remedy.
+    Other keywords are those of `EvaluationSettings`; only `detections` is written. limit: the first image ids
+    only, ground truth likewise. Any detector can be evaluated with `tta`. row: your own, for a checkpoint
+    that was trained for it. annotations, images: the file of boxes and the folder of images, where they lie
+    elsewhere than the split's are looked for. classes: "person" or "bicycle=bike", for a data set that shares
+    only some with the detector. Raises BenchErrors that name the offender and the remedy.
     """
     settings = EvaluationSettings(
         protocol=protocol,
@@ -103,9 +110,10 @@ def evaluate(
         tta=tta,
         classes=parse_classes(classes),
     )
-    data = read_coco(Path(dataset), split, limit)
+    require_checkpoint(checkpoint)
+    data = read_coco(Path(dataset), split, limit, annotations, images)
     with process_group(settings.device):
-        return evaluate_loaded(load(checkpoint), data, settings, row=row).record
+        return evaluate_loaded(load_any(checkpoint), data, settings, row=row).record
 
 
 def evaluate_loaded(
@@ -124,9 +132,10 @@ def evaluate_loaded(
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
-    require_at_least(1, batch_size=settings.batch_size)
+    require_in_range(1, batch_size=settings.batch_size)
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
     dataset = chosen.dataset
+    require_objects(dataset)
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
@@ -196,15 +205,24 @@ def run_inference(
             len(batches.other_size),
             batches.other_size[0],
         )
+    if batches.dim:
+        logger.warning(
+            "%d images have 16 bits a pixel with 12 in use (first %s), so they are almost black: scale them",
+            len(batches.dim),
+            min(batches.dim),
+        )
     return predictions_of(by_image, categories)
 
 
 def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
     """The detections of every process, and in `batches` what each left out or found of another size."""
-    shares = gather((by_image, batches.skipped, batches.other_size))
+    shares = gather((by_image, batches.skipped, batches.other_size, batches.dim))
     order = {image.file_name: place for place, image in enumerate(batches.dataset.images)}
-    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, _ in shares), key=order.__getitem__)
-    batches.other_size = sorted(chain.from_iterable(other for *_, other in shares), key=order.__getitem__)
+    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, *_ in shares), key=order.__getitem__)
+    batches.other_size = sorted(
+        chain.from_iterable(other for _, _, other, _ in shares), key=order.__getitem__
+    )
+    batches.dim = list(chain.from_iterable(dim for *_, dim in shares))
     return {number: arrays for found, *_ in shares for number, arrays in found.items()}
 
 
@@ -236,6 +254,15 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
             f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
         )
     return dataset.restricted(kept)
+
+
+def require_objects(dataset: CocoDataset) -> None:
+    """DatasetError for images on which no object is annotated, crowds apart: every metric would be -1."""
+    if all(entry["iscrowd"] for entry in dataset.annotations):
+        raise DatasetError(
+            f"no object is annotated on the {len(dataset.images)} images of {dataset.folder} "
+            f"({len(dataset.annotations)} crowds), so that there is nothing to score: choose other images"
+        )
 
 
 def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
@@ -274,14 +301,15 @@ def resolve_device(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "gpu" or device.isdigit():
+        meant = "cuda" if device == "gpu" else f"cuda:{device}"
+        raise SettingsError(f"device is {device!r}: a GPU is called {meant}")
     try:
         kind = torch.device(device).type
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"device {device!r} cannot be used ({reason}): take cpu, cuda, or auto"
-        ) from error
+        reason = "" if "device type" in str(error) else f" ({str(error).splitlines()[0]})"
+        raise SettingsError(f"device {device!r} cannot be used{reason}: take cpu, cuda, or auto") from error
     if kind not in ("cpu", "cuda"):
         raise SettingsError(
             f"device {device!r} is not supported, no result was ever compared on it: take cpu, cuda, or auto"

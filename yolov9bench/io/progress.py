@@ -84,7 +84,7 @@ class Meter:
         took = f"{duration(elapsed)} elapsed"
         if not self._total:
             return f"{self._label}: {_amount(self._done, self._unit)}, {took}"
-        share = f"{_amount(self._done, self._unit)} of {_amount(self._total, self._unit)}"
+        share = f"{_count(self._done, self._unit)} of {_amount(self._total, self._unit)}"
         line = f"{self._label}: {share} ({100 * self._done // self._total} %), {took}"
         advanced, rest = self._done - self._start, self._total - self._done
         if advanced > 0 and rest > 0:
@@ -111,7 +111,13 @@ def _bar(total: int | None, label: str, unit: str, start: int) -> Any:
 
 
 def _amount(count: int, unit: str) -> str:
-    return f"{count / 1e6:,.1f} MB" if unit == "B" else f"{count:,} {unit}"
+    if count == 1 and unit != "B":
+        unit = {"batches": "batch"}.get(unit, unit.removesuffix("s"))
+    return f"{_count(count, unit)} {'MB' if unit == 'B' else unit}"
+
+
+def _count(count: int, unit: str) -> str:
+    return f"{count / 1e6:,.1f}" if unit == "B" else f"{count:,}"
 
 
 def duration(seconds: float) -> str:

@@ -50,6 +50,18 @@ def read_image(path: Path) -> Pixels:
     return np.asarray(pixels, np.uint8)
 
 
+def is_dim(path: Path, pixels: Pixels) -> bool:
+    """Whether a PNG has 16 bits a sample of which at most 12 are in use, as cameras and scanners write it.
+
+    Decoding keeps the upper eight, so that such an image has no value above 15.
+    """
+    if path.suffix.lower() != ".png" or pixels.max(initial=0) >= 16:
+        return False
+    with path.open("rb") as file:
+        header = file.read(25)
+    return header.startswith(b"\x89PNG") and header[24] == 16  # the bit depth, in the chunk IHDR
+
+
 def cut_short(encoded: bytes) -> bool:
     """Whether a JPEG stops before its end, which OpenCV decodes without an error, with grey for the rest."""
     if not encoded:

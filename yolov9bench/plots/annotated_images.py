@@ -70,6 +70,20 @@ def draw_annotated_images(
     return figure
 
 
+def draw_image(pixels: Pixels, marks: Sequence[Mark], pixels_per_inch: float = 100) -> Figure:
+    """One image [H, W, 3], BGR, with its marks and nothing else, pixel by pixel, at least 3 inches wide."""
+    height, width = pixels.shape[:2]
+    scale = max(1.0, 3 * pixels_per_inch / width)
+    size = (scale * width / pixels_per_inch, scale * height / pixels_per_inch)
+    figure = Figure(figsize=size, dpi=pixels_per_inch)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    _draw_image(axes, pixels, AnnotatedImage(CocoImage(0, "", width, height), "", tuple(marks)))
+    figure.draw_without_rendering()
+    _write_labels(axes, marks)
+    return figure
+
+
 def _draw_image(axes: Axes, pixels: Pixels, panel: AnnotatedImage) -> None:
     height, width = pixels.shape[:2]
     # COCO counts from the first pixel's corner, imshow from its middle; the pixels are BGR.

@@ -40,8 +40,11 @@ def gather_performance(evidence: Mapping[str, Evidence]) -> FigureData:
 
 
 def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:
-    """Training memory of the rows that have any: published in GB, predicted and measured in GiB."""
-    rows = {}
+    """Training memory: published in GB, predicted and measured in GiB, of the rows that have any of these.
+
+    The ids of the rows that are not predicted are under "no recipe" or, if a recipe is known, "no record".
+    """
+    data: FigureData = {"rows": {}, "no recipe": [], "no record": []}
     for row in ROWS.values():
         own = evidence[row.id]
         figures = {
@@ -52,8 +55,10 @@ def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:
             "measured": own.memory_measured and round(own.memory_measured, 3),
         }
         if any(figures.values()):
-            rows[row.id] = figures
-    return rows
+            data["rows"][row.id] = figures
+        if own.memory_predicted is None:
+            data["no recipe" if row.recipe is None else "no record"].append(row.id)
+    return data
 
 
 def gather_structures(evidence: Mapping[str, Evidence]) -> FigureData:

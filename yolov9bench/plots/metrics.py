@@ -13,6 +13,7 @@ from yolov9bench.evaluation.coco_metrics import CocoResult
 from yolov9bench.plots.style import BLUE, GREEN, HEADING, SMALL, VERMILION, WIDTH, style_axes
 
 CURVES = {"0.50": (BLUE, "solid"), "0.75": (VERMILION, "dashed"), "0.50:0.95": (GREEN, "dashdot")}
+FEW_TICKS = 4  # intervals, on axes of half a figure's width
 ERROR_NAMES = {
     "Cls": "wrong class",
     "Loc": "poor localisation",
@@ -60,6 +61,8 @@ def plot_class_ap(result: CocoResult, limit: int | None = None) -> Figure:
     title = f"AP of {len(shown)} of {total} classes ({total - len(present)} have no objects)"
     axes.set_title(title, fontsize=HEADING)
     axes.set(xlim=(0, 1.08), xlabel="AP over IoU 0.50:0.95 (fraction)", ylabel="class (number of objects)")
+    if not shown:
+        axes.set_axis_off()
     return figure
 
 
@@ -74,14 +77,15 @@ def plot_error_shares(tide: Mapping[str, float], confusions: Sequence[tuple[str,
     _draw_bars(left, [ERROR_NAMES[kind] for kind in tide], list(tide.values()), ".3f")
     left.set_title("Cost of each kind of error", fontsize=HEADING)
     left.set(xlabel="AP50 gained by fixing it (fraction)", ylabel="kind of error")
+    left.xaxis.set_major_locator(MaxNLocator(FEW_TICKS))
     names = [f"{true} → {predicted}" for true, predicted, _ in confusions]
     _draw_bars(right, names, [count for *_, count in confusions], "d")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.xaxis.set_major_locator(MaxNLocator(FEW_TICKS, integer=True))
     title = "Most frequent confusions" if confusions else "No class was taken for another"
     right.set_title(title, fontsize=HEADING)
     right.set(xlabel="detections (number)", ylabel="true class → predicted class")
     if not confusions:
-        right.set_xticks([])
+        right.set_axis_off()
     return figure
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import LetterboxInfo, Pixels, letterbox, read_image, resize_long_side
+from yolov9bench.ops.images import LetterboxInfo, Pixels, is_dim, letterbox, read_image, resize_long_side
 from yolov9bench.ops.ranks import ALONE, Ranks
 from yolov9bench.zoo.protocols import Protocol
 
@@ -47,8 +47,8 @@ class Batches:
 
     The shape of an input depends on the protocol's groups alone, never on `batch_size`. A file that cannot be
     decoded raises DatasetError, or with `skip_corrupt` goes into `skipped`. `other_size` collects the files
-    whose decoded size is not the annotated one; the decoded size counts. Each of several
-    processes has its share of the batches, so that every image is in one of them.
+    whose decoded size is not the annotated one; the decoded size counts. `dim` has those of 12 bits. Each of
+    several processes has its share of the batches, so that every image is in one of them.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Batches:
         self.dataset, self.protocol, self.skip_corrupt = dataset, protocol, skip_corrupt
         self.skipped: list[str] = []
         self.other_size: list[str] = []
+        self.dim: list[str] = []
         chunks = [
             (group[start : start + batch_size], shapes)
             for group, shapes in group_images(dataset.images, protocol)
@@ -87,6 +88,8 @@ class Batches:
             pixels = read_image(self.dataset.image_path(image))
         except DatasetError as error:
             return error
+        if is_dim(self.dataset.image_path(image), pixels):
+            self.dim.append(image.file_name)  # of several threads, whose order means nothing
         return {size: make_input(pixels, size, shape, self.protocol) for size, shape in shapes.items()}
 
     def _collect(

@@ -84,7 +84,10 @@ def evidence(records: Iterable[Record]) -> dict[str, Evidence]:
 
 
 def checks(records: Iterable[Record]) -> list[Check]:
-    """The other evaluations, without those of the demo set: the newest of each row, settings and images."""
+    """The other evaluations, without those of the demo set: the newest of each row, settings and images.
+
+    In the order of the rows, then by the protocol's name and the number of images.
+    """
     newest: dict[str, Check] = {}
     for record in records:
         stated = read_stated(record)
@@ -98,7 +101,13 @@ def checks(records: Iterable[Record]) -> list[Check]:
             key = json.dumps([record.row, *settings, *same], sort_keys=True)
             newest[key] = Check(record, tuple(reasons))
     places = {row_id: place for place, row_id in enumerate(ROWS)}
-    return sorted(newest.values(), key=lambda check: places.get(check.record.row or "", len(places)))
+
+    def order(check: Check) -> tuple[int, str, int]:
+        stated = read_stated(check.record)
+        place = places.get(check.record.row or "", len(places))
+        return place, str(stated.settings.protocol_name), stated.inputs.images or 0
+
+    return sorted(newest.values(), key=order)
 
 
 def training_memory(record: Record, row: Row) -> dict[str, float]:

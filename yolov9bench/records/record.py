@@ -18,7 +18,7 @@ KINDS = ("evaluate", "measure", "train")
 CUSTOM = "custom"  # the folder of records that belong to no row of the table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What one measurement gave, and all that is needed to believe and repeat it.
 
@@ -40,6 +40,11 @@ class Record:
     seconds: int | float
     command: list[str]
     schema: int = field(default=SCHEMA, init=False)
+
+    def __repr__(self) -> str:
+        ap = self.values.get("AP")
+        measured = f", AP {ap:.5f}" if isinstance(ap, float) else ""
+        return f"<{self.kind} record {hash8(self)} of {self.row or CUSTOM}{measured}, {self.start}>"
 
     def __post_init__(self) -> None:
         _check_types(self)

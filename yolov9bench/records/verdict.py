@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tabulate import tabulate
+
 from yolov9bench.records.comparability import (
     HASH_UNPINNED,
     INTERVAL_CAVEAT,
@@ -14,11 +16,14 @@ from yolov9bench.records.comparability import (
     count_text,
     is_unpinned,
     obstacles,
+    read_stated,
     row_of,
 )
 from yolov9bench.records.contents import read_evaluate
 from yolov9bench.records.record import Record
 from yolov9bench.zoo.rows import Row
+
+ABSENT = "—"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,37 @@ def verdict(record: Record) -> Verdict:
     tenths = abs(round(10 * measured) - round(10 * published))
     word: Literal["reproduced", "not reproduced"] = "reproduced" if tenths <= 1 else "not reproduced"
     return Verdict(word, measured, published, (), column, is_unpinned(record))
+
+
+def verdict_cells(record: Record) -> dict[str, str]:
+    """A verdict's numbers in percent, its word and its reasons, by heading; — where the record has none.
+
+    The numbers are there where they may not be compared too: then the word and the reasons say so.
+    """
+    found = verdict(record)
+    measured, published = found.measured, found.published
+    difference = None if measured is None or published is None else measured - published
+    interval = read_stated(record).values.AP_interval
+    apart = "at most" if found.word == "reproduced" else "more than"
+    return {
+        "figure": f"{found.column} (%)",
+        "published": _number(published),
+        "measured": _number(measured) + (f" ({HASH_UNPINNED})" if found.unpinned else ""),
+        "difference": ABSENT if difference is None else f"{difference:+.1f}",
+        "95 % interval": " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT,
+        "verdict": found.word,
+        "why": "; ".join(found.reasons) or f"the figures, rounded to 0.1, differ by {apart} 0.1",
+    }
+
+
+def verdict_table(record: Record) -> str:
+    """The cells of a verdict as a Markdown table of one line."""
+    cells = {name: text.replace("|", r"\|") for name, text in verdict_cells(record).items()}
+    return tabulate([list(cells.values())], list(cells), "pipe", disable_numparse=True)
+
+
+def _number(percent: float | None) -> str:
+    return ABSENT if percent is None else f"{percent:.1f}"
 
 
 def published_ap(row: Row, column: Column) -> float | None:

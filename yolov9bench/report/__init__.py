@@ -32,7 +32,7 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
     """
     measured = records.select(results_dir)
     texts = _render_texts(measured, results_dir, readme)
-    write_figures(results_dir / "figures", evidence(measured))
+    write_figures(results_dir / "figures", evidence(measured), checks(measured))
     for path, text in texts.items():
         write_text(path, text)
 
@@ -45,7 +45,7 @@ def check(results_dir: Path, readme: Path | None = None) -> None:
         for path, text in _render_texts(measured, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += find_faulty_figures(results_dir / "figures", evidence(measured))
+    differing += find_faulty_figures(results_dir / "figures", evidence(measured), checks(measured))
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(

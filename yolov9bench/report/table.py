@@ -41,7 +41,7 @@ CHECKED = (
     + INTERVAL_CAVEAT
 )
 NOTHING_CHECKED = "No record yet."
-CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Date")
+CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Record")
 
 
 def _alignment_line(widths: Sequence[int], alignments: Sequence[str]) -> str:
@@ -78,7 +78,9 @@ def block(evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str
             lines.append([f"**{section}**", *[""] * (len(HEADER) - 1)])
         lines.append(cells(row, evidence[row.id], folder))
     table = markdown_table(HEADER, lines)
-    return "\n".join([table, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks), ""])
+    return "\n".join(
+        [table, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks, folder), ""]
+    )
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,22 +147,30 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
     }
 
 
-def _checked_lines(checks: Sequence[Check]) -> list[str]:
+def _checked_lines(checks: Sequence[Check], folder: str) -> list[str]:
     if not checks:
         return [NOTHING_CHECKED]
-    lines = []
-    for check in checks:
-        record, stated = check.record, read_stated(check.record)
-        interval, images = stated.values.AP_interval, stated.inputs.images
-        ends = " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT
-        row = record.row or f"custom: {stated.inputs.spec or ABSENT}"
-        counted = ABSENT if images is None else f"{images:,}"
-        fraction = ap_of(record)
-        ap = ABSENT if fraction is None else f"**{100 * fraction:.1f}**"
-        protocol = str(stated.settings.protocol_name)
-        parts = (row, protocol, counted, ap, ends, "; ".join(check.reasons), record.start[:10])
-        lines.append(parts)
-    return [CHECKED, "", markdown_table(CHECKED_HEADER, lines)]
+    return [CHECKED, "", markdown_table(CHECKED_HEADER, (_checked_cells(check, folder) for check in checks))]
+
+
+def _checked_cells(check: Check, folder: str) -> tuple[str, ...]:
+    """One evaluation that may not fill the table, with a link to its record under the date it began."""
+    record, stated = check.record, read_stated(check.record)
+    interval, images, fraction = stated.values.AP_interval, stated.inputs.images, ap_of(record)
+    return (
+        record.row or f"custom: {stated.inputs.spec or ABSENT}",
+        _escaped(str(stated.settings.protocol_name)),
+        ABSENT if images is None else f"{images:,}",
+        ABSENT if fraction is None else f"**{100 * fraction:.1f}**",
+        " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT,
+        _escaped("; ".join(check.reasons)),
+        f"[{record.start[:10]}]({folder}{_record_file(record)})",
+    )
+
+
+def _escaped(text: str) -> str:
+    """Text in which a bar does not end the cell of a Markdown table."""
+    return text.replace("|", r"\|")
 
 
 def _cell(own: str | None, published: str | None) -> str:

@@ -19,7 +19,7 @@ from yolov9bench.data.order import images_each
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.training_set import training_set
 from yolov9bench.data.transforms import Sample
-from yolov9bench.errors import SettingsError, require_at_least, require_at_most, require_choice
+from yolov9bench.errors import SettingsError, require_choice, require_in_range
 from yolov9bench.ops.ranks import find_ranks, processes_here
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
@@ -29,7 +29,6 @@ from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.recipes import DEMO, find_recipe
 from yolov9bench.zoo.rows import Row
-from yolov9bench.zoo.specs import BACKBONE_PARTS
 
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
@@ -67,9 +66,8 @@ class Job:
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
-        require_at_least(1, batch_size=self.batch_size, max_steps=self.max_steps)
-        require_at_least(0, seed=self.seed, freeze=self.freeze)
-        require_at_most(BACKBONE_PARTS, freeze=self.freeze)
+        require_in_range(1, batch_size=self.batch_size, max_steps=self.max_steps)
+        require_in_range(0, seed=self.seed, freeze=self.freeze)
 
     @property
     def images_per_iteration(self) -> int:
@@ -234,7 +232,7 @@ def departures(job: Job) -> str:
     if job.start is not None:
         said.append(f"the weights begin as those of `{job.start.name}`, not at random")
     if job.freeze:
-        said.append(f"the first {job.freeze} of the backbone's {BACKBONE_PARTS} parts keep their weights")
+        said.append(f"the weights of the backbone's first {job.freeze} parts, stem and stages, are frozen")
     published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
     images = job.images_per_iteration
     if images != published:

@@ -42,7 +42,7 @@ REFERENCES: Mapping[Format, Reference] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A detector with what its file says of it.
 
@@ -61,6 +61,12 @@ class Checkpoint:
     fused: bool
     parameters_trainable: int
     row: str | None = None
+
+    def __repr__(self) -> str:
+        classes = self.detector.num_classes
+        return (
+            f"<{self.spec.name}, {classes} classes, {self.format} {self.flavour}, sha256 {self.sha256[:8]}>"
+        )
 
 
 def load(path: str | Path, training: bool = False) -> Checkpoint:

@@ -23,6 +23,9 @@ class CocoSplit:
     annotations_sha256: str | None = None
 
 
+# Of the numbers 1 to 90, ten were never given to a class; labels 0..79 follow the rest in their order.
+UNUSED_CATEGORY_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in UNUSED_CATEGORY_IDS)
 # Sizes and hashes as public mirrors of COCO 2017 list them; for train2017.zip they state the md5 alone.
 ANNOTATIONS = CocoArchive(
     "annotations_trainval2017.zip",

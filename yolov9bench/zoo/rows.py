@@ -410,17 +410,18 @@ ROWS: dict[str, Row] = {line.id: line for line in (*YOLOV8_ROWS, *OFFICIAL_ROWS,
 
 
 def row(row_id: str) -> Row:
-    """The row of that id; raises SettingsError with the nearest id, or with all of them."""
-    require_choice("row", row_id, ROWS)
-    return ROWS[row_id]
+    """The row of that id, in any case; raises SettingsError with the nearest id, or with all of them."""
+    require_choice("row", row_id.lower(), ROWS)
+    return ROWS[row_id.lower()]
 
 
 def find_row(family: str, size: str, mask_refine: bool = False, source: str = "auto") -> Row:
-    """The row of a family and size; raises SettingsError that says what there is instead.
+    """The row of a family and size, in any case; raises SettingsError that says what there is instead.
 
     `mask_refine` chooses between the two mmyolo rows of a YOLOv8 size. `source` "auto" is mmyolo for YOLOv8
     and the official release for YOLOv9 and GELAN.
     """
+    family, size, source = family.lower(), size.lower(), source.lower()
     require_choice("family", family, AUTO_SOURCE)
     require_choice("source", source, ("auto", *PROTOCOLS))
     publisher = AUTO_SOURCE[family] if source == "auto" else source

@@ -12,8 +12,6 @@ HeadForm = Literal["grouped", "dense", "depthwise"]
 Auxiliary = Literal["pyramid", "reversible"]
 Reference = Literal["mmyolo", "official", "ultralytics"]
 
-BACKBONE_PARTS = 5  # of every network: the stem and four stages
-
 
 @dataclass(frozen=True)
 class Block:

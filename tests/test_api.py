@@ -1,0 +1,219 @@
+"""The package as a Python user meets it: names, signatures, short reprs, predict on images of any kind."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import yolov9bench as package
+from yolov9bench import inference
+from yolov9bench.config import project_root
+from yolov9bench.data.coco import read_coco
+from yolov9bench.errors import BenchError, CheckpointError, DatasetError, SettingsError
+from yolov9bench.ops.images import read_image
+from yolov9bench.plots.predicted_image import PredictedImage
+from yolov9bench.weights import Checkpoint
+
+API: Any = package  # its modules are functions too, which types cannot say
+FOUND = PredictedImage(
+    "street.png",
+    None,
+    np.full((60, 100, 3), 90, np.uint8),
+    (60, 100),
+    np.array([[10, 20, 40, 50], [0, 0, 30.0004, 20]], np.float32),
+    np.array([0.9, 0.3], np.float32),
+    np.array([1, 0]),
+    {0: "red", 1: "blue"},
+)
+
+
+def test_the_names_are_listed_and_import_no_torch() -> None:
+    code = (
+        "import sys, yolov9bench\n"
+        "assert {'predict', 'load', 'evaluate', 'train', 'reproduce', 'verify'} <= set(dir(yolov9bench))\n"
+        "assert yolov9bench.__version__ and 'torch' not in sys.modules\n"
+        "from yolov9bench.predict import predictions\n"
+        "assert callable(yolov9bench.predict) and 'torch' not in sys.modules\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["predict", "train", "reproduce", "verify"])
+def test_a_module_that_is_a_function_has_its_signature_and_stays_a_module(name: str) -> None:
+    module: Any = getattr(API, name)
+    function = {"predict": inference.predict, "train": API.train_row}.get(name)
+    function = function or getattr(module, name)
+    assert inspect.signature(module) == inspect.signature(function)
+    assert inspect.ismodule(module)
+    assert inspect.getdoc(function)
+
+
+def test_calling_the_module_calls_the_function(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'yolov8-n'"):
+        API.train("yolov8-nn", "demo", tmp_path)
+    with pytest.raises(SettingsError, match="no parameter 'sise'; did you mean 'size'"):
+        API.reproduce(sise="m")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'predikt'"):
+        API.predikt  # noqa: B018
+
+
+def test_a_prediction_is_short_in_words() -> None:
+    assert repr(FOUND) == "<street.png, 100x60: 1 blue, 1 red>"
+    assert len(FOUND) == 2 and FOUND.names == ["blue", "red"]
+
+
+def test_coco_results_by_hand() -> None:
+    first, second = FOUND.to_coco(7)
+    assert first == {"image_id": 7, "category_id": 2, "bbox": [10.0, 20.0, 30.0, 30.0], "score": 0.9}
+    assert second == {"image_id": 7, "category_id": 1, "bbox": [0.0, 0.0, 30.0, 20.0], "score": 0.3}
+    assert [row["category_id"] for row in FOUND.to_coco(7, [18, 44])] == [44, 18]
+
+
+def test_coco_classes_have_their_own_numbers() -> None:
+    names = {label: f"class {label}" for label in range(80)}
+    last = PredictedImage("x", None, None, (9, 9), FOUND.boxes_xyxy, FOUND.scores, np.array([79, 11]), names)
+    assert [row["category_id"] for row in last.to_coco(1)] == [90, 13]  # toothbrush and stop sign
+
+
+def test_the_plot_is_the_image_with_boxes_at_their_pixels(tmp_path: Path) -> None:
+    FOUND.plot().savefig(tmp_path / "drawn.png")
+    drawn = np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB")).astype(int)
+    assert drawn.shape[:2] == (180, 300)  # three inches wide at least
+    colourful = np.ptp(drawn, axis=2) > 60
+    inside = colourful[155:163, 200:290]  # right of both boxes
+    edge = colourful[148:152, 33:118]  # the lower edge of the first box, at 50 of 60 pixels
+    assert not inside.any() and edge.any(axis=0).all()
+
+
+@pytest.fixture
+def detector(tiny_weights: Path) -> Checkpoint:
+    loaded: Checkpoint = API.load(tiny_weights)
+    return loaded
+
+
+def same(one: PredictedImage, other: PredictedImage) -> None:
+    """To rounding, since images of one shape go through together."""
+    np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.01)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_files_folders_arrays_and_pil_images_give_the_same(
+    detector: Checkpoint, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"score_threshold": 0.001, "protocol": "ultralytics", "image_size": 64}
+    files = sorted((tiny / "val").glob("*.png"))
+    alone = [API.predict(detector, file, **settings) for file in files]
+    assert all(len(each) for each in alone)
+    pictures = [Image.fromarray(read_image(file)[:, :, ::-1]) for file in files]
+    ways = [tiny / "val", [*files], [np.asarray(each) for each in pictures], pictures]
+    for way in ways:
+        together = API.predict(detector, way, batch_size=4, **settings)
+        assert len(together) == len(files) == 6
+        for one, other in zip(alone, together, strict=True):
+            same(one, other)
+    assert alone[0].path == files[0] and isinstance(alone[0], PredictedImage)
+
+
+def test_a_single_array_gives_a_single_answer(detector: Checkpoint) -> None:
+    grey = np.full((40, 60), 128, np.uint8)
+    found = API.predict(detector, grey, protocol="ultralytics", image_size=64)
+    assert isinstance(found, PredictedImage) and found.size == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "sentence"),
+    [
+        ("nowhere.jpg", DatasetError, "image nowhere.jpg does not exist: check the path"),
+        (3, SettingsError, "images holds a int: give files, folders, or arrays"),
+        (np.zeros((4, 4, 3)), SettingsError, r"array of float64 \[4, 4, 3\]: give uint8"),
+        (np.zeros((4, 4, 4), np.uint8), SettingsError, r"array of uint8 \[4, 4, 4\]"),
+        (np.zeros((0, 4, 3), np.uint8), SettingsError, r"array of uint8 \[0, 4, 3\]"),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    detector: Checkpoint, images: Any, error: type[BenchError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        API.predict(detector, images, protocol="ultralytics")
+
+
+def test_an_empty_folder_is_refused(detector: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"has no image \(.bmp"):
+        API.predict(detector, tmp_path, protocol="ultralytics")
+
+
+def test_a_score_threshold_is_a_fraction(detector: Checkpoint) -> None:
+    with pytest.raises(SettingsError, match="score_threshold is 25: give a number from 0 to 1"):
+        API.predict(detector, np.zeros((9, 9, 3), np.uint8), score_threshold=25)
+
+
+def test_load_takes_row_ids_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("yolov9bench.weights.fetch.fetch_checkpoint", lambda *given: asked.append(given))
+    API.load("YOLOv9-M")
+    API.load("yolov8-n", training=True, data_dir="kept")
+    assert [(row.id, folder, training) for row, folder, training in asked] == [
+        ("yolov9-m", project_root() / "data", False),
+        ("yolov8-n", Path("kept"), True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("yolov9-mm", "no checkpoint or row 'yolov9-mm'; did you mean 'yolov9-m'"),
+        ("weights/yolov9-m", "checkpoint weights/yolov9-m does not exist: check the path"),
+        ("mine.pt", "checkpoint mine.pt does not exist: check the path, or give the id of a row"),
+    ],
+)
+def test_load_says_what_it_takes(given: str, sentence: str) -> None:
+    with pytest.raises((SettingsError, CheckpointError), match=sentence):
+        API.load(given)
+
+
+def test_objects_are_short_in_words(detector: Checkpoint, tiny: Path, tiny_weights: Path) -> None:
+    assert len(repr(detector)) < 120 and "yolov9bench weights" in repr(detector)
+    assert repr(read_coco(tiny, "val")).endswith("6 images, 6 annotations, 2 classes>")
+    record = API.evaluate(tiny_weights, tiny, "ultralytics", "val", image_size=64)
+    assert repr(record).startswith("<evaluate record ") and "AP " in repr(record)
+
+
+def test_the_command_writes_images_and_one_result_file(
+    tiny: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from yolov9bench import __main__ as door
+
+    out = tmp_path / "out"
+    words = ["predict", "--checkpoint", str(tiny_weights), str(tiny / "val"), "--out", str(out)]
+    words += ["--protocol", "ultralytics", "--image-size", "64", "--score-threshold", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["yolov9bench", *words])
+    assert door.main() == 0
+    rows = json.loads((out / "detections.json").read_text())
+    assert sorted(path.name for path in out.glob("*.png")) == [f"{number:06d}.png" for number in range(1, 7)]
+    assert {row["image_id"] for row in rows} == set(range(1, 7)) and {row["category_id"] for row in rows} <= {
+        1,
+        2,
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1: <000001.png, 90x48: ") and lines[-1].startswith(
+        f"{len(rows)} detections: "
+    )
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from yolov9bench import __main__ as door
+
+    monkeypatch.setattr(sys, "argv", ["yolov9bench", "--version"])
+    assert door.main() == 0
+    assert capsys.readouterr().out == f"yolov9bench {API.__version__}\n"
