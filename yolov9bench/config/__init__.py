@@ -13,7 +13,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import parameters_from
-from yolov9bench.config.values import Config, from_root, project_root, require_checkpoint
+from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
 
 __all__ = [
     "CheckDataConfig",
@@ -31,6 +31,7 @@ __all__ = [
     "VerifyConfig",
     "from_root",
     "parameters_from",
+    "parse_classes",
     "project_root",
     "require_checkpoint",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config, require_checkpoint
+from yolov9bench.config.values import Config, Words, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
     require_image_size,
@@ -16,8 +16,6 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
-
-Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
 
 
 @dataclass(frozen=True)

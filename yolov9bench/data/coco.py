@@ -130,18 +130,23 @@ def read_coco(
     )
 
 
-def label_categories(dataset: CocoDataset, names: dict[int, str] | None, num_classes: int) -> tuple[int, ...]:
+def label_categories(
+    dataset: CocoDataset,
+    names: Mapping[int, str] | None,
+    num_classes: int,
+    remedy: str = "use a data set with the detector's classes",
+) -> tuple[int, ...]:
     """The category id of each detector label 0..num_classes-1.
 
     With `names` (label -> name) each name must have its category and each category its name: exactly, else
     without regard to case and outer blanks. Without names the count must agree, and labels follow ascending
-    category id. DatasetError when detector and data set do not fit.
+    category id. DatasetError, with `remedy`, when detector and data set do not fit.
     """
     if names is None:
         if num_classes != len(dataset.categories):
             raise DatasetError(
                 f"The detector has {num_classes} unnamed classes and {dataset.root} has "
-                f"{len(dataset.categories)} categories: use a data set with the detector's classes."
+                f"{len(dataset.categories)} categories: {remedy}."
             )
         return tuple(number for number, _ in dataset.categories)
     if sorted(names) != list(range(num_classes)):
@@ -155,7 +160,7 @@ def label_categories(dataset: CocoDataset, names: dict[int, str] | None, num_cla
     missing = [name for number, name in dataset.categories if number not in found]
     categories = tuple(number for number in found if number is not None)
     if unknown or missing or len(set(categories)) < num_classes:
-        raise DatasetError(_misfit(dataset, num_classes, unknown, missing))
+        raise DatasetError(f"{_misfit(dataset, num_classes, unknown, missing)}: {remedy}.")
     return categories
 
 
@@ -165,7 +170,7 @@ def _misfit(dataset: CocoDataset, num_classes: int, unknown: Sequence[str], miss
     reason = " and ".join(lacks) or "two classes have one name"
     return (
         f"The detector's {num_classes} classes are not the {len(dataset.categories)} categories of "
-        f"{dataset.root} ({reason}): use a data set with the detector's classes."
+        f"{dataset.root} ({reason})"
     )
 
 

@@ -20,6 +20,7 @@ from yolov9bench.train.epoch_log import (
     read_losses,
     reset_peak_memory,
 )
+from yolov9bench.train.freeze import set_training_mode
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates, Schedule
 from yolov9bench.train.state import (
@@ -59,7 +60,7 @@ def fit(
     """
     recipe, saved, pace = schedule.recipe, monotonic(), Pace(schedule)
     while not is_done(vars(state), schedule.epochs, max_steps):
-        state.detector.train()
+        set_training_mode(state.detector)
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
         began, first, device = perf_counter(), state.batch, reset_peak_memory(state)
         for images, targets in batches(state.epoch, state.batch):
