@@ -11,7 +11,7 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.data.annotations import crowd_flag
+from yolov9bench.data.annotation_values import crowd_flag
 from yolov9bench.errors import MetricsError
 from yolov9bench.predict.predictions import Predictions
 
