@@ -174,8 +174,9 @@ def _is_run_length(mask: Mapping[str, Any]) -> bool:
         return False
     if type(counts) is str:  # compressed: six bits a character, from "0" on
         return counts != "" and all("0" <= character <= "o" for character in counts)
-    counted = type(counts) is list and all(type(count) is int and count >= 0 for count in counts)
-    return counted and sum(counts) == size[0] * size[1]
+    if type(counts) is not list or not all(type(count) is int and count >= 0 for count in counts):
+        return False
+    return bool(sum(counts) == size[0] * size[1])
 
 
 def _id_of(entry: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench.data.annotation_values import REQUIRED_KEYS
-from yolov9bench.data.annotations import read_annotations
+from yolov9bench.data.annotations import read_annotations, without_collection
 from yolov9bench.data.image_files import explain_missing, find_image_files
 from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
@@ -112,6 +112,7 @@ def read_coco(
     return dataset
 
 
+@without_collection()
 def read_lists(
     root: Path,
     split: str = "val2017",
@@ -158,7 +159,9 @@ def _describe_moved(moved: Mapping[str, Path]) -> list[str]:
     if not moved:
         return []
     name, place = next(iter(moved.items()))
-    return [f"{len(moved):,} file names are read as other places, first {name} as {place}"]
+    return [
+        f"{len(moved):,} file names are not simply below the images' folder, first {name}, read as {place}"
+    ]
 
 
 def describe_missing(dataset: CocoDataset, missing: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ def find_annotations(root: Path, split: str) -> tuple[Path, str]:
     if not there and is_yolo_text(root):
         raise DatasetError(
             f"{root} has YOLO's text labels (labels/*.txt or data.yaml), not COCO's JSON: convert them to "
-            f"annotations/{PREFIX}{split}.json first, each line 'class cx cy w h' of an image of W x H pixels "
+            f"annotations/{PREFIX}{split}.json first, each line 'class cx cy w h' of a W x H image "
             "to an annotation with bbox [(cx - w/2) W, (cy - h/2) H, w W, h H] and its class's category_id."
         )
     raise DatasetError(
