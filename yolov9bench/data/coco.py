@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from yolov9bench.data.annotations import REQUIRED_KEYS, read_annotations
-from yolov9bench.data.layouts import find_annotations, find_image_folder, locate_all
+from yolov9bench.data.annotation_values import REQUIRED_KEYS
+from yolov9bench.data.annotations import read_annotations, without_collection
+from yolov9bench.data.image_files import explain_missing, find_image_files
+from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
@@ -104,21 +106,38 @@ def read_coco(
     DatasetError: a missing folder, file or image, another format, a value of another type or not finite, a
     number that is used twice or refers to nothing, or a limit below 1.
     """
+    dataset, missing = read_lists(root, split, limit, annotations, images_in)
+    if missing:
+        raise DatasetError(describe_missing(dataset, missing))
+    return dataset
+
+
+@without_collection()
+def read_lists(
+    root: Path,
+    split: str = "val2017",
+    limit: int | None = None,
+    annotations: Path | None = None,
+    images_in: Path | None = None,
+) -> tuple[CocoDataset, list[str]]:
+    """As `read_coco`, with the names of the images that are missing instead of an error for them."""
     if limit is not None and limit < 1:
         raise DatasetError(f"limit is {limit}: give a number of images from 1 up, or none for all.")
-    file = find_annotations(root, split) if annotations is None else annotations
+    file, found = find_annotations(root, split) if annotations is None else (annotations, split)
+    if found != split:
+        logger.warning("%s: split %s is read from %s, which this folder has instead", root, split, found)
     content = read_annotations(file)
     entries = sorted(content["images"], key=lambda entry: entry["id"])[:limit]
     images = tuple(CocoImage(*(entry[key] for key in REQUIRED_KEYS["images"])) for entry in entries)
     names = [image.file_name for image in images]
-    folder = find_image_folder(root, split, file, names) if images_in is None else images_in
-    moved = locate_all(folder if images_in else root, folder, names)
+    folder = find_image_folder(root, found, file, names) if images_in is None else images_in
+    moved, missing = find_image_files(_roots(root, folder), folder, names)
     sizes = {image.id: (image.width, image.height) for image in images}
-    for warning in find_suspect_boxes(content["annotations"], sizes):
+    for warning in (*_describe_moved(moved), *find_suspect_boxes(content["annotations"], sizes)):
         logger.warning("%s: %s", file.name, warning)
-    return CocoDataset(
+    dataset = CocoDataset(
         root=root,
-        split=split,
+        split=found,
         images=images,
         annotations=[entry for entry in content["annotations"] if entry["image_id"] in sizes],
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
@@ -128,6 +147,28 @@ def read_coco(
         image_folder=folder,
         moved=moved,
     )
+    return dataset, missing
+
+
+def _roots(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Where images are read: the data set's folder, and that of the images if it was named."""
+    return (root,) if folder.is_relative_to(root) else (root, folder)
+
+
+def _describe_moved(moved: Mapping[str, Path]) -> list[str]:
+    if not moved:
+        return []
+    name, place = next(iter(moved.items()))
+    return [
+        f"{len(moved):,} file names are not simply below the images' folder, first {name}, read as {place}"
+    ]
+
+
+def describe_missing(dataset: CocoDataset, missing: Sequence[str]) -> str:
+    """The sentence on images of a data set that were not found."""
+    why = explain_missing(_roots(dataset.root, dataset.folder), dataset.folder, missing[0])
+    counts = f"{len(missing)} of {len(dataset.images)} images"
+    return f"{dataset.folder} lacks {counts}, first {missing[0]}: {why}."
 
 
 def label_categories(
