@@ -26,7 +26,7 @@ logger = logging.getLogger("yolov9bench")
 
 
 def read_annotations(file: Path) -> dict[str, Any]:
-    """The file's lists, each entry with its keys, each number once, no reference to nothing; its info.
+    """The file's lists, each entry with its keys, each number once, no reference to nothing; its info and licences.
 
     What an annotation lacks and what follows from the rest is filled in, with one notice that counts: `area`
     is width x height, `iscrowd` is 0, `id` the next free number. A category without annotations that is all
@@ -42,8 +42,11 @@ def read_annotations(file: Path) -> dict[str, Any]:
     changed = (*unify_crowd_flags(annotations), *find_null_masks(annotations), *drop_root_category(content))
     for notice in (*filled, *changed):
         logger.warning("%s: %s", file.name, notice)
-    info = content.get("info")
-    return {kind: content[kind] for kind in REQUIRED_KEYS} | {"info": info if isinstance(info, dict) else {}}
+    info, licences = content.get("info"), content.get("licenses")
+    return {kind: content[kind] for kind in REQUIRED_KEYS} | {
+        "info": info if isinstance(info, dict) else {},
+        "licenses": licences if isinstance(licences, list) else [],
+    }
 
 
 def load_json(file: Path) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from yolov9bench.data.annotation_values import REQUIRED_KEYS
 from yolov9bench.data.annotations import read_annotations, without_collection
+from yolov9bench.data.credits import Credit, read_credits
 from yolov9bench.data.image_files import explain_missing, find_image_files
 from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
@@ -37,7 +38,8 @@ class CocoDataset:
     `description` is what the file says of itself, often nothing. `annotations` are COCO's own dictionaries in
     the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels, all numbers
     are finite, and `iscrowd` is the number 0 or 1.
-    `image_folder` has the images, but for those that `moved` places elsewhere by their file name.
+    `image_folder` has the images, but for those that `moved` places elsewhere by their file name. `credits`
+    has the photographers' pages and licences that the file states, by image id.
     `annotations_sha256` is the hash of the whole annotation file, `image_list_sha256` that of one line
     "id file_name" per image in use, joined by newlines.
     """
@@ -52,6 +54,7 @@ class CocoDataset:
     description: str = ""
     image_folder: Path | None = None
     moved: Mapping[str, Path] = field(default_factory=dict)
+    credits: Mapping[int, Credit] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
@@ -146,6 +149,7 @@ def read_lists(
         description=str(content["info"].get("description", "")),
         image_folder=folder,
         moved=moved,
+        credits=read_credits(entries, content["licenses"]),
     )
     return dataset, missing
 
