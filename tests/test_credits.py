@@ -24,7 +24,8 @@ def state(root: Path, images: list[dict[str, Any]], licences: Any = LICENCES) ->
 def test_a_stated_credit_is_read_and_written_once(tiny: Path) -> None:
     state(tiny, [{"license": 4, "flickr_url": "http://farm5.example/1.jpg"}])
     dataset = read_coco(tiny, "val")
-    assert dataset.credits == {1: Credit("http://farm5.example/1.jpg", *list(LICENCES[0].values())[1:])}
+    licence = ("Attribution License", "http://creativecommons.org/licenses/by/2.0/")
+    assert dataset.credits == {1: Credit("http://farm5.example/1.jpg", *licence)}
     assert credits_text(dataset.credits, [2, 1, 1]) == (
         "Photographs: [1](http://farm5.example/1.jpg) under "
         "[Attribution License](http://creativecommons.org/licenses/by/2.0/)."

@@ -26,7 +26,7 @@ logger = logging.getLogger("yolov9bench")
 
 
 def read_annotations(file: Path) -> dict[str, Any]:
-    """The file's lists, each entry with its keys, each number once, no reference to nothing; its info and licences.
+    """The file's lists, each entry with its keys, each number once and known; its info and licences.
 
     What an annotation lacks and what follows from the rest is filled in, with one notice that counts: `area`
     is width x height, `iscrowd` is 0, `id` the next free number. A category without annotations that is all
