@@ -207,6 +207,15 @@ def test_folders_of_another_place_are_read_past(
     assert "6 file names are not simply below the images' folder" in notice
 
 
+def test_an_address_keeps_the_folders_that_are_there(tiny: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(tiny / "val", tiny / "val" / folder, ignore=shutil.ignore_patterns("a", "b"))
+    update(tiny, "images", 0, file_name="http://host/val/a/000001.png")
+    dataset = read_coco(update(tiny, "images", 1, file_name="http://host/val/b/000001.png"), "val")
+    places = [dataset.image_path(image) for image in dataset.images[:2]]
+    assert places == [tiny / "val/a/000001.png", tiny / "val/b/000001.png"]
+
+
 def test_an_absolute_name_of_a_file_elsewhere_is_not_another_file(tiny: Path, tmp_path: Path) -> None:
     shutil.copy(tiny / "val/000002.png", tmp_path / "000001.png")
     said = refusal(update(tiny, "images", 0, file_name=str(tmp_path / "000001.png")))

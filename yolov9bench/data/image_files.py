@@ -42,7 +42,7 @@ def find_image_file(roots: Sequence[Path], folder: Path, name: str) -> Path | No
     """The file of a name, whose path has no "..": below one of `roots`, links aside; None if there is none.
 
     As it is; with / for a backslash; from a folder above, for the folders in the name; of a web address, or
-    of another machine's absolute path, the last part.
+    of another machine's absolute path, as many of the last parts as are there.
     """
     for reading in _readings(roots, folder, name):
         # Normalised, since the system would follow a link before it takes "..".
@@ -60,7 +60,7 @@ def _readings(roots: Sequence[Path], folder: Path, name: str) -> Iterator[Path]:
         above = [place for place in folder.parents if _is_below(roots, place)]
         yield from (place.joinpath(*parts) for place in (folder, *above))
     elif not _is_file(Path(name)):
-        yield folder / parts[-1]
+        yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
 
 
 def _split(name: str) -> tuple[tuple[str, ...], bool]:

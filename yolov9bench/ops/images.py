@@ -55,11 +55,16 @@ def is_dim(path: Path, pixels: Pixels) -> bool:
 
     Decoding keeps the upper eight, so that such an image has no value above 15.
     """
-    if path.suffix.lower() != ".png" or pixels.max(initial=0) >= 16:
+    return pixels.max(initial=0) < 16 and is_deep_png(path)
+
+
+def is_deep_png(path: Path) -> bool:
+    """Whether a file is a PNG with 16 bits a sample, by its first bytes."""
+    if path.suffix.lower() != ".png":
         return False
     with path.open("rb") as file:
         header = file.read(25)
-    return header.startswith(b"\x89PNG") and header[24] == 16  # the bit depth, in the chunk IHDR
+    return header.startswith(b"\x89PNG") and header[24:] == b"\x10"  # the bit depth, in the chunk IHDR
 
 
 def cut_short(encoded: bytes) -> bool:
