@@ -15,7 +15,7 @@ DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 
 
 def find_roots(root: Path, folder: Path) -> tuple[Path, ...]:
-    """Where images are read: the data set's folder, that of its images if named, and where both lead as links.
+    """Where images are read: the data set's folder, that of its images if named, and what they link to.
 
     A link's target is read through the link anyway; so a name may state it in full.
     """
