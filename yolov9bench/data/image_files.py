@@ -14,6 +14,16 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*")  # scheme and host
 DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 
 
+def find_roots(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Where images are read: the data set's folder, that of its images if named, and what they link to.
+
+    A link's target is read through the link anyway; so a name may state it in full.
+    """
+    named = [root] if folder.is_relative_to(root) else [root, folder]
+    targets = [place.resolve() for place in (root, folder)]
+    return (*named, *dict.fromkeys(place for place in targets if not _is_below(named, place)))
+
+
 def find_image_files(
     roots: Sequence[Path], folder: Path, names: Iterable[str]
 ) -> tuple[dict[str, Path], list[str]]:
@@ -103,6 +113,8 @@ def explain_missing(roots: Sequence[Path], folder: Path, name: str) -> str:
         return f"it lies outside {where}, where nothing is read: copy the images there, or link their folder"
     for place, _, files in os.walk(folder):
         below = Path(place).relative_to(folder)
+        if base in files and not _is_file(Path(place, base)):
+            return f"{below / base} is there as a broken link or no plain file; put the image in its place"
         if base in files:
             remedy = "put that folder into" if below.parts else "take the folder out of"
             return f"it is there as {below / base}; {remedy} its file_name"
