@@ -55,8 +55,6 @@ from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.rows import Row
 
-MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
-
 logger = logging.getLogger("yolov9bench")
 
 
@@ -146,12 +144,12 @@ def evaluate_loaded(
             raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), predictions, settings.judge)
-    interval = estimate_interval(dataset, predictions)
+    interval = bootstrap_interval(dataset.ground_truth(), predictions)
     stored = store_predictions(predictions, settings.detections)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=asdict(EvaluateValues(**result.metrics, AP_interval=interval, detections=stored)),
+        values=asdict(EvaluateValues(**result.metrics, AP_interval=list(interval), detections=stored)),
         settings=asdict(applied_settings(settings, protocol, detector, chosen.names)),
         inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
         environment=asdict(environment),
@@ -263,13 +261,6 @@ def require_objects(dataset: CocoDataset) -> None:
             f"no object is annotated on the {len(dataset.images)} images of {dataset.folder} "
             f"({len(dataset.annotations)} crowds), so that there is nothing to score: choose other images"
         )
-
-
-def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
-    """The 95 % bootstrap interval of AP on a small set of images; None on a large one."""
-    if len(dataset.images) > MOST_IMAGES_FOR_AN_INTERVAL:
-        return None
-    return list(bootstrap_interval(dataset.ground_truth(), predictions))
 
 
 def describe_inputs(
