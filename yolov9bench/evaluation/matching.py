@@ -144,8 +144,8 @@ def _groups(
     by_key = np.argsort(keys, kind="stable")
     object_keys = truth.categories[objects] * span + truth.images[objects]
     known, begins = np.unique(object_keys, return_index=True)
-    lows: Integers = np.searchsorted(keys[by_key], known, side="left")
-    highs: Integers = np.searchsorted(keys[by_key], known, side="right")
+    lows = np.asarray(np.searchsorted(keys[by_key], known, side="left"))
+    highs = np.asarray(np.searchsorted(keys[by_key], known, side="right"))
     parts = np.split(objects, begins[1:])  # of nothing one part
     for low, high, entries in zip(lows, highs, parts, strict=False):
         if high > low:
