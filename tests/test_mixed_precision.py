@@ -199,7 +199,7 @@ def test_without_a_scaler_it_is_an_error_before_the_step(precision: Any, where: 
     spoilt(state, {0}, where)
     before = [each.detach().clone() for each in state.detector.parameters()]
     with pytest.raises(
-        TrainingError, match=r"became (nan|inf) in epoch 0, iteration 0: the training diverged"
+        TrainingError, match=r"became (nan|inf) in epoch 1, iteration 1: the training diverged"
     ):
         forward_backward(state, *batch(), SGD, precision)
         optimizer_step(state, RATES, SGD.optimizer.clip_norm)

@@ -111,6 +111,8 @@ class TrainConfig(Config):
     """The folder of that file."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard into out/tensorboard; needs the package tensorboard."""
     split: str = "val2017"
     """The split for validation."""
     train_split: str = "auto"

@@ -59,6 +59,7 @@ class Job:
     loading: Loading = PLAIN
     world_size: int = 1
     deterministic: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
@@ -103,6 +104,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         loading=loading,
         world_size=find_ranks().world_size,
         deterministic=config.deterministic,
+        tensorboard=config.tensorboard,
     )
 
 

@@ -42,9 +42,10 @@ from yolov9bench.train.checkpoint import (
     save_checkpoint,
     write_run,
 )
+from yolov9bench.train.event_files import event_files, require_writer
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
-from yolov9bench.train.loop import fit, too_large
+from yolov9bench.train.loop import Hooks, fit, too_large
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
@@ -68,6 +69,8 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
     device = own_device(evaluate.resolve_device(config.device), find_ranks())
     choose_training_split(config.dataset, config.split, config.train_split)
     config.require_paths()
+    if config.tensorboard:
+        require_writer()
     with process_group(device):
         with first_of_machine_first():  # which fetches or draws the data set
             job = make_job(config, chosen, device)
@@ -100,17 +103,15 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
     announce(job)
+    events = job.out / "tensorboard" if job.tensorboard and current_ranks().is_main else None
     try:
-        with chosen_algorithms(job), batches.watched():
-            fit(
-                state,
-                schedule,
-                batches.of_epoch,
-                job.precision,
+        with chosen_algorithms(job), batches.watched(), event_files(events, state.iteration) as show:
+            hooks = Hooks(
                 after_epoch=lambda state: validate(job, state),
                 save=lambda state: save_checkpoint(job, state, configuration, watch),
-                max_steps=job.max_steps,
+                show=show,
             )
+            fit(state, schedule, batches.of_epoch, job.precision, hooks, job.max_steps)
     except TrainingError as error:
         write_run(job, configuration, stopped=str(error))
         raise TrainingError(f"{error}; {remedy(job)}") from error
@@ -146,6 +147,8 @@ def require_usable(job: Job) -> None:
     DatasetError: a validation set that cannot tell checkpoints apart.
     """
     validation_settings(job)
+    if job.tensorboard:
+        require_writer()
     if job.world_size != current_ranks().world_size:
         raise SettingsError(
             f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
