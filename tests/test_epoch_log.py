@@ -84,7 +84,7 @@ def test_a_line_every_few_seconds_says_place_losses_speed_and_time_left(
             if number in (0, 6):
                 pace.begin(state)
             now[0] += 2
-            count(state, [1, 1, number, 2 + number])
+            count(state, [1, 1, number, 4 * (2 + number)])  # a batch of four
             told.append(pace.tell(state, "float32"))
             waiting.append(len(state.unread))
     assert waiting == [1, 2, 0] * 3  # nothing is read from the device between the lines
@@ -93,7 +93,7 @@ def test_a_line_every_few_seconds_says_place_losses_speed_and_time_left(
         "epoch 1 of 10, iteration 6 of 6: loss 4.5000 (box 1, cls 1, dfl 2.5), 4 images/s, about 1 min 48 s",
         "epoch 2 of 10, iteration 3 of 6: loss 9.0000 (box 1, cls 1, dfl 7), 4 images/s, about 1 min 42 s",
     ]
-    shown = {"box": 1, "cls": 1, "dfl": 7, "total": 9, "images_per_second": 4}
+    shown = {"box": 1, "cls": 1, "dfl": 7, "total": 36, "images_per_second": 4}
     assert [each for each in told if each][-1] == shown and told.count(None) == 6
 
 

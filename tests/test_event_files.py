@@ -1,4 +1,4 @@
-"""TensorBoard's event files: what a run hands to the writer, and the sentence where the package is missing."""
+"""TensorBoard's event files: what a run hands to the writer, and the sentence where there is none."""
 
 import sys
 from pathlib import Path

@@ -65,7 +65,7 @@ def write_run(
     if not current_ranks().is_main and stopped is None:
         return
     changes = read_run(job.out).get("changes", []) if changes is None else changes
-    written = configuration | {"command": provenance.command()}
+    written = configuration | {"command": job.command or provenance.command()}
     written |= {"environment": asdict(describe_environment(job.device))}
     written |= {"changes": changes} if changes else {}
     write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))

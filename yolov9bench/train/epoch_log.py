@@ -1,4 +1,4 @@
-"""What a run says of itself: losses, rates, memory and speed, an entry an epoch and a line every few seconds."""
+"""What a run says of itself: losses, rates, memory and speed, by epoch and every few seconds."""
 
 from __future__ import annotations
 
@@ -65,9 +65,10 @@ class Pace:
 
 
 def losses_text(terms: Mapping[str, float]) -> str:
-    """The loss and what it is the sum of, for a line of the log."""
-    parts = ", ".join(f"{term} {terms[term]:.4g}" for term in TERMS if term != "total")
-    return f"loss {terms['total']:.4f} ({parts})"
+    """The loss of an image and its parts, for a line of the log; `total` is that of a whole batch."""
+    parts = {term: terms[term] for term in TERMS if term != "total"}
+    named = ", ".join(f"{term} {value:.4g}" for term, value in parts.items())
+    return f"loss {sum(parts.values()):.4f} ({named})"
 
 
 def gpu_memory(device: torch.device) -> str:

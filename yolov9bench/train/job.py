@@ -60,6 +60,7 @@ class Job:
     world_size: int = 1
     deterministic: bool = False
     tensorboard: bool = False
+    command: list[str] | None = None  # for run.json, if not that of this process
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)

@@ -49,9 +49,10 @@ SHOWN = (*TERMS, "AP", "rate", "bias_rate", "images_per_second", "bytes_allocate
 class Hooks:
     """What the loop leaves to its caller.
 
-    `after_epoch` returns the AP of the averaged detector, or None if not measured. `save` writes a checkpoint:
-    after each epoch and every ten minutes, after a step, and only of a finite state. `show`, if given, takes
-    the numbers of a line or of an epoch, None for what was not measured, and the iterations behind them.
+    `after_epoch` returns the AP of the averaged detector, or None if not measured. `save` writes a
+    checkpoint: after each epoch and every ten minutes, after a step, and only of a finite state. `show`, if
+    given, takes the numbers of a line or of an epoch, None for what was not measured, and the iterations so
+    far.
     """
 
     after_epoch: Callable[[State], float | None]

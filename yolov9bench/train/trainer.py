@@ -120,6 +120,17 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     return job.out / "best.pt"
 
 
+def describe_progress(job: Job) -> str:
+    """Where a job stands before it is run, in a sentence: begun, to be continued or finished."""
+    content, epochs = read_checkpoint(job), job.recipe.run.epochs
+    if content is None:
+        return f"The first of {epochs} epochs has begun."
+    state = content.get("training", {}).get("state", {"epoch": 0, "steps": 0, "batch": 0})
+    if is_done(state, epochs, job.max_steps):
+        return f"This run is finished: {state['epoch']} epochs, {state['steps']} steps. Nothing is trained."
+    return f"This run continues in epoch {state['epoch'] + 1} of {epochs}."
+
+
 def announce(job: Job) -> None:
     """Say before the first step what will run, how and where its checkpoints go."""
     recipe = job.recipe
