@@ -159,7 +159,7 @@ def test_a_score_threshold_is_a_fraction(detector: Checkpoint) -> None:
 
 def test_load_takes_row_ids_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(inference, "fetch_checkpoint", lambda *given: asked.append(given))
+    monkeypatch.setattr("yolov9bench.weights.fetch.fetch_checkpoint", lambda *given: asked.append(given))
     API.load("YOLOv9-M")
     API.load("yolov8-n", training=True, data_dir="kept")
     assert [(row.id, folder, training) for row, folder, training in asked] == [

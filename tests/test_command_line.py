@@ -83,6 +83,8 @@ def test_evaluate_writes_record_and_detections(
     assert f"AP    {record['values']['AP']:.5f}" in capsys.readouterr().out
 
 
+LONG = "x" * 300
+HERE = ["evaluate", "--checkpoint", __file__, "--dataset", str(Path(__file__).parent)]
 POSITIONALS = {
     ("rows", "row"),
     ("inspect", "file"),
@@ -166,6 +168,29 @@ TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
         (["measure", "yolov9-t", "--image-size", "33"], "image_size 33 is not a multiple of 32"),
         (["reproduce", "--seed", "-1"], "seed is -1: give 0 or more"),
         (["reproduce", "--checkpoint", "x.pt"], "checkpoint x.pt does not exist: check the path"),
+        ([*EVALUATE, "--protocol", "yolov8"], "no protocol 'yolov8': its authors validate by ultralytics"),
+        ([*EVALUATE, "--image-size", "1000000000"], "image_size is 1000000000: give 16384 or less"),
+        ([*EVALUATE, "--batch-size", "1000000"], "batch_size is 1000000: give 65536 or less"),
+        ([*EVALUATE, "--checkpoint", "https://x.y/z.pt"], "is a web address: fetch the file and give its"),
+        (
+            [*EVALUATE, "--checkpoint", "yolov9-mm"],
+            "no checkpoint or row 'yolov9-mm'; did you mean 'yolov9-m'?",
+        ),
+        ([*EVALUATE, "--checkpoint", "."], "checkpoint . is a folder: give a file in it"),
+        ([*EVALUATE, "--checkpoint", LONG], "cannot be a path (File name too long): choose another"),
+        ([*HERE, "--json", LONG], "cannot be a path (File name too long): choose another"),
+        ([*HERE, "--results", LONG], "cannot be a path (File name too long): choose another"),
+        ([*HERE, "--device", "gpu"], "device is 'gpu': a GPU is called cuda"),
+        ([*HERE, "--device", "1"], "device is '1': a GPU is called cuda:1"),
+        ([*HERE, "--device", "tpu"], "device 'tpu' cannot be used: take cpu, cuda, or auto"),
+        ([*TRAIN, "--seed", str(2**63)], f"seed is {2**63}: give {2**63 - 1} or less"),
+        ([*TRAIN, "--workers", "5000"], "workers is 5000: give 1024 or less"),
+        ([*TRAIN, "--out", LONG], "cannot be a path (File name too long): choose another"),
+        (["report", "--results", "nowhere"], "results nowhere does not exist: check the path"),
+        (["verify", "nowhere.json"], "record nowhere.json does not exist: check the path"),
+        (["check-data", "nowhere"], "folder nowhere does not exist: check the path"),
+        (["predict", "nowhere.jpg", "--checkpoint", __file__], "image nowhere.jpg does not exist: check the"),
+        (["predict", __file__, "--checkpoint", "x.pt"], "checkpoint x.pt does not exist: check the path"),
     ],
 )
 def test_a_failure_is_one_sentence_and_status_2(

@@ -144,7 +144,7 @@ def test_fetch_places_the_file_and_says_its_size_first(
     assert path.read_bytes() == BODY
     assert list(path.parent.iterdir()) == [path]
     assert "3.1 MB" in caplog.messages[0]
-    assert capsys.readouterr().err.startswith("file.bin: 3.1 MB of 3.1 MB (100 %)")
+    assert capsys.readouterr().err.startswith("file.bin: 3.1 of 3.1 MB (100 %)")
 
 
 def test_a_file_in_its_place_needs_no_network(site: Site, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 _HOMES = {
     "build": "yolov9bench.nn",
-    "load": "yolov9bench.inference",
+    "load": "yolov9bench.weights.fetch:load_any",
     "decode": "yolov9bench.predict",
     "nms": "yolov9bench.predict",
     "evaluate": "yolov9bench.evaluation.evaluate",
@@ -70,7 +70,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home, _, function = _HOMES[name].partition(":")
+    return getattr(import_module(home), function or name)
 
 
 def __dir__() -> list[str]:

@@ -169,6 +169,7 @@ def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
 
 @run.register
 def report(config: ReportConfig) -> None:
+    config.require_paths()
     from yolov9bench import report as pages
 
     root = project_root()

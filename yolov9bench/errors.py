@@ -5,6 +5,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+MOST_INTEGER = 2**63 - 1  # what torch takes as a seed, among others
+MOST = {"batch_size": 65_536, "workers": 1_024, "processes": 1_024}
+MOST_PIXELS = 16_384  # of an image's side
+
 
 class BenchError(Exception):
     """Base of every error that a user can correct; the command line prints it as one sentence, status 2."""
@@ -69,15 +73,19 @@ def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
         raise unknown(kind, value, names)
 
 
-def require_at_least(least: int, **numbers: int | None) -> None:
-    """SettingsError for a number below `least`; None stands for a default and is accepted."""
+def require_in_range(least: int, **numbers: int | None) -> None:
+    """SettingsError for a number below `least` or beyond MOST; None stands for a default and is accepted."""
     for name, value in numbers.items():
         if value is not None and value < least:
             raise SettingsError(f"{name} is {value}: give {least} or more")
+        if value is not None and value > MOST.get(name, MOST_INTEGER):
+            raise SettingsError(f"{name} is {value}: give {MOST.get(name, MOST_INTEGER)} or less")
 
 
 def require_image_size(image_size: int | None, stride: int = 32) -> None:
-    """SettingsError for a size in pixels that is not a multiple of the network's largest stride."""
+    """SettingsError for pixels that are no multiple of the network's largest stride, or too many."""
+    if image_size is not None and image_size > MOST_PIXELS:
+        raise SettingsError(f"image_size is {image_size}: give {MOST_PIXELS} or less")
     if image_size is not None and (image_size < stride or image_size % stride):
         below = max(image_size // stride, 1) * stride
         raise SettingsError(
@@ -87,7 +95,7 @@ def require_image_size(image_size: int | None, stride: int = 32) -> None:
 
 def require_present(name: str, path: Path | None) -> None:
     """SettingsError for an input file or folder that does not exist."""
-    if path is not None and not path.exists():
+    if path is not None and not exists(name, path):
         raise SettingsError(f"{name} {path} does not exist: check the path")
 
 
@@ -95,10 +103,20 @@ def require_writable(name: str, path: Path | None, folder: bool = False) -> None
     """SettingsError for an output file, or `folder`, that could not be written; nothing is created."""
     if path is None:
         return
-    if path.exists() and path.is_dir() != folder:
+    if exists(name, path) and path.is_dir() != folder:
         raise SettingsError(f"{name} {path} is {'a file' if folder else 'a folder'}: choose another path")
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if existing != path and not existing.is_dir():
         raise SettingsError(f"{name} {path} lies below {existing}, which is a file: choose another path")
     if not os.access(existing, os.W_OK):
         raise SettingsError(f"{name} {path} cannot be written: check the rights of {existing}")
+
+
+def exists(name: str, path: Path) -> bool:
+    """Whether a path is there; SettingsError for one that no file can have, as a name that is too long."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a NUL is a ValueError
+        shown = str(path) if len(str(path)) <= 60 else f"{str(path)[:60]}…"
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{name} {shown!r} cannot be a path ({reason}): choose another") from error

@@ -15,9 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from yolov9bench.config import project_root
 from yolov9bench.data.coco import CocoImage
-from yolov9bench.errors import DatasetError, SettingsError, require_at_least, unknown
+from yolov9bench.errors import DatasetError, SettingsError, require_in_range
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device
 from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.io.files import atomic_path, write_text
@@ -28,10 +27,8 @@ from yolov9bench.predict.batches import Batch, Prepared, Shape, group_images, ma
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.postprocess import Detections
 from yolov9bench.weights import Checkpoint
-from yolov9bench.weights import load as load_file
-from yolov9bench.weights.fetch import fetch_checkpoint
+from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
-from yolov9bench.zoo.rows import ROWS, row
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SCORE_TO_LOOK_AT = 0.25  # what is drawn; an AP is computed from the protocol's .001 on
@@ -62,23 +59,6 @@ class PreparedInput:
     padded: Prepared
 
 
-def load(path: str | Path, training: bool = False, data_dir: str | Path | None = None) -> Checkpoint:
-    """A checkpoint of any known format, from a file or, by the id of a row, fetched from its publisher.
-
-    path: a file, or a row's id in any case, like "yolov9-m". training: the graph with its auxiliary branch,
-    in train mode. data_dir: where fetched files are kept; data/ at the root of the project if None.
-    CheckpointError names what does not fit; SettingsError a name that is neither a file nor a row.
-    """
-    if Path(path).is_file():
-        return load_file(path, training)
-    name = str(path)
-    if name.lower() in ROWS:
-        return fetch_checkpoint(row(name), Path(data_dir or project_root() / "data"), training)
-    if isinstance(path, str) and not Path(name).suffix and "/" not in name:
-        raise unknown("checkpoint or row", name, ROWS)
-    raise SettingsError(f"checkpoint {name} does not exist: check the path, or give the id of a row")
-
-
 def predict(
     checkpoint: Checkpoint | str | Path,
     images: Any,
@@ -105,9 +85,9 @@ def predict(
     """
     if not 0 <= score_threshold <= 1:
         raise SettingsError(f"score_threshold is {score_threshold}: give a number from 0 to 1")
-    require_at_least(1, batch_size=batch_size)
+    require_in_range(1, batch_size=batch_size)
     inputs, chosen_device = collect_inputs(images), resolve_device(device)
-    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_any(checkpoint)
     chosen = choose_protocol(loaded, protocol, image_size, tta)
     chosen = replace(chosen, score_threshold=score_threshold)
     found = list(detect_inputs(loaded, inputs, chosen, batch_size, chosen_device))

@@ -44,6 +44,8 @@ def reproduce(row: Row | None = None, **given: Any) -> Record:
     BenchErrors, each a sentence that names the offender and the remedy.
     """
     plan = resolve_sources(make_plan(ReproduceConfig.from_names(given), row))
+    if plan.note:
+        logger.warning("%s", plan.note.replace("*", ""))
     checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
     evaluation = run_evaluation(plan, checkpoint, dataset)
     write_record(plan, evaluation)
@@ -114,14 +116,13 @@ def resolve_sources(plan: Plan) -> Plan:
 
 
 def demonstrate(plan: Plan, reason: str) -> Plan:
-    """The plan that trains its row from scratch on the demo set, and says so."""
+    """The plan that trains its row from scratch on the demo set; its note says so."""
     name = plan.row.id if plan.row else "a row"
     note = (
         f"**This is a demonstration, not a measurement of {name}.** The network is "
         f"trained from scratch on the embedded demo set, because {reason.rstrip('.')}. "
         "On two CPU cores this takes about 6 minutes for size t and 12 for size m."
     )
-    logger.warning("%s", note.replace("*", ""))
     return replace(plan, config=replace(plan.config, checkpoint="train", dataset="demo"), note=note)
 
 

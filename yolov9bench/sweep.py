@@ -24,6 +24,8 @@ from yolov9bench.records import Record
 from yolov9bench.records.verdict import ap_text
 from yolov9bench.zoo.rows import ROWS, Row
 
+NOTEBOOK = "notebooks/reproduce.ipynb"
+
 logger = logging.getLogger("yolov9bench")
 
 
@@ -42,11 +44,12 @@ class Outcome:
 
 
 def choose_rows(patterns: Sequence[str]) -> list[Row]:
-    """The rows whose ids match a pattern like `yolov8-*`, in the table's order; SettingsError for none."""
+    """The rows whose ids match a pattern like `yolov8-*`, in any case; SettingsError if none does."""
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in ROWS):
+        if not any(fnmatchcase(name, pattern.lower()) for name in ROWS):
             raise SettingsError(f"no row matches {pattern!r}: choose from {', '.join(ROWS)}")
-    return [row for name, row in ROWS.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    wanted = [pattern.lower() for pattern in patterns]
+    return [row for name, row in ROWS.items() if any(fnmatchcase(name, pattern) for pattern in wanted)]
 
 
 def parameters_of(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,10 +92,15 @@ def _parse_value(name: str, text: str, kind: type) -> Any:
 
 
 def build_command(row: Row, parameters: Mapping[str, Any]) -> list[str]:
-    """The papermill command of one row; it depends on no other row, and may run on another machine."""
+    """The papermill command of one row; it depends on no other row, and may run on another machine.
+
+    SettingsError outside the project, where the notebook is not.
+    """
     root = project_root()
+    if not (root / NOTEBOOK).is_file():
+        raise SettingsError(f"there is no {NOTEBOOK} in {root}: run this in the project's folder")
     folder = ReproduceConfig(**parameters).results_folder / "runs"
-    words = [sys.executable, "-m", "papermill", str(root / "notebooks/reproduce.ipynb")]
+    words = [sys.executable, "-m", "papermill", str(root / NOTEBOOK)]
     name = f"{row.id}-tta" if parameters.get("tta") else row.id
     words += [str(folder / f"{name}.ipynb"), "--no-progress-bar"]
     for name, value in parameters.items():

@@ -13,7 +13,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
-from yolov9bench.config.values import Config, from_root, project_root
+from yolov9bench.config.values import Config, from_root, project_root, require_checkpoint
 
 __all__ = [
     "CheckDataConfig",
@@ -33,4 +33,5 @@ __all__ = [
     "notebook_command",
     "parameters_from",
     "project_root",
+    "require_checkpoint",
 ]

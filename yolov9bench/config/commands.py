@@ -8,11 +8,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config
+from yolov9bench.config.values import Config, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
-    require_at_least,
     require_image_size,
+    require_in_range,
     require_present,
     require_writable,
 )
@@ -67,7 +67,7 @@ class PredictConfig(Config):
 
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE")]
     """Files, or folders of images."""
-    checkpoint: str
+    checkpoint: Annotated[str, arg(metavar="PATH")]
     """A file of weights, or a row id, whose published file is fetched."""
     out: Path = Path("predictions")
     """The folder for the images with their boxes and for detections.json."""
@@ -87,12 +87,13 @@ class PredictConfig(Config):
     def validate(self) -> None:
         _require_any("images", self.images)
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size)
+        require_in_range(1, batch_size=self.batch_size)
         if not 0 <= self.score_threshold <= 1:
             raise SettingsError(f"score_threshold is {self.score_threshold}: give a number from 0 to 1")
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_checkpoint(self.checkpoint)
         for image in self.images:
             require_present("image", image)
         require_writable("out", self.out, folder=True)
@@ -119,7 +120,7 @@ class MeasureConfig(Config):
 
     def validate(self) -> None:
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size)
+        require_in_range(1, batch_size=self.batch_size)
 
     def require_paths(self) -> None:
         """SettingsError for an output that cannot be written."""
@@ -135,6 +136,11 @@ class ReportConfig(Config):
     """Write nothing; fail if anything differs."""
     results: Path | None = None
     """Another folder than results/; leaves README.md alone."""
+
+    def require_paths(self) -> None:
+        """SettingsError for a folder that does not exist or cannot be written."""
+        require_present("results", self.results)
+        require_writable("results", None if self.check else self.results, folder=True)
 
 
 @dataclass(frozen=True)

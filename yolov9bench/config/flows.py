@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from yolov9bench.config.values import Config, project_root
+from tyro.conf import arg
+
+from yolov9bench.config.values import Config, project_root, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
-    require_at_least,
     require_image_size,
+    require_in_range,
     require_present,
     require_writable,
 )
@@ -23,8 +25,8 @@ from yolov9bench.zoo.recipes import find_recipe
 class EvaluateConfig(Config):
     """Compute the COCO metrics of a checkpoint on a data set."""
 
-    checkpoint: Path
-    """The file of weights, of any known format."""
+    checkpoint: Annotated[str, arg(metavar="PATH")]
+    """The file of weights, of any known format; or a row id, whose published file is fetched."""
     dataset: Path
     """A folder in COCO's format: annotations/instances_<split>.json and <split>/."""
     protocol: str = "auto"
@@ -60,11 +62,11 @@ class EvaluateConfig(Config):
     def validate(self) -> None:
         _check_protocol(self.protocol)
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size, limit=self.limit)
+        require_in_range(1, batch_size=self.batch_size, limit=self.limit)
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
-        require_present("checkpoint", self.checkpoint)
+        require_checkpoint(self.checkpoint)
         require_present("dataset", self.dataset)
         require_present("annotations", self.annotations)
         require_present("images", self.images)
@@ -125,9 +127,9 @@ class TrainConfig(Config):
     def validate(self) -> None:
         _check_recipe(self.recipe)
         require_image_size(self.image_size)
-        require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-        require_at_least(1, max_steps=self.max_steps, limit=self.limit)
-        require_at_least(0, seed=self.seed, workers=self.workers)
+        require_in_range(1, epochs=self.epochs, batch_size=self.batch_size)
+        require_in_range(1, max_steps=self.max_steps, limit=self.limit)
+        require_in_range(0, seed=self.seed, workers=self.workers)
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
 
@@ -201,9 +203,9 @@ class ReproduceConfig(Config):
         _check_protocol(self.protocol)
         _check_recipe(self.recipe)
         require_image_size(self.image_size)
-        require_at_least(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
-        require_at_least(1, processes=self.processes)
-        require_at_least(0, seed=self.seed, workers=self.workers)
+        require_in_range(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
+        require_in_range(1, processes=self.processes)
+        require_in_range(0, seed=self.seed, workers=self.workers)
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""

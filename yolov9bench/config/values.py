@@ -10,7 +10,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
-from yolov9bench.errors import SettingsError, require_choice
+from yolov9bench.errors import SettingsError, exists, require_choice, unknown
+from yolov9bench.zoo.rows import ROWS
 
 PLAIN = (str, int, float, bool, NoneType)
 SHOWN_CHARACTERS = 60  # of a value in an error
@@ -70,6 +71,21 @@ def from_root(path: Path) -> str:
     """A path as seen from the project's root; one that lies elsewhere as it is."""
     place, root = path.absolute(), project_root().absolute()
     return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(path)
+
+
+def require_checkpoint(path: str | Path) -> None:
+    """SettingsError for what is neither a file nor the id of a row; nothing is read or fetched."""
+    name = str(path)
+    if "://" in name:
+        raise SettingsError(f"checkpoint {name} is a web address: fetch the file and give its path")
+    place = Path(path)
+    if exists("checkpoint", place):
+        if not place.is_file():
+            raise SettingsError(f"checkpoint {name} is a folder: give a file in it")
+    elif name.lower() not in ROWS:
+        if isinstance(path, str) and not place.suffix and "/" not in name:
+            raise unknown("checkpoint or row", name, ROWS)
+        raise SettingsError(f"checkpoint {name} does not exist: check the path, or give the id of a row")
 
 
 def _converted(name: str, given: Any, hint: Any) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from yolov9bench.errors import SettingsError, require_at_least, require_choice
+from yolov9bench.errors import SettingsError, require_choice, require_in_range
 
 Cache = Literal["none", "ram", "disk"]
 MOST_WORKERS = 8  # by default: each holds PREFETCHED batches, and torch and OpenCV of its own
@@ -36,8 +36,8 @@ class Loading:
     local_ranks: int = 1
 
     def __post_init__(self) -> None:
-        require_at_least(0, workers=self.workers)
-        require_at_least(1, local_ranks=self.local_ranks)
+        require_in_range(0, workers=self.workers)
+        require_in_range(1, local_ranks=self.local_ranks)
         require_choice("cache", self.cache, get_args(Cache))
         if self.cache == "disk" and self.cache_folder is None:
             raise SettingsError("cache is disk, but there is no cache_dir: give a folder for the file")

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
+from yolov9bench.config import require_checkpoint
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
-from yolov9bench.errors import DatasetError, SettingsError, require_at_least
+from yolov9bench.errors import DatasetError, SettingsError, require_in_range
 from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.evaluation.settings import (
@@ -48,7 +49,8 @@ from yolov9bench.records.contents import (
     EvaluateInputs,
     EvaluateValues,
 )
-from yolov9bench.weights import Checkpoint, load
+from yolov9bench.weights import Checkpoint
+from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.rows import Row
 
@@ -87,12 +89,12 @@ def evaluate(
     annotations: Path | None = None,
     images: Path | None = None,
 ) -> Record:
-    """Evaluate a checkpoint file on a COCO-format folder and return the Record; see `EvaluationSettings`.
+    """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
-    Only `detections` is written. limit: the first image ids only, ground truth likewise. Any detector can be
-    evaluated with `tta`. row: your own, for a checkpoint that was trained for it. annotations, images: the
-    file of boxes and the folder of images, where they lie elsewhere than the split's are looked for. Raises
-    BenchErrors that name the offender and the remedy.
+    Other keywords are those of `EvaluationSettings`; only `detections` is written. limit: the first image ids
+    only, ground truth likewise. Any detector can be evaluated with `tta`. row: your own, for a checkpoint
+    that was trained for it. annotations, images: the file of boxes and the folder of images, where they lie
+    elsewhere than the split's are looked for. Raises BenchErrors that name the offender and the remedy.
     """
     settings = EvaluationSettings(
         protocol=protocol,
@@ -104,9 +106,10 @@ def evaluate(
         detections=detections,
         tta=tta,
     )
+    require_checkpoint(checkpoint)
     data = read_coco(Path(dataset), split, limit, annotations, images)
     with process_group(settings.device):
-        return evaluate_loaded(load(checkpoint), data, settings, row=row).record
+        return evaluate_loaded(load_any(checkpoint), data, settings, row=row).record
 
 
 def evaluate_loaded(
@@ -126,7 +129,7 @@ def evaluate_loaded(
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
-    require_at_least(1, batch_size=settings.batch_size)
+    require_in_range(1, batch_size=settings.batch_size)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     require_objects(dataset)
     detector = checkpoint.detector.deployed().to(device)
@@ -291,14 +294,15 @@ def resolve_device(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "gpu" or device.isdigit():
+        meant = "cuda" if device == "gpu" else f"cuda:{device}"
+        raise SettingsError(f"device is {device!r}: a GPU is called {meant}")
     try:
         kind = torch.device(device).type
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"device {device!r} cannot be used ({reason}): take cpu, cuda, or auto"
-        ) from error
+        reason = "" if "device type" in str(error) else f" ({str(error).splitlines()[0]})"
+        raise SettingsError(f"device {device!r} cannot be used{reason}: take cpu, cuda, or auto") from error
     if kind not in ("cpu", "cuda"):
         raise SettingsError(
             f"device {device!r} is not supported, no result was ever compared on it: take cpu, cuda, or auto"

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import torch
 
-from yolov9bench.errors import SettingsError, TrainingError, require_at_least, require_image_size
+from yolov9bench.errors import SettingsError, TrainingError, require_image_size, require_in_range
 from yolov9bench.evaluation.evaluate import resolve_device
 from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
@@ -116,7 +116,7 @@ def workloads(row: Row, image_size: int, batch_size: int) -> dict[str, Workload]
     Ours on a usual batch and on a crowded one, and the one of the set-up behind the published memory.
     """
     require_image_size(image_size)
-    require_at_least(1, batch_size=batch_size)
+    require_in_range(1, batch_size=batch_size)
     if row.recipe is None:
         return {}
     usual = Workload(row.spec, row.recipe, image_size, batch_size, fullest(batch_size), batch_size)

@@ -19,7 +19,7 @@ from yolov9bench.data.order import images_each
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
 from yolov9bench.data.training_set import training_set
 from yolov9bench.data.transforms import Sample
-from yolov9bench.errors import SettingsError, require_at_least, require_choice
+from yolov9bench.errors import SettingsError, require_choice, require_in_range
 from yolov9bench.ops.ranks import find_ranks, processes_here
 from yolov9bench.records import as_stored
 from yolov9bench.train.optim import images_per_step
@@ -64,8 +64,8 @@ class Job:
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
-        require_at_least(1, batch_size=self.batch_size, max_steps=self.max_steps)
-        require_at_least(0, seed=self.seed)
+        require_in_range(1, batch_size=self.batch_size, max_steps=self.max_steps)
+        require_in_range(0, seed=self.seed)
 
     @property
     def images_per_iteration(self) -> int:

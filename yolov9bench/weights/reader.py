@@ -93,7 +93,7 @@ def read_inert(path: Path) -> Any:
 def _find_known_globals(path: Path) -> list[str]:
     """The globals that a file names; CheckpointError if no known checkpoint format needs one of them."""
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: check the path, or leave it out to download one")
+        raise CheckpointError(f"no checkpoint at {path}: check the path")
     try:
         named = sorted(set(find_globals(path)))
     except (

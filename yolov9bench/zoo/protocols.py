@@ -133,6 +133,10 @@ PROTOCOL_OF_FORMAT = {
 
 def find_protocol(name: str, image_size: int | None = None) -> Protocol:
     """A protocol by name, at another image size if one is given. Raises SettingsError with a suggestion."""
+    if name == "yolov8":  # the nearest name would be yolov9's, which is another procedure
+        raise SettingsError(
+            "there is no protocol 'yolov8': its authors validate by ultralytics, mmyolo's YOLOv8 by mmyolo"
+        )
     require_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name].at_image_size(image_size)
 
