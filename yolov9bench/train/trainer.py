@@ -19,7 +19,7 @@ import torch
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.sources import choose_training_split
-from yolov9bench.errors import DatasetError, SettingsError, TrainingError
+from yolov9bench.errors import TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.machine import device_name
@@ -42,6 +42,7 @@ from yolov9bench.train.checkpoint import (
     save_checkpoint,
     write_run,
 )
+from yolov9bench.train.checks import require_usable
 from yolov9bench.train.event_files import event_files, require_writer
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
@@ -149,27 +150,6 @@ def announce(job: Job) -> None:
         device_name(job.device),
     )
     logger.info("%s gets last.pt, from which the same command resumes, and best.pt", job.out)
-
-
-def require_usable(job: Job) -> None:
-    """Refuse, before the first step, what would fail later or in vain.
-
-    SettingsError: an image size that no network takes, or another number of processes than the job's.
-    DatasetError: a validation set that cannot tell checkpoints apart.
-    """
-    validation_settings(job)
-    if job.tensorboard:
-        require_writer()
-    if job.world_size != current_ranks().world_size:
-        raise SettingsError(
-            f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
-            "that many with torchrun"
-        )
-    if all(entry["iscrowd"] for entry in job.validation.annotations):
-        raise DatasetError(
-            f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
-            "checkpoint would be the best: annotate it, or validate on another split"
-        )
 
 
 @contextmanager
