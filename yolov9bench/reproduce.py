@@ -16,7 +16,7 @@ from yolov9bench import records
 from yolov9bench.config import ReproduceConfig, TrainConfig, notebook_command
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset
-from yolov9bench.data.sources import choose_training_split, read_dataset
+from yolov9bench.data.sources import choose_training_split, read_dataset, require_split
 from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
@@ -79,8 +79,9 @@ def make_plan(config: ReproduceConfig, row: Row | None = None, notebook: str | N
         find_tta_protocol(config.protocol, config.image_size)
     elif config.protocol != "auto":
         find_protocol(config.protocol, config.image_size)
+    splits = [config.split]
     if config.trains:
-        choose_training_split(config.dataset, config.split, config.train_split)
+        splits.append(choose_training_split(config.dataset, config.split, config.train_split))
     if config.dataset == "demo" and config.checkpoint == "download":
         raise SettingsError(
             "the published weights know other classes than the demo set: train, or take 'coco'"
@@ -90,6 +91,8 @@ def make_plan(config: ReproduceConfig, row: Row | None = None, notebook: str | N
     device = evaluate.resolve_device(config.device)
     own_device(device, Ranks(config.processes - 1, config.processes, config.processes - 1))
     config.require_paths()
+    for split in splits:
+        require_split(config.dataset, split)
     by_path = config.checkpoint not in ("auto", "download", "train")
     command = notebook_command(notebook, config) if notebook else None
     return Plan(config, row if by_path else chosen, device, command=command)

@@ -135,6 +135,10 @@ class TrainConfig(Config):
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
+        if self.dataset not in ("auto", "coco", "demo"):
+            require_present("dataset", Path(self.dataset))
+        else:
+            require_writable("data_dir", self.data_folder, folder=True)
         require_present("start", self.start)
         require_writable("out", self.out, folder=True)
         require_writable("cache_dir", self.cache_dir, folder=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
-from yolov9bench.errors import DatasetError
+from yolov9bench.errors import DatasetError, exists
 
 ROBOFLOW = "_annotations.coco.json"  # beside the images of its split
 PREFIX = "instances_"
@@ -20,10 +20,10 @@ def annotation_path(root: Path, split: str) -> Path:
 
 def find_annotations(root: Path, split: str) -> Path:
     """The annotation file of a split, in COCO's folder or beside its images; DatasetError for none."""
-    if not root.is_dir():
+    if not exists("dataset", root) or not root.is_dir():
         raise DatasetError(f"There is no data set folder {root}: give one with annotations/ and {split}/.")
     for file in (annotation_path(root, split), root / split / ROBOFLOW):
-        if file.is_file():
+        if exists("split", file) and file.is_file():
             return file
     if is_yolo_text(root):
         raise DatasetError(

@@ -18,7 +18,7 @@ import torch
 
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.loader import TrainingBatches
-from yolov9bench.data.sources import choose_training_split
+from yolov9bench.data.sources import choose_training_split, require_split
 from yolov9bench.errors import TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
@@ -68,8 +68,10 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
     config = TrainConfig.from_names({"row": name, "dataset": dataset, "out": out, **given})
     chosen = row if isinstance(row, Row) else row_by_id(config.row)
     device = own_device(evaluate.resolve_device(config.device), find_ranks())
-    choose_training_split(config.dataset, config.split, config.train_split)
+    split = choose_training_split(config.dataset, config.split, config.train_split)
     config.require_paths()
+    for each in (config.split, split):
+        require_split(config.dataset, each)
     if config.tensorboard:
         require_writer()
     with process_group(device):
