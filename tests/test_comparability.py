@@ -1,7 +1,7 @@
 """Whether a record may stand in the table: verdict and table give one answer, and name what differs."""
 
 import subprocess
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,28 @@ def refused(record: Record, row: str) -> str:
         (check,) = checks([record])
         assert set(check.reasons) <= set(verdict.reasons)
     return str(verdict)
+
+
+def test_any_choice_of_classes_is_refused() -> None:
+    """Also one of all classes, and one that is none; an empty one is a record of all of them."""
+    every = {f"class {number}": f"class {number}" for number in range(80)}
+    record = perfect("yolov9-c")
+    for classes, reason in (
+        ({"person": "person"}, "1 chosen class"),
+        ({"car": "vehicle", "bus": "vehicle"}, "2 chosen classes"),
+        (every, "80 chosen classes"),
+        (["person"], "classes ['person'], which is not an object"),
+        ({"person": 1}, "person 1, which is not a text"),
+    ):
+        chosen = replace(record, settings=record.settings | {"classes": classes})
+        assert reason in refused(chosen, "yolov9-c")
+    assert obstacles(replace(record, settings=record.settings | {"classes": {}})) == []
+
+
+def test_checks_of_one_choice_hide_no_other() -> None:
+    short = perfect("yolov9-c", inputs={"images": 4999})
+    some = replace(short, settings=short.settings | {"classes": {"person": "person"}})
+    assert [each.record for each in checks([short, some, some])] == [short, some]
 
 
 def other(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from yolov9bench.data.annotations import crowd_flag
+from yolov9bench.data.annotation_values import crowd_flag
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, MetricsError
 from yolov9bench.evaluation.bootstrap import bootstrap_interval

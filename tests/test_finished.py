@@ -88,6 +88,8 @@ def test_the_same_settings_in_other_words_are_finished(ran: Finished, same: dict
         {"batch_size": 2},
         {"judge": False},
         {"skip_corrupt": True},
+        {"classes": "red"},
+        {"classes": "red, blue"},
         {"limit": 1},
         {"split": "train"},
     ],

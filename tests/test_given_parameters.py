@@ -127,7 +127,7 @@ def test_a_fresh_shell_has_nothing_that_looks_like_a_parameter(shell: Shell) -> 
     ("injected", "message"),
     [
         ("# ReproduceConfig\nlimit = [1]", r"limit is \[1\], a list"),
-        ("# ReproduceConfig\nclasses = [0, 1]", "no parameter 'classes'"),
+        ("# ReproduceConfig\nlabels = [0, 1]", "no parameter 'labels'"),
         ("from pathlib import Path\ndatasets = Path('mine')", r"'datasets'; did you mean 'dataset'\?"),
         ("limit, splitt = 3, {'a': 1}", r"'splitt'; did you mean 'split'\?"),
     ],
@@ -147,7 +147,7 @@ def test_running_all_cells_again_is_not_refused_for_what_later_cells_left(shell:
 @pytest.mark.parametrize("name", ["reproduce", "train"])
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"limit": [1]}, "limit is [1], a list"), ({"classes": [0, 1]}, "no parameter 'classes'")],
+    [({"limit": [1]}, "limit is [1], a list"), ({"labels": [0, 1]}, "no parameter 'labels'")],
 )
 def test_papermills_lists_stop_the_first_cell(
     name: str, given: dict[str, Any], sentence: str, shell: Shell, monkeypatch: pytest.MonkeyPatch

@@ -69,6 +69,7 @@ def run_both(rank: int, port: str, out: Path, data: Path) -> None:
         optimizer_step(state, Rates((RATE, RATE, RATE), 0.0, 1), RECIPE.optimizer.clip_norm)
         torch.save(state.detector.state_dict(), out / f"{rank}.pt")
         assert train(two_processes_job(data, out)) == out / "run/best.pt"
+        train(replace(two_processes_job(data, out), out=out / "frozen", freeze=3, max_steps=2))
         checkpoints_on_the_way(rank, replace(two_processes_job(data, out), out=out / "short"), out)
 
 
@@ -147,6 +148,17 @@ def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
         assert all(each["images_per_second"] > 0 for each in entry["processes"])
     written = json.loads((out / "run/run.json").read_text())
     assert (written["world_size"], written["environment"]["device"]) == (2, "cpu")
+
+
+def test_frozen_parts_stay_in_several_processes(out: Path) -> None:
+    """Stem and two stages of the fresh network, statistics included; the stage behind them has moved."""
+    state = torch.load(out / "frozen/last.pt", weights_only=True)["training"]["state"]
+    fresh = prepare(replace(two_processes_job(out / "data", out), out=out / "none"))[0].detector.state_dict()
+    frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")
+    kept = [key for key, value in state["detector"].items() if torch.equal(value, fresh[key])]
+    assert [key for key in fresh if key.startswith(frozen)] == [
+        key for key in kept if key.startswith("backbone.")
+    ]
 
 
 def test_rank_0_says_when_a_checkpoint_is_due(out: Path) -> None:

@@ -63,6 +63,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "precision": ("bfloat16", lambda job: job.precision, "bfloat16"),
     "split": ("val2", lambda job: (job.train.split, job.validation.split), ("train2", "val2")),
     "limit": (2, lambda job: (len(job.train.images), len(job.validation.images)), (2, 2)),
+    "extend": (True, lambda job: job.extend, True),
     "learning_rate": (0.004, lambda job: job.recipe.optimizer.learning_rate, 0.004),
     "train_split": ("val2", lambda job: (job.train.split, job.validation.split), ("val2", "val2017")),
 }
@@ -70,7 +71,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
 
 def test_every_argument_has_a_case() -> None:
     """The others are tested below, or change nothing of the Job."""
-    rest = {"dataset", "start", "data_dir", "deterministic", "workers", "cache", "cache_dir"}
+    rest = {"dataset", "start", "freeze", "data_dir", "deterministic", "workers", "cache", "cache_dir"}
     assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == rest
 
 
@@ -125,7 +126,26 @@ def test_the_usual_training_is_that_of_the_row_on_the_validations_twin(data: Pat
 def test_a_start_reaches_the_training(data: Path, jobs: list[Job], tmp_path: Path) -> None:
     (tmp_path / "start.pt").touch()
     train_row("yolov8-n", str(data), tmp_path / "run", start=tmp_path / "start.pt", device="cpu")
-    assert jobs[0].start == tmp_path / "start.pt"
+    assert (jobs[0].start, jobs[0].freeze) == (tmp_path / "start.pt", 0)
+
+
+def test_frozen_parts_are_those_of_a_start(data: Path, jobs: list[Job], tmp_path: Path) -> None:
+    (tmp_path / "start.pt").touch()
+    usual: dict[str, Any] = {
+        "row": "yolov8-n",
+        "dataset": str(data),
+        "out": tmp_path / "run",
+        "device": "cpu",
+    }
+    train_row(**usual, start=tmp_path / "start.pt", freeze=3)
+    assert jobs[0].freeze == 3
+    for freeze, sentence in ((6, "freeze is 6: give 5 or less"), (-1, "freeze is -1: give 0 or more")):
+        with pytest.raises(SettingsError, match=sentence):
+            train_row(**usual, start=tmp_path / "start.pt", freeze=freeze)
+    with pytest.raises(
+        SettingsError, match=r"freeze is 3, which would keep weights that begin .*: give start"
+    ):
+        train_row(**usual, freeze=3)
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,8 @@ def test_training_starts_from_given_weights_of_the_same_network(
     state, _ = trainer.prepare(again)
     for key, value in load(best, training=True).detector.state_dict().items():
         assert torch.equal(state.detector.state_dict()[key], value)
-    wider = replace(job.row, spec=replace(SMALL, head=Head("dense", 16, 32)))
-    with pytest.raises(CheckpointError, match=r"is \(16, 16, 3, 3\) in the file, \(32, 16, 3, 3\)"):
+    wider = replace(job.row, spec=replace(SMALL, stem=16))
+    with pytest.raises(CheckpointError, match=r"is \(8, 3, 3, 3\) in the file, \(16, 3, 3, 3\)"):
         trainer.prepare(replace(again, row=wider))
 
 

@@ -88,6 +88,7 @@ REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "no limit": ("max_steps", lambda job, _: replace(job, max_steps=None)),
     "start": ("start", other_start),
     "deterministic": ("deterministic", lambda job, _: replace(job, deterministic=True)),
+    "freeze": ("freeze", lambda job, _: replace(job, freeze=1)),
     "no start": ("start", lambda job, _: replace(job, start=None)),
 }
 ANNOUNCED = {
@@ -236,6 +237,7 @@ def test_departures_from_the_published_recipe_are_said(
         recipe=recipe_for(ROWS[row], recipe),
         batch_size=batch_size,
         precision=precision,
+        start=None,
     )
     lines = departures(job).splitlines()
     assert len(lines) == len(said)
@@ -246,6 +248,7 @@ def test_departures_from_the_published_recipe_are_said(
 def test_processes_count_and_statistics_are_of_all_of_them_on_gpus(ended: Job) -> None:
     row = ROWS["yolov8-n"]
     job = replace(ended, row=row, recipe=recipe_for(row), batch_size=16, precision="float16", world_size=8)
+    job = replace(job, start=None)
     assert departures(replace(job, device="cuda")) == "Exactly the published recipe."
     assert departures(job) == "- BatchNorm's statistics of 16 images, where SyncBN took those of 128"
     four = departures(replace(job, device="cuda", world_size=4))
@@ -255,7 +258,16 @@ def test_processes_count_and_statistics_are_of_all_of_them_on_gpus(ended: Job) -
 def test_a_changed_number_of_the_recipe_is_named(ended: Job) -> None:
     row = ROWS["yolov8-n"]
     job = replace(ended, row=row, recipe=recipe_for(row, image_size=320), batch_size=128, precision="float16")
-    assert departures(job) == "- another augmentation.image_size"
+    assert departures(replace(job, start=None)) == "- another augmentation.image_size"
+
+
+def test_given_and_frozen_weights_are_departures(ended: Job) -> None:
+    row = ROWS["yolov8-n"]
+    job = replace(ended, row=row, recipe=recipe_for(row), batch_size=128, precision="float16", freeze=3)
+    assert departures(job).splitlines() == [
+        "- the weights begin as those of `start.pt`, not at random",
+        "- the weights of the backbone's first 3 parts, stem and stages, are frozen",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def check_data(config: CheckDataConfig) -> None:
     from yolov9bench.data import check
     from yolov9bench.io.files import write_json
 
-    findings = check.check_data(config.folder, config.split)
+    findings = check.check_data(config.folder, config.split, config.annotations, config.images)
     if config.json:
         write_json(config.json, [asdict(each) for each in findings])
     print("\n".join(map(str, findings)))

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 MOST_INTEGER = 2**63 - 1  # what torch takes as a seed, among others
-MOST = {"batch_size": 65_536, "workers": 1_024, "processes": 1_024}
+MOST = {"batch_size": 65_536, "workers": 1_024, "processes": 1_024, "freeze": 5}  # a stem and four stages
 MOST_PIXELS = 16_384  # of an image's side
 RESERVED = 16  # bytes of a name that are left for the file that is written before it gets its own
 

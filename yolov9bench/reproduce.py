@@ -15,6 +15,7 @@ from typing import Any
 from yolov9bench import records
 from yolov9bench.config import ReproduceConfig, TrainConfig, notebook_command
 from yolov9bench.data import download
+from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_split
 from yolov9bench.errors import SettingsError, UnreachableError
@@ -190,6 +191,7 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
             skip_corrupt=config.skip_corrupt,
             detections=config.results_folder / "runs" / "detections",
             tta=config.tta,
+            classes=config.chosen_classes,
         ),
         seed=config.seed,
         row=plan.row,
@@ -249,13 +251,14 @@ def find_finished(config: ReproduceConfig, row: Row | None = None) -> Record | N
     protocol = choose_protocol(checkpoint, config.protocol, evaluation_size(plan), config.tta, plan.row)
     batch_size = config.batch_size or BATCH_SIZE
     hashes = (checkpoint.sha256, dataset.annotations_sha256, dataset.image_list_sha256)
-    settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt)
+    chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, config.chosen_classes)
+    settings = (records.as_stored(protocol), batch_size, config.judge, config.skip_corrupt, chosen.names)
     for record in reversed(records.select(config.records_folder, kind="evaluate")):
         stated = read_stated(record)
         inputs, ran = stated.inputs, stated.settings
         if (inputs.weights_sha256, inputs.annotations_sha256, inputs.image_list_sha256) != hashes:
             continue
-        if (ran.protocol, ran.batch_size, ran.judge, ran.skip_corrupt) == settings:
+        if (ran.protocol, ran.batch_size, ran.judge, ran.skip_corrupt, ran.classes or {}) == settings:
             return record
     return None
 

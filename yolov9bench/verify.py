@@ -176,7 +176,8 @@ def _time_faults(record: Record) -> list[str]:
 
 
 def _missing_settings(stated: EvaluateContents) -> list[str]:
-    lacking = [key for key, value in vars(stated.settings).items() if value is None]
+    # Records from before classes could be chosen do not state them, and are of all.
+    lacking = [key for key, value in vars(stated.settings).items() if value is None and key != "classes"]
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 

@@ -13,7 +13,7 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
-from yolov9bench.config.values import Config, from_root, project_root, require_checkpoint
+from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
 
 __all__ = [
     "CheckDataConfig",
@@ -32,6 +32,7 @@ __all__ = [
     "from_root",
     "notebook_command",
     "parameters_from",
+    "parse_classes",
     "project_root",
     "require_checkpoint",
 ]

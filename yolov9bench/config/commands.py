@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config, require_checkpoint
+from yolov9bench.config.values import Config, Words, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
     require_image_size,
@@ -16,8 +16,6 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
-
-Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,18 @@ class CheckDataConfig(Config):
     """The data set: annotations/instances_<split>.json and <split>/, or Roboflow's or CVAT's layout."""
     split: str = "val2017"
     """The split to look at."""
+    annotations: Path | None = None
+    """The file of boxes, if it is not annotations/instances_<split>.json or Roboflow's beside the images."""
+    images: Path | None = None
+    """The folder of images, if it is not <split>/, images/<split>/ or images/."""
     json: Path | None = None
     """Write the findings to this file as well."""
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
         require_present("folder", self.folder)
+        require_present("annotations", self.annotations)
+        require_present("images", self.images)
         require_writable("json", self.json)
 
 

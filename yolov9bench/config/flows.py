@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from yolov9bench.config.values import Config, project_root, require_checkpoint
+from yolov9bench.config.values import Config, Words, parse_classes, project_root, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
     require_image_size,
@@ -38,6 +38,8 @@ class EvaluateConfig(Config):
     """The file of boxes, if it is not annotations/instances_<split>.json or Roboflow's beside the images."""
     images: Path | None = None
     """The folder of images, if it is not <split>/, images/<split>/ or images/."""
+    classes: Annotated[Words, arg(metavar="NAME")] = ()
+    """Evaluate only these, as NAME or DETECTOR_NAME=DATASET_NAME; all, which must then agree, if omitted."""
     batch_size: int = 16
     """Images at a time; changes speed and memory, not the detections."""
     limit: int | None = None
@@ -61,6 +63,7 @@ class EvaluateConfig(Config):
 
     def validate(self) -> None:
         _check_protocol(self.protocol)
+        parse_classes(self.classes)
         require_image_size(self.image_size)
         require_in_range(1, batch_size=self.batch_size, limit=self.limit)
 
@@ -104,7 +107,11 @@ class TrainConfig(Config):
     learning_rate: float | None = None
     """After warm-up; the recipe's if omitted."""
     start: Path | None = None
-    """A checkpoint to fine-tune."""
+    """A checkpoint to fine-tune: of the same network, with any classes, which are matched by name."""
+    freeze: int = 0
+    """With start: so many parts of the backbone keep its weights; 1: the stem, 2 to 5: and 1 to 4 stages."""
+    extend: bool = False
+    """Let the run in out have more epochs than it was begun with: it goes on from last.pt."""
     workers: int | None = None
     """Processes that prepare batches; if omitted, none on a CPU and, beside a GPU, by the machine's cores."""
     cache: Literal["none", "ram", "disk"] = "none"
@@ -129,7 +136,11 @@ class TrainConfig(Config):
         require_image_size(self.image_size)
         require_in_range(1, epochs=self.epochs, batch_size=self.batch_size)
         require_in_range(1, max_steps=self.max_steps, limit=self.limit)
-        require_in_range(0, seed=self.seed, workers=self.workers)
+        require_in_range(0, seed=self.seed, workers=self.workers, freeze=self.freeze)
+        if self.freeze and self.start is None:
+            raise SettingsError(
+                f"freeze is {self.freeze}, which would keep weights that begin at random: give start"
+            )
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
 
@@ -174,6 +185,8 @@ class ReproduceConfig(Config):
     """yolov9, ultralytics, ultralytics-square or mmyolo; auto: the checkpoint's own."""
     tta: bool = False
     """Test-time augmentation: mmyolo's six views of each image, merged; protocol auto or mmyolo."""
+    classes: str | None = None
+    """Evaluate only these, as in 'person, bicycle=bike' (detector's=data set's name); all if omitted."""
     image_size: int | None = None
     """Pixels, a multiple of 32; the protocol's, in a training the recipe's, if omitted."""
     batch_size: int | None = None
@@ -206,6 +219,7 @@ class ReproduceConfig(Config):
     def validate(self) -> None:
         _check_protocol(self.protocol)
         _check_recipe(self.recipe)
+        parse_classes(() if self.classes is None else self.classes)
         require_image_size(self.image_size)
         require_in_range(1, batch_size=self.batch_size, limit=self.limit, epochs=self.epochs)
         require_in_range(1, processes=self.processes)
@@ -219,6 +233,11 @@ class ReproduceConfig(Config):
             require_present("dataset", Path(self.dataset))
         require_writable("data_dir", self.data_folder, folder=True)
         require_writable("results_dir", self.results_folder, folder=True)
+
+    @property
+    def chosen_classes(self) -> dict[str, str]:
+        """The classes to evaluate, as `parse_classes` gives them; none for all."""
+        return {} if self.classes is None else parse_classes(self.classes)
 
     @property
     def trains(self) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from tyro.conf import UseAppendAction
+
 from yolov9bench.errors import SettingsError, exists, require_choice, unknown
 from yolov9bench.zoo.rows import ROWS
 
+Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
 PLAIN = (str, int, float, bool, NoneType)
 SHOWN_CHARACTERS = 60  # of a value in an error
 
@@ -46,6 +49,25 @@ class Config:
         require_choice("parameter", name, [field.name for field in fields(cls)])
         kinds = _kinds(get_type_hints(cls)[name])
         return next(each for each in kinds if each is not NoneType)
+
+
+def parse_classes(words: str | Sequence[Any]) -> dict[str, str]:
+    """The data set's name of each class by the detector's, from NAME or DETECTOR_NAME=DATASET_NAME.
+
+    A word may hold several, separated by commas, and lists of words others. SettingsError for one without a
+    name, a class that is given twice, and for lists without any.
+    """
+    chosen: dict[str, str] = {}
+    for part in (part for word in _flat(words) for part in str(word).split(",")):
+        own, equals, other = (each.strip() for each in part.partition("="))
+        if not own or (equals and not other):
+            raise SettingsError(f"classes has {part!r}: give a class's name, or DETECTOR_NAME=DATASET_NAME")
+        if own in chosen:
+            raise SettingsError(f"classes names {own!r} twice: name each class of the detector once")
+        chosen[own] = other or own
+    if words and not chosen:
+        raise SettingsError("classes is empty: give the names of classes, or leave it out for all")
+    return chosen
 
 
 def as_plain(value: Any) -> Any:

@@ -5,38 +5,28 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import math
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from yolov9bench.data.annotation_values import (
+    REQUIRED_KEYS,
+    crowd_flag,
+    find_faults,
+    find_root_category,
+    is_box,
+    shown,
+)
 from yolov9bench.errors import DatasetError
-
-# What each entry needs to be read and scored; https://cocodataset.org/#format-data
-REQUIRED_KEYS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
-    "categories": ("id", "name"),
-}
-SINGULAR = {"images": "image", "categories": "category", "annotations": "annotation"}
-SHOWN_CHARACTERS = 60  # of a value in an error
-LARGEST_ID = 2**63 - 1  # of an image or a category; the evaluators take no larger and no negative one
-CROWD_FLAGS = {0: 0, 1: 1, "0": 0, "1": 1}  # False and True are equal to 0 and 1
 
 logger = logging.getLogger("yolov9bench")
 
 
-class Fault(NamedTuple):
-    """Something with which a file is refused: what kind it is, and a sentence on the one entry."""
-
-    what: str
-    sentence: str
-
-
 def read_annotations(file: Path) -> dict[str, Any]:
-    """The file's lists, each entry with its keys, each number once, no reference to nothing; its info.
+    """The file's lists, each entry with its keys, each number once and known; its info and licences.
 
     What an annotation lacks and what follows from the rest is filled in, with one notice that counts: `area`
     is width x height, `iscrowd` is 0, `id` the next free number. A category without annotations that is all
@@ -44,20 +34,25 @@ def read_annotations(file: Path) -> dict[str, Any]:
     DatasetError names the file, the first entry that cannot be used, its field and value.
     """
     content = load_json(file)
-    filled = fill_in(content)
+    filled = [*find_byte_order_mark(file), *fill_in(content)]
     fault = next(find_faults(file, content), None)
     if fault is not None:
         raise DatasetError(fault.sentence)
-    for notice in (*filled, *unify_crowd_flags(content["annotations"]), *drop_root_category(content)):
+    annotations = content["annotations"]
+    changed = (*unify_crowd_flags(annotations), *find_null_masks(annotations), *drop_root_category(content))
+    for notice in (*filled, *changed):
         logger.warning("%s: %s", file.name, notice)
-    info = content.get("info")
-    return {kind: content[kind] for kind in REQUIRED_KEYS} | {"info": info if isinstance(info, dict) else {}}
+    info, licences = content.get("info"), content.get("licenses")
+    return {kind: content[kind] for kind in REQUIRED_KEYS} | {
+        "info": info if isinstance(info, dict) else {},
+        "licenses": licences if isinstance(licences, list) else [],
+    }
 
 
 def load_json(file: Path) -> Any:
     """What a JSON file holds, a byte-order mark left aside; DatasetError for anything else."""
     try:
-        with _without_collection():
+        with without_collection():
             return json.loads(file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it in that encoding.") from error
@@ -69,9 +64,16 @@ def load_json(file: Path) -> Any:
         ) from error
 
 
+def find_byte_order_mark(file: Path) -> list[str]:
+    """A notice on the mark with which some editors begin a file."""
+    with file.open("rb") as opened:
+        marked = opened.read(len(BOM_UTF8)) == BOM_UTF8
+    return ["a byte order mark is passed over"] if marked else []
+
+
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """Without garbage collection, which takes half the time while millions of entries are made."""
+def without_collection() -> Iterator[None]:
+    """Without garbage collection, which takes half the time while millions of entries are made and read."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -105,128 +107,6 @@ def fill_in(content: Any) -> list[str]:
     return [f"what annotations lack is filled in: {said}"]
 
 
-def find_faults(file: Path, content: Any) -> Iterator[Fault]:
-    """Everything with which a file is refused, entry by entry; what cannot be looked at for it is passed."""
-    for kind in REQUIRED_KEYS:
-        if not isinstance(content, dict) or not _is_list(content.get(kind)):
-            said = f"{file} is not in COCO's format, no list {kind!r}: convert the data set first."
-            yield Fault(f"no list {kind!r}", said)
-            return
-    for kind, keys in REQUIRED_KEYS.items():
-        yield from _find_missing_keys(file, kind, content[kind], keys)
-        yield from _find_repeated(file, kind, "id", int, content[kind])
-    yield from _find_repeated(file, "categories", "name", str, content["categories"])
-    if not content["images"]:
-        yield Fault("no image", f"{file} lists no image: choose a split that has some.")
-    yield from _find_values(file, content)
-    yield from _find_strays(file, "image_id", content["annotations"], content["images"])
-    yield from _find_strays(file, "category_id", content["annotations"], content["categories"])
-    for entry in content["annotations"]:
-        if isinstance(entry, dict) and "iscrowd" in entry and crowd_flag(entry["iscrowd"]) is None:
-            shown = f"iscrowd {_shown(entry['iscrowd'])}"
-            said = f"{file} has annotation {_id_of(entry)} with {shown}: make it 0 or 1."
-            yield Fault("iscrowd of an annotation is neither 0 nor 1", said)
-
-
-def _find_missing_keys(file: Path, kind: str, entries: Sequence[Any], keys: Sequence[str]) -> Iterator[Fault]:
-    for position, entry in enumerate(entries):
-        for key in keys:
-            if not isinstance(entry, dict) or key not in entry:
-                said = f"{file} lacks {key!r} in entry {position} of {kind!r}: add it to the file."
-                yield Fault(f"{SINGULAR[kind]} without {key}", said)
-                break
-
-
-def _find_repeated(file: Path, kind: str, key: str, form: type, entries: Sequence[Any]) -> Iterator[Fault]:
-    seen = set()
-    for entry in entries:
-        if not isinstance(entry, dict) or key not in entry:
-            continue
-        value = entry[key]
-        if type(value) is not form:  # a bool is an int by inheritance alone
-            said = f"{file} has the {key} {_shown(value)} in {kind!r}: it must be {form.__name__}."
-            yield Fault(f"{key} of {SINGULAR[kind]} is not {form.__name__}", said)
-        elif value in seen:
-            said = f"{file} has the {key} {_shown(value)} twice in {kind!r}: make them differ."
-            yield Fault(f"{key} of {SINGULAR[kind]} is there twice", said)
-        else:
-            seen.add(value)
-
-
-def _find_values(file: Path, content: Mapping[str, Sequence[Any]]) -> Iterator[Fault]:
-    """Values with which nothing can be read, drawn or scored."""
-    checks: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
-        ("images", "id", _is_usable_id, f"a whole number from 0 to {LARGEST_ID}"),
-        ("images", "file_name", _is_file_name, "the name of a file"),
-        ("images", "width", _is_side, "a whole number of pixels from 1 up"),
-        ("images", "height", _is_side, "a whole number of pixels from 1 up"),
-        ("categories", "id", _is_usable_id, f"a whole number from 0 to {LARGEST_ID}"),
-        ("annotations", "bbox", is_box, "four finite numbers: x, y, width, height"),
-        ("annotations", "area", is_number, "a finite number of square pixels"),
-    )
-    for kind, key, is_right, wanted in checks:
-        for entry in content[kind]:
-            if isinstance(entry, dict) and key in entry and not is_right(entry[key]):
-                shown = f"{SINGULAR[kind]} {_id_of(entry)} with {key} {_shown(entry[key])}"
-                said = f"{file} has {shown}: make it {wanted}."
-                yield Fault(f"{key} of {SINGULAR[kind]} is not {wanted}", said)
-
-
-def _find_strays(file: Path, key: str, annotations: Sequence[Any], targets: Sequence[Any]) -> Iterator[Fault]:
-    known = {target["id"] for target in targets if isinstance(target, dict) and type(target.get("id")) is int}
-    for entry in annotations:
-        if isinstance(entry, dict) and key in entry and not (type(entry[key]) is int and entry[key] in known):
-            said = (
-                f"{file} has annotation {_id_of(entry)} with {key} {_shown(entry[key])}, which it lacks: "
-                "remove the annotation or add what it refers to."
-            )
-            yield Fault(f"{key} of annotation refers to nothing", said)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_usable_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_ID
-
-
-def _is_file_name(value: Any) -> bool:
-    return type(value) is str and value != "" and "\0" not in value
-
-
-def _is_side(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is finite for anything that reads it: no integer beyond the range of a float."""
-    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
-
-
-def is_box(value: Any) -> bool:
-    """Whether a value is a list of four finite numbers."""
-    return type(value) is list and len(value) == 4 and all(map(is_number, value))
-
-
-def _id_of(entry: Mapping[str, Any]) -> str:
-    return _shown(entry.get("id"))
-
-
-def _shown(value: Any) -> str:
-    """A value on one line, and not all of a long one."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
-
-
-def crowd_flag(value: Any) -> int | None:
-    """`iscrowd` as the number 0 or 1, also from "0", "1", false and true; None for anything else."""
-    try:
-        return CROWD_FLAGS.get(value)
-    except TypeError:  # a list or a dictionary
-        return None
-
-
 def unify_crowd_flags(annotations: Sequence[dict[str, Any]]) -> list[str]:
     """Give every annotation the number 0 or 1 for `iscrowd`, in place; a notice that counts, if any."""
     others = [entry for entry in annotations if type(entry["iscrowd"]) is not int]
@@ -239,12 +119,15 @@ def unify_crowd_flags(annotations: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def drop_root_category(content: dict[str, Any]) -> list[str]:
-    """Leave out a category that nothing is annotated with and all others have as supercategory; a notice."""
-    categories = content["categories"]
-    used = {entry["category_id"] for entry in content["annotations"]}
-    for root in categories:
-        others = {each.get("supercategory") for each in categories if each is not root}
-        if len(categories) > 1 and others == {root["name"]} and root["id"] not in used:
-            content["categories"] = [each for each in categories if each is not root]
-            return [f"the category {_shown(root['name'])}, which only groups the others, is left out"]
-    return []
+    """Leave out the category that only groups all others, if there is one; a notice."""
+    root = find_root_category(content)
+    if root is None:
+        return []
+    content["categories"] = [entry for entry in content["categories"] if entry is not root]
+    return [f"the category {shown(root['name'])}, which only groups the others, is left out"]
+
+
+def find_null_masks(annotations: Sequence[dict[str, Any]]) -> list[str]:
+    """A notice that counts annotations whose segmentation is null, if there are any."""
+    count = sum("segmentation" in entry and entry["segmentation"] is None for entry in annotations)
+    return [f"segmentation of {count:,} annotations is null, which is read as no mask"] if count else []

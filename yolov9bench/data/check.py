@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from yolov9bench.data.annotations import fill_in, find_faults, load_json
-from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
+from yolov9bench.data.annotation_values import find_faults
+from yolov9bench.data.annotations import fill_in, load_json
+from yolov9bench.data.coco import CocoDataset, CocoImage, describe_missing, read_lists
 from yolov9bench.data.layouts import find_annotations
 from yolov9bench.data.training_set import training_set
 from yolov9bench.errors import DatasetError
@@ -41,13 +42,16 @@ class Finding:
         return f"{self.level:8} {self.what}{times}" + (f", first: {self.example}" if self.example else "")
 
 
-def check_data(root: Path, split: str = "val2017") -> list[Finding]:
+def check_data(
+    root: Path, split: str = "val2017", annotations: Path | None = None, images_in: Path | None = None
+) -> list[Finding]:
     """Every finding on one split, as reading, evaluation and training would treat it; images are decoded.
 
-    Nothing is raised for what is wrong with the set: it is among the findings.
+    annotations, images_in: as for `read_coco`. Nothing is raised for what is wrong with the set: it is among
+    the findings.
     """
     try:
-        file = find_annotations(root, split)
+        file = annotations or find_annotations(root, split)[0]
         content = load_json(file)
     except DatasetError as error:
         return [Finding("refused", str(error))]
@@ -58,24 +62,26 @@ def check_data(root: Path, split: str = "val2017") -> list[Finding]:
         first = {fault.what: fault.sentence for fault in reversed(faults)}
         return [Finding("refused", what, count, first[what]) for what, count in counts.items()]
     with collected_lines() as said:
-        try:
-            dataset = read_coco(root, split)
-        except DatasetError as error:
-            return [Finding("refused", str(error))]
+        dataset, missing = read_lists(root, split, None, annotations, images_in)
     findings = [Finding("warning", line.partition(": ")[2]) for line in said]
-    return [*findings, *find_in_lists(dataset), *find_in_images(dataset), *find_in_objects(dataset)]
+    if missing:
+        findings.append(Finding("refused", describe_missing(dataset, missing)))
+    lacking = set(missing)
+    there = dataset.restricted([image for image in dataset.images if image.file_name not in lacking])
+    return [*findings, *find_in_lists(dataset), *find_in_images(there), *find_in_objects(dataset)]
 
 
 def find_in_lists(dataset: CocoDataset) -> Iterator[Finding]:
     """What the lists of a readable set tell: how much there is, and what is there twice or empty."""
     counts = f"{len(dataset.images):,} images, {len(dataset.annotations):,} annotations"
     yield Finding("note", f"{counts}, {len(dataset.categories)} classes in {dataset.folder}")
-    if dataset.moved:
-        name = next(iter(dataset.moved))
-        yield Finding("note", "file_name is read as another place", len(dataset.moved), name)
-    repeated = [name for name, count in Counter(i.file_name for i in dataset.images).items() if count > 1]
+    files = Counter(map(dataset.image_path, dataset.images))
+    repeated = [path.name for path, count in files.items() if count > 1]
     if repeated:
         yield Finding("warning", "several images have one file", len(repeated), repeated[0])
+    yield from find_repeated_boxes(dataset)
+    if all(entry["iscrowd"] for entry in dataset.annotations):
+        yield Finding("refused", "no object is annotated, crowds apart, so that there is nothing to score")
     used = {entry["category_id"] for entry in dataset.annotations}
     unused = [name for number, name in dataset.categories if number not in used]
     if unused:
@@ -84,6 +90,19 @@ def find_in_lists(dataset: CocoDataset) -> Iterator[Finding]:
     empty = [image.file_name for image in dataset.images if image.id not in annotated]
     if empty:
         yield Finding("note", "an image has no annotation", len(empty), empty[0])
+
+
+def find_repeated_boxes(dataset: CocoDataset) -> Iterator[Finding]:
+    """Annotations that are another one's copy, which a detector finds once and misses once."""
+    seen: set[tuple[object, ...]] = set()
+    copies = []
+    for entry in dataset.annotations:
+        key = (entry["image_id"], entry["category_id"], entry["iscrowd"], *entry["bbox"])
+        if key in seen:
+            copies.append(f"annotation {entry['id']}")
+        seen.add(key)
+    if copies:
+        yield Finding("warning", "an object is annotated twice with one box", len(copies), copies[0])
 
 
 def find_in_images(dataset: CocoDataset) -> Iterator[Finding]:

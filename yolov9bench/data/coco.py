@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from yolov9bench.data.annotations import REQUIRED_KEYS, read_annotations
-from yolov9bench.data.layouts import find_annotations, find_image_folder, locate_all
+from yolov9bench.data.annotation_values import REQUIRED_KEYS
+from yolov9bench.data.annotations import read_annotations, without_collection
+from yolov9bench.data.credits import Credit, read_credits
+from yolov9bench.data.image_files import explain_missing, find_image_files
+from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
@@ -35,7 +38,8 @@ class CocoDataset:
     `description` is what the file says of itself, often nothing. `annotations` are COCO's own dictionaries in
     the file's order, crowds and their masks included; boxes are [x, y, width, height] in pixels, all numbers
     are finite, and `iscrowd` is the number 0 or 1.
-    `image_folder` has the images, but for those that `moved` places elsewhere by their file name.
+    `image_folder` has the images, but for those that `moved` places elsewhere by their file name. `credits`
+    has the photographers' pages and licences that the file states, by image id.
     `annotations_sha256` is the hash of the whole annotation file, `image_list_sha256` that of one line
     "id file_name" per image in use, joined by newlines.
     """
@@ -50,6 +54,7 @@ class CocoDataset:
     description: str = ""
     image_folder: Path | None = None
     moved: Mapping[str, Path] = field(default_factory=dict)
+    credits: Mapping[int, Credit] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
@@ -104,21 +109,38 @@ def read_coco(
     DatasetError: a missing folder, file or image, another format, a value of another type or not finite, a
     number that is used twice or refers to nothing, or a limit below 1.
     """
+    dataset, missing = read_lists(root, split, limit, annotations, images_in)
+    if missing:
+        raise DatasetError(describe_missing(dataset, missing))
+    return dataset
+
+
+@without_collection()
+def read_lists(
+    root: Path,
+    split: str = "val2017",
+    limit: int | None = None,
+    annotations: Path | None = None,
+    images_in: Path | None = None,
+) -> tuple[CocoDataset, list[str]]:
+    """As `read_coco`, with the names of the images that are missing instead of an error for them."""
     if limit is not None and limit < 1:
         raise DatasetError(f"limit is {limit}: give a number of images from 1 up, or none for all.")
-    file = find_annotations(root, split) if annotations is None else annotations
+    file, found = find_annotations(root, split) if annotations is None else (annotations, split)
+    if found != split:
+        logger.warning("%s: split %s is read from %s, which this folder has instead", root, split, found)
     content = read_annotations(file)
     entries = sorted(content["images"], key=lambda entry: entry["id"])[:limit]
     images = tuple(CocoImage(*(entry[key] for key in REQUIRED_KEYS["images"])) for entry in entries)
     names = [image.file_name for image in images]
-    folder = find_image_folder(root, split, file, names) if images_in is None else images_in
-    moved = locate_all(folder if images_in else root, folder, names)
+    folder = find_image_folder(root, found, file, names) if images_in is None else images_in
+    moved, missing = find_image_files(_roots(root, folder), folder, names)
     sizes = {image.id: (image.width, image.height) for image in images}
-    for warning in find_suspect_boxes(content["annotations"], sizes):
+    for warning in (*_describe_moved(moved), *find_suspect_boxes(content["annotations"], sizes)):
         logger.warning("%s: %s", file.name, warning)
-    return CocoDataset(
+    dataset = CocoDataset(
         root=root,
-        split=split,
+        split=found,
         images=images,
         annotations=[entry for entry in content["annotations"] if entry["image_id"] in sizes],
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
@@ -127,21 +149,49 @@ def read_coco(
         description=str(content["info"].get("description", "")),
         image_folder=folder,
         moved=moved,
+        credits=read_credits(entries, content["licenses"]),
     )
+    return dataset, missing
 
 
-def label_categories(dataset: CocoDataset, names: dict[int, str] | None, num_classes: int) -> tuple[int, ...]:
+def _roots(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Where images are read: the data set's folder, and that of the images if it was named."""
+    return (root,) if folder.is_relative_to(root) else (root, folder)
+
+
+def _describe_moved(moved: Mapping[str, Path]) -> list[str]:
+    if not moved:
+        return []
+    name, place = next(iter(moved.items()))
+    return [
+        f"{len(moved):,} file names are not simply below the images' folder, first {name}, read as {place}"
+    ]
+
+
+def describe_missing(dataset: CocoDataset, missing: Sequence[str]) -> str:
+    """The sentence on images of a data set that were not found."""
+    why = explain_missing(_roots(dataset.root, dataset.folder), dataset.folder, missing[0])
+    counts = f"{len(missing)} of {len(dataset.images)} images"
+    return f"{dataset.folder} lacks {counts}, first {missing[0]}: {why}."
+
+
+def label_categories(
+    dataset: CocoDataset,
+    names: Mapping[int, str] | None,
+    num_classes: int,
+    remedy: str = "use a data set with the detector's classes",
+) -> tuple[int, ...]:
     """The category id of each detector label 0..num_classes-1.
 
     With `names` (label -> name) each name must have its category and each category its name: exactly, else
     without regard to case and outer blanks. Without names the count must agree, and labels follow ascending
-    category id. DatasetError when detector and data set do not fit.
+    category id. DatasetError, with `remedy`, when detector and data set do not fit.
     """
     if names is None:
         if num_classes != len(dataset.categories):
             raise DatasetError(
                 f"The detector has {num_classes} unnamed classes and {dataset.root} has "
-                f"{len(dataset.categories)} categories: use a data set with the detector's classes."
+                f"{len(dataset.categories)} categories: {remedy}."
             )
         return tuple(number for number, _ in dataset.categories)
     if sorted(names) != list(range(num_classes)):
@@ -155,7 +205,7 @@ def label_categories(dataset: CocoDataset, names: dict[int, str] | None, num_cla
     missing = [name for number, name in dataset.categories if number not in found]
     categories = tuple(number for number in found if number is not None)
     if unknown or missing or len(set(categories)) < num_classes:
-        raise DatasetError(_misfit(dataset, num_classes, unknown, missing))
+        raise DatasetError(f"{_misfit(dataset, num_classes, unknown, missing)}: {remedy}.")
     return categories
 
 
@@ -165,7 +215,7 @@ def _misfit(dataset: CocoDataset, num_classes: int, unknown: Sequence[str], miss
     reason = " and ".join(lacks) or "two classes have one name"
     return (
         f"The detector's {num_classes} classes are not the {len(dataset.categories)} categories of "
-        f"{dataset.root} ({reason}): use a data set with the detector's classes."
+        f"{dataset.root} ({reason})"
     )
 
 

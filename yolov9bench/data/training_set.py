@@ -20,7 +20,9 @@ from yolov9bench.data.packed import PackedObjects, PackedPaths, Ragged, bounds_o
 from yolov9bench.data.polygons import Objects, Reason, objects_of
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.ops.images import Pixels, is_dim, read_image
+
+LOOKED_AT = 8  # images, to tell whether all are almost black
 
 logger = logging.getLogger("yolov9bench")
 
@@ -89,6 +91,7 @@ def training_set(dataset: CocoDataset, mask_refine: bool) -> TrainingSet:
         for image in dataset.images
     )
     _require_objects(dataset, objects)
+    _warn_of_dim_images([dataset.image_path(image) for image in dataset.images])
     return pack_training_set(
         paths=[dataset.image_path(image) for image in dataset.images],
         sizes=[(image.height, image.width) for image in dataset.images],
@@ -109,6 +112,27 @@ def _require_objects(dataset: CocoDataset, objects: Sequence[Objects]) -> None:
             "train on images with annotated objects that are not crowds and lie inside their images"
         )
     logger.info("%s", said)
+
+
+def _warn_of_dim_images(paths: Sequence[Path]) -> None:
+    """Say that PNGs are almost black, if all of those that are looked at hold 12 bits in 16."""
+    files = [path for path in paths if path.suffix.lower() == ".png"]
+    chosen = files[:: max(len(files) // LOOKED_AT, 1)][:LOOKED_AT]
+    if chosen and all(_is_dim_file(path) for path in chosen):
+        logger.warning(
+            "all %d of %d PNGs that were looked at have 16 bits a pixel with 12 in use (first %s), so they "
+            "are almost black: scale them",
+            len(chosen),
+            len(files),
+            chosen[0].name,
+        )
+
+
+def _is_dim_file(path: Path) -> bool:
+    try:
+        return is_dim(path, read_image(path))
+    except DatasetError:  # told by name when training comes to it
+        return False
 
 
 def keep_decoded(dataset: TrainingSet, loading: Loading) -> TrainingSet:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from yolov9bench.config import require_checkpoint
-from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
+from yolov9bench.config import parse_classes, require_checkpoint
+from yolov9bench.data.classes import choose_classes
+from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError, require_in_range
@@ -88,13 +89,15 @@ def evaluate(
     row: Row | None = None,
     annotations: Path | None = None,
     images: Path | None = None,
+    classes: str | Sequence[Any] = (),
 ) -> Record:
     """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
     Other keywords are those of `EvaluationSettings`; only `detections` is written. limit: the first image ids
     only, ground truth likewise. Any detector can be evaluated with `tta`. row: your own, for a checkpoint
     that was trained for it. annotations, images: the file of boxes and the folder of images, where they lie
-    elsewhere than the split's are looked for. Raises BenchErrors that name the offender and the remedy.
+    elsewhere than the split's are looked for. classes: "person" or "bicycle=bike", for a data set that shares
+    only some with the detector. Raises BenchErrors that name the offender and the remedy.
     """
     settings = EvaluationSettings(
         protocol=protocol,
@@ -105,6 +108,7 @@ def evaluate(
         skip_corrupt=skip_corrupt,
         detections=detections,
         tta=tta,
+        classes=parse_classes(classes),
     )
     require_checkpoint(checkpoint)
     data = read_coco(Path(dataset), split, limit, annotations, images)
@@ -130,14 +134,15 @@ def evaluate_loaded(
     device = resolve_device(settings.device)
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
     require_in_range(1, batch_size=settings.batch_size)
-    categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
+    chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
+    dataset = chosen.dataset
     require_objects(dataset)
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
         environment = describe_environment(device)
         try:
-            predictions = run_inference(detector, batches, categories, device)
+            predictions = run_inference(detector, batches, chosen.categories, device)
         except torch.OutOfMemoryError as error:
             raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
@@ -148,7 +153,7 @@ def evaluate_loaded(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
         values=asdict(EvaluateValues(**result.metrics, AP_interval=interval, detections=stored)),
-        settings=asdict(applied_settings(settings, protocol, detector)),
+        settings=asdict(applied_settings(settings, protocol, detector, chosen.names)),
         inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
         environment=asdict(environment),
         seed=seed,
@@ -175,9 +180,12 @@ def full_float32() -> Iterator[None]:
 
 
 def run_inference(
-    detector: Detector, batches: Batches, categories: tuple[int, ...], device: str
+    detector: Detector, batches: Batches, categories: Sequence[int | None], device: str
 ) -> Predictions:
-    """The detections of a whole data set, by ascending image id whatever order the protocol took."""
+    """The detections of a whole data set, by ascending image id whatever order the protocol took.
+
+    categories: as `predictions_of` takes them.
+    """
     count, protocol = len(batches.dataset.images), batches.protocol
     logger.info("evaluating %d images under protocol %s on %s", count, protocol.name, device)
     by_image: dict[int, Arrays] = {}

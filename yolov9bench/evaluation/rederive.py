@@ -60,7 +60,10 @@ def find_wrong_metrics(detections: Predictions, source: Path, stated: EvaluateCo
         return ["the images are not the first ones of the annotations by id"]
     ids = {image["id"] for image in used}
     kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]
-    found = coco_metrics(content | {"images": used, "annotations": kept}, detections)
+    classes = content["categories"]
+    if stated.settings.classes:  # of other categories no object counts
+        classes = [each for each in classes if each["name"] in stated.settings.classes.values()]
+    found = coco_metrics({"images": used, "annotations": kept, "categories": classes}, detections)
     return [
         f"{name} is {value!r}, its detections give {found[name]!r}"
         for name in METRICS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolov9bench.errors import SettingsError
@@ -28,6 +29,7 @@ class EvaluationSettings:
     skip_corrupt: leave out images that cannot be decoded, instead of refusing them
     detections: where to store the detections: a file, or a folder that gets one named by its hash
     tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
+    classes: those to evaluate, the data set's name by the detector's; all if there are none
     """
 
     protocol: str = "auto"
@@ -38,12 +40,13 @@ class EvaluationSettings:
     skip_corrupt: bool = False
     detections: Path | None = None
     tta: bool = False
+    classes: Mapping[str, str] = field(default_factory=dict)
 
 
 def applied_settings(
-    settings: EvaluationSettings, protocol: Protocol, detector: Detector
+    settings: EvaluationSettings, protocol: Protocol, detector: Detector, classes: dict[str, str]
 ) -> EvaluateSettings:
-    """The settings that ran, as a record has them."""
+    """The settings that ran, as a record has them; classes: those chosen, as `ChosenClasses.names`."""
     return EvaluateSettings(
         protocol=as_stored(protocol),
         batch_size=settings.batch_size,
@@ -51,6 +54,7 @@ def applied_settings(
         fused=detector.fused,
         judge=settings.judge,
         skip_corrupt=settings.skip_corrupt,
+        classes=classes,
     )
 
 

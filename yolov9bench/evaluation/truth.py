@@ -11,7 +11,7 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.data.annotations import crowd_flag
+from yolov9bench.data.annotation_values import crowd_flag, shown
 from yolov9bench.errors import MetricsError
 from yolov9bench.predict.predictions import Predictions
 
@@ -88,6 +88,10 @@ def _crowd_of(annotation: Mapping[str, Any]) -> int:
     for key in ("image_id", "category_id", "bbox", "area"):
         if key not in annotation:
             raise MetricsError(f"Annotation {annotation.get('id')} lacks {key!r}: add it to the file.")
+    for key in ("image_id", "category_id"):
+        if not isinstance(annotation[key], int | np.integer):
+            given = f"{key} {shown(annotation[key])}"
+            raise MetricsError(f"Annotation {annotation.get('id')} has {given}: make it a whole number.")
     return flag
 
 

@@ -66,12 +66,12 @@ class Predictions:
         return np.concatenate([self.boxes_xyxy[:, :2], sizes], axis=1)
 
 
-def predictions_of(detections: Mapping[int, Arrays], categories: Sequence[int]) -> Predictions:
+def predictions_of(detections: Mapping[int, Arrays], categories: Sequence[int | None]) -> Predictions:
     """Detections by image id -> Predictions, rounded as a result file stores them.
 
     detections: boxes xyxy [n, 4] in pixels, scores [n], labels [n] that index `categories`, the data set's
-    category ids. Sizes are computed in float32; boxes (as x y width height) are rounded to 3 decimals, scores
-    to 5.
+    category ids; those of a label whose category is None are left out. Sizes are computed in float32; boxes
+    (as x y width height) are rounded to 3 decimals, scores to 5.
     """
     numbers = sorted(detections)
     parts = [detections[number] for number in numbers]
@@ -81,12 +81,13 @@ def predictions_of(detections: Mapping[int, Arrays], categories: Sequence[int]) 
     boxes = boxes.astype(np.float32)
     low = rounded(boxes[:, :2], BOX_DECIMALS)
     sizes = rounded(boxes[:, 2:] - boxes[:, :2], BOX_DECIMALS)
+    known = np.array([category is not None for category in categories])
     return Predictions(
         np.repeat(np.array(numbers, np.int64), [len(part[1]) for part in parts]),
         np.concatenate([low, low + sizes], axis=1),
         rounded(scores.astype(np.float32), SCORE_DECIMALS),
-        np.asarray(categories, np.int64)[labels],
-    )
+        np.array([category or 0 for category in categories], np.int64)[labels],
+    ).select(known[labels])
 
 
 def rounded(values: npt.NDArray[Any], decimals: int) -> Floats:

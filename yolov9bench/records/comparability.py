@@ -73,10 +73,10 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
     """Why an evaluation may not stand in its column of its row, a few words each; empty if it may.
 
     It may if it ran the whole protocol of the row's own (every setting equal, none missing or added), on all
-    5,000 images of val2017, with the row's own weights, by code committed in this checkout, and states
-    an AP. Without a checkout, as in an installed package, and in a shallow one, which holds only the newest
-    commits, it is unknown whether a commit exists: then its form alone counts. `now` is UTC, the clock's if
-    omitted.
+    5,000 images of val2017, without a choice of classes, with the row's own weights, by code committed in
+    this checkout, and states an AP. Without a checkout, as in an installed package, and in a shallow one,
+    which holds only the newest commits, it is unknown whether a commit exists: then its form alone counts.
+    `now` is UTC, the clock's if omitted.
     """
     row = row_of(record)
     if row is None:
@@ -88,6 +88,7 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
     return [
         *_weights_faults(stated.inputs, row),
         *_data_faults(stated.inputs),
+        *_class_faults(stated.settings),
         *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
         *_code_faults(stated.environment),
         *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
@@ -154,6 +155,12 @@ def _data_faults(inputs: EvaluateInputs) -> list[str]:
     if skipped != []:
         found.append(f"{count_text(None if skipped is None else len(skipped))} images skipped")
     return found
+
+
+def _class_faults(settings: EvaluateSettings) -> list[str]:
+    """A choice is refused whatever it is, even of all; a record without the key is older than choices."""
+    chosen = settings.classes or {}
+    return [f"{len(chosen)} chosen {'class' if len(chosen) == 1 else 'classes'}"] if chosen else []
 
 
 def count_text(count: int | None) -> str:

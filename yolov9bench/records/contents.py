@@ -58,7 +58,11 @@ METRICS = tuple(name for name, hint in get_type_hints(EvaluateValues).items() if
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights."""
+    """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights.
+
+    `classes`: those that were chosen, the data set's name by the detector's; empty for all, and None where a
+    record is older than the choice, when there were always all.
+    """
 
     protocol: dict[str, Any] | None
     batch_size: int | None
@@ -66,6 +70,7 @@ class EvaluateSettings:
     fused: bool | None
     judge: bool | None
     skip_corrupt: bool | None
+    classes: dict[str, str] | None
 
     @property
     def protocol_name(self) -> Any:

@@ -97,7 +97,8 @@ def checks(records: Iterable[Record]) -> list[Check]:
         reasons = obstacles(record)
         if reasons:
             same = (inputs.weights_sha256, inputs.image_list_sha256, inputs.images)
-            key = json.dumps([record.row, stated.settings.protocol, *same], sort_keys=True)
+            settings = (stated.settings.protocol, stated.settings.classes or {})
+            key = json.dumps([record.row, *settings, *same], sort_keys=True)
             newest[key] = Check(record, tuple(reasons))
     places = {row_id: place for place, row_id in enumerate(ROWS)}
 

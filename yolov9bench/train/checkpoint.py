@@ -17,14 +17,12 @@ from yolov9bench.io import provenance
 from yolov9bench.io.files import write_json, write_text
 from yolov9bench.io.machine import describe_environment, device_name
 from yolov9bench.ops.distributed import current_ranks, wait_for_all
+from yolov9bench.train.changes import EPOCHS, accepted_changes
 from yolov9bench.train.job import EARLIER, Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
 from yolov9bench.zoo.recipe import Recipe
 
-ANNOUNCED = ("versions", "threads")  # a difference in these is said; in anything else it is refused
-# What an error of a run that diverged or ran out of memory proposes: accepted after such an error alone.
-REMEDIES = ("precision", "batch_size", "recipe.optimizer.learning_rate")
 # Of a recipe's numbers, in checkpoints that store it without parts.
 EARLIER_NAMES = {
     "optimizer": "optimizer.algorithm",
@@ -113,9 +111,10 @@ def read_checkpoint(job: Job) -> dict[str, Any] | None:
 def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[str, Any]) -> None:
     """Continue the job from what `read_checkpoint` found in its folder.
 
-    The settings must be the same, but for REMEDIES after an error that proposed them. With another batch size
-    the epoch continues at the same image, to the batch. TrainingError for other settings and for a checkpoint
-    with numbers that no training leaves behind.
+    The settings must be the same, but for what `accepted_changes` accepts. With another batch size the epoch
+    continues at the same image, to the batch; with more epochs by the rates, and the closing epochs, of the
+    longer run. TrainingError for other settings and for a checkpoint with numbers that no training leaves
+    behind.
     """
     last = job.out / "last.pt"
     saved = content.get("training")
@@ -123,7 +122,7 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
     before = EARLIER | saved["configuration"]
     before |= {"recipe": in_parts(before["recipe"], job.recipe), "device": before["device"].partition(":")[0]}
-    changed = accepted_changes(before, configuration, job.out)
+    changed = accepted_changes(before, configuration, job, has_stopped="stopped" in read_run(job.out))
     announce_device(job)
     require_plausible(saved["state"], before["recipe"], last)
     state.restore(saved["state"])
@@ -132,11 +131,13 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     place = state.epoch + 1, job.recipe.run.epochs, state.batch + 1
     logger.info("resuming %s in epoch %d of %d, at iteration %d", job.out.name, *place)
     if changed:
-        logger.warning("after the run stopped, it continues with another %s", ", ".join(changed))
+        logger.warning("the run continues with another %s", ", ".join(changed))
         wait_for_all()  # they have read why it stopped, which is about to be written over
         save_checkpoint(job, state, configuration, None)
-        earlier = read_run(job.out).get("changes", [])
-        write_run(job, configuration, [*earlier, {"steps": state.steps, "changed": changed}])
+        earlier, change = read_run(job.out).get("changes", []), {"steps": state.steps, "changed": changed}
+        if EPOCHS in changed:
+            change["epochs"] = [before["recipe"]["run"]["epochs"], job.recipe.run.epochs]
+        write_run(job, configuration, [*earlier, change])
 
 
 def announce_device(job: Job) -> None:
@@ -147,41 +148,6 @@ def announce_device(job: Job) -> None:
         logger.warning(
             "it ran on %s and goes on with %s: the end will not be the same bit for bit", before, now
         )
-
-
-def accepted_changes(before: dict[str, Any], configuration: dict[str, Any], out: Path) -> list[str]:
-    """The settings that differ from a checkpoint's and may; TrainingError for one that may not."""
-    differing = {
-        key: (before.get(key), value) for key, value in configuration.items() if before.get(key) != value
-    }
-    for key in [key for key in ANNOUNCED if key in differing]:
-        old, new = differing.pop(key)
-        logger.warning("%s was %s and is %s: the end will not be the same bit for bit", key, old, new)
-    if "world_size" in differing:
-        old, new = differing["world_size"]
-        raise TrainingError(
-            f"{out} holds a run in {old} processes, and this is one in {new}: start it in {old}, which "
-            "alone give the same batches, or choose another folder"
-        )
-    changed = changed_keys(differing)
-    may_change = REMEDIES if read_run(out).get("stopped") else ()
-    if not set(changed) <= set(may_change):
-        raise TrainingError(
-            f"{out} holds a run with another {', '.join(changed)}: give its own settings, or another folder"
-        )
-    return changed
-
-
-def changed_keys(differing: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Names of the settings that differ, those inside a nested one with a dot."""
-    names = []
-    for key, (old, new) in differing.items():
-        if isinstance(old, dict) and isinstance(new, dict):
-            inside = {each: (old.get(each), new[each]) for each in new if old.get(each) != new[each]}
-            names += [f"{key}.{each}" for each in changed_keys(inside)]
-        else:
-            names.append(key)
-    return names
 
 
 def in_parts(stored: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

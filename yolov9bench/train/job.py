@@ -33,7 +33,7 @@ from yolov9bench.zoo.rows import Row
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
 # What a configuration from before these keys had; a name leaves them out, so that it finds its earlier run.
-EARLIER: dict[str, Any] = {"world_size": 1, "deterministic": False}
+EARLIER: dict[str, Any] = {"world_size": 1, "deterministic": False, "freeze": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,9 @@ class Job:
 
     `batch_size` counts the images of one iteration in each of `world_size` processes; up to the recipe's
     nominal batch gradients are accumulated. `start` is a checkpoint whose weights are taken instead of fresh
-    ones. `max_steps` ends a run early. SettingsError for a number below 1 or another precision.
+    ones; the first `freeze` parts of the backbone, stem and stages, keep them. `max_steps` ends a run early.
+    `extend`: the run in `out` may have been begun with fewer epochs or steps; it is no part of what a run is.
+    SettingsError for a number out of range or another precision.
     """
 
     row: Row
@@ -61,11 +63,13 @@ class Job:
     deterministic: bool = False
     tensorboard: bool = False
     command: list[str] | None = None  # for run.json, if not that of this process
+    freeze: int = 0
+    extend: bool = False
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
         require_in_range(1, batch_size=self.batch_size, max_steps=self.max_steps)
-        require_in_range(0, seed=self.seed)
+        require_in_range(0, seed=self.seed, freeze=self.freeze)
 
     @property
     def images_per_iteration(self) -> int:
@@ -106,6 +110,8 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         world_size=find_ranks().world_size,
         deterministic=config.deterministic,
         tensorboard=config.tensorboard,
+        freeze=config.freeze,
+        extend=config.extend,
     )
 
 
@@ -193,6 +199,7 @@ def configuration_of(job: Job) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         "world_size": job.world_size,
         "deterministic": job.deterministic,
+        "freeze": job.freeze,
     }
 
 
@@ -225,6 +232,10 @@ def departures(job: Job) -> str:
         numbers = job.recipe.numbers()
         changed = [name for name, value in usual.numbers().items() if numbers[name] != value]
         said.append(f"another {', '.join(changed)}")
+    if job.start is not None:
+        said.append(f"the weights begin as those of `{job.start.name}`, not at random")
+    if job.freeze:
+        said.append(f"the weights of the backbone's first {job.freeze} parts, stem and stages, are frozen")
     published = job.recipe.run.gpus * job.recipe.run.images_per_gpu
     images = job.images_per_iteration
     if images != published:

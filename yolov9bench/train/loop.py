@@ -22,6 +22,7 @@ from yolov9bench.train.epoch_log import (
     reset_peak_memory,
 )
 from yolov9bench.train.event_files import Show
+from yolov9bench.train.freeze import set_training_mode
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates, Schedule
 from yolov9bench.train.state import (
@@ -75,7 +76,7 @@ def fit(
     """
     recipe, saved, pace = schedule.recipe, monotonic(), Pace(schedule, max_steps)
     while not is_done(vars(state), schedule.epochs, max_steps):
-        state.detector.train()
+        set_training_mode(state.detector)
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
         began, first, device = perf_counter(), state.batch, reset_peak_memory(state)
         pace.begin(state)

@@ -44,13 +44,14 @@ from yolov9bench.train.checkpoint import (
 )
 from yolov9bench.train.checks import require_usable
 from yolov9bench.train.event_files import event_files, require_writer
+from yolov9bench.train.freeze import freeze_backbone
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
 from yolov9bench.train.loop import Hooks, fit, too_large
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
-from yolov9bench.weights.start import take_weights
+from yolov9bench.weights.start import fit_class_width, take_weights
 from yolov9bench.zoo.rows import Row
 from yolov9bench.zoo.rows import row as row_by_id
 from yolov9bench.zoo.specs import Spec, for_classes, spec_from_dict, with_class_width
@@ -86,19 +87,23 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     `job.out` holds last.pt (to resume from), best.pt (the averaged detector of highest AP), log.jsonl (a line
     an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration,
     and for a run that diverges or does not fit into memory: last.pt then holds the last state that was
-    finite, and the same folder accepts what the error proposes (REMEDIES).
+    finite, and the same folder accepts what the error proposes (`changes.REMEDIES`). A job that extends its
+    run may have more epochs than it was begun with.
     """
     configuration = configuration_of(job)
     require_usable(job)
     remove_strays(job.out)
     content = read_checkpoint(job)
+    if job.extend and content is None:
+        raise TrainingError(f"{job.out} holds no run to extend: name its folder, or leave out extend")
     state, schedule = prepare(job, content)
     resumes = content is not None
     if content is not None:
         resume(job, state, configuration, content)
     del content  # as large as the run's state, and not needed while it trains
     if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
-        logger.info("%s is finished: %d epochs, %d steps", job.out.name, state.epoch, state.steps)
+        done = job.out.name, state.epoch, state.steps
+        logger.info("%s is finished: %d epochs, %d steps; extend and more epochs let it go on", *done)
         return job.out / "best.pt"
     batches = TrainingBatches(
         job.train, job.recipe, job.batch_size, job.seed, ranks=current_ranks(), loading=job.loading
@@ -175,8 +180,9 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
     detector = build(choose_spec(job, content), len(job.train.categories), job.seed)
     if job.recipe.run.head_initialisation == "kaiming-normal":
         initialise_head(detector, job.seed)
-    if job.start is not None:
+    if job.start is not None and content is None:
         take_weights(detector, job.start, job.train.names)
+    freeze_backbone(detector, job.freeze)
     detector = detector.to(job.device)
     if job.device.startswith("cuda"):
         detector = detector.to(memory_format=torch.channels_last)
@@ -188,14 +194,15 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
 def choose_spec(job: Job, content: dict[str, Any] | None) -> Spec:
     """The network as the row's source builds it for the data set's classes.
 
-    A run that is resumed keeps the class width that it began with, which earlier versions took from the row
-    for any class count.
+    One that starts from a wider class branch keeps its width, and a run that is resumed keeps that which it
+    began with, which earlier versions took from the row for any class count.
     """
     fields = (content or {}).get("spec")
     begun_with = None if fields is None else spec_from_dict(fields)
     if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
         return begun_with
-    return for_classes(job.row.spec, len(job.train.categories), job.row.source)
+    spec = for_classes(job.row.spec, len(job.train.categories), job.row.source)
+    return spec if job.start is None else fit_class_width(spec, job.start)
 
 
 def validate(job: Job, state: State) -> float | None:
