@@ -17,7 +17,7 @@ from yolov9bench.nn import build
 from yolov9bench.train import loop
 from yolov9bench.train.epoch_log import memory_and_speed, read_losses
 from yolov9bench.train.job import Job
-from yolov9bench.train.loop import forward_backward, optimizer_step
+from yolov9bench.train.loop import count_iteration, forward_backward, optimizer_step
 from yolov9bench.train.optim import Rates, make_optimizer
 from yolov9bench.train.state import TERMS, State, make_state, require_finite
 from yolov9bench.train.trainer import train
@@ -199,9 +199,9 @@ def test_without_a_scaler_it_is_an_error_before_the_step(precision: Any, where: 
     spoilt(state, {0}, where)
     before = [each.detach().clone() for each in state.detector.parameters()]
     with pytest.raises(
-        TrainingError, match=r"became (nan|inf) in epoch 0, iteration 0: the training diverged"
+        TrainingError, match=r"became (nan|inf) in epoch 1, iteration 1: the training diverged"
     ):
-        forward_backward(state, *batch(), SGD, precision)
+        count_iteration(state, forward_backward(state, *batch(), SGD, precision))
         optimizer_step(state, RATES, SGD.optimizer.clip_norm)
     assert all(torch.equal(*pair) for pair in zip(before, state.detector.parameters(), strict=True))
 

@@ -45,6 +45,13 @@ class TestManners:
         tagged = ["parameters" in cell.metadata.get("tags", []) for cell in code_cells(path)]
         assert tagged == [True] + [False] * (len(tagged) - 1)
 
+    def test_every_parameter_is_one_line_whose_comment_papermill_shows(self, path: Path) -> None:
+        """As in papermill --help-notebook."""
+        shown = papermill.inspect_notebook(str(path))
+        (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+        assert [line.partition(":")[0] for line in cell.source.splitlines()] == list(shown)
+        assert all(each["help"] and each["inferred_type_name"] for each in shown.values())
+
 
 def run(out: Path, **parameters: Any) -> Any:
     return papermill.execute_notebook(
@@ -81,7 +88,10 @@ def test_reproduce_runs_on_painted_images(tiny: Path, tiny_weights: Path, tmp_pa
     heading, figures = [line for line in verdict.splitlines() if line.startswith("|") and "-" not in line[:3]]
     assert heading.split("|")[1].strip() == "figure" and "box AP (%)" in figures and "38.3" in figures
     (record,) = (tmp_path / "results/records/yolov9-t").glob("*.json")
-    assert json.loads(record.read_text())["inputs"]["images"] == 6
+    content = json.loads(record.read_text())
+    assert content["inputs"]["images"] == 6
+    words = ["checkpoint=untrained.pt", "dataset=tiny", "split=val", "image_size=64", "results_dir=results"]
+    assert content["command"] == ["notebooks/reproduce.ipynb", *words]
 
 
 @pytest.mark.slow(15)

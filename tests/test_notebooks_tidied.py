@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from yolov9bench.errors import ReportError
 from yolov9bench.io.notebooks import tidy
 
 
@@ -23,22 +26,24 @@ def tidied(folder: Path, cell: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_traceback_keeps_no_path_of_the_machine(tmp_path: Path) -> None:
-    error = {
-        "output_type": "error",
-        "ename": "DatasetError",
-        "evalue": "no annotations at /home/me/data/coco: name another folder",
-        "traceback": [
-            "Traceback\n",
-            'File "/home/me/own/yolov9bench/data/coco.py", line 3\n',
-            "DatasetError",
-        ],
-    }
-    (found,) = tidied(tmp_path, {"outputs": [error]})["outputs"]
-    assert "home" not in json.dumps(found)
-    assert found["evalue"] == "no annotations at coco: name another folder"
-    assert found["traceback"][1] == 'File "coco.py", line 3\n'
-    assert (found["output_type"], found["ename"]) == ("error", "DatasetError")
+ERROR = {"output_type": "error", "ename": "DatasetError", "evalue": "no images", "traceback": []}
+
+
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [
+        ({"outputs": [ERROR]}, "raised an exception"),
+        ({"metadata": {"papermill": {"exception": True, "status": "failed"}}}, "raised an exception"),
+        ({"metadata": {"papermill": {"exception": None, "status": "pending"}}}, "is pending"),
+        ({"metadata": {"papermill": {"exception": None, "status": "running"}}}, "is running"),
+    ],
+)
+def test_a_notebook_that_did_not_end_is_refused_and_left_as_it_is(
+    cell: dict[str, Any], what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ReportError, match=rf"not run to its end, code cell 1 of 1 {what}: run it again$"):
+        tidied(tmp_path, cell)
+    assert json.loads((tmp_path / "out.ipynb").read_text())["cells"][0].items() >= cell.items()
 
 
 def test_a_cells_metadata_keeps_no_path_of_the_machine(tmp_path: Path) -> None:

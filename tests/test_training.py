@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(loop, "detection_loss", not_finite)
     other = replace(job, out=job.out.with_name("other"))
-    with pytest.raises(TrainingError, match=r"loss became nan in epoch 0, iteration 0"):
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 1, iteration 1"):
         train(other)
     assert not (other.out / "last.pt").exists()
 

@@ -15,7 +15,7 @@ from small_runs import SPEC, small_data, small_job, stub_validation
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.demo import NAMES
 from yolov9bench.data.loading import Loading
-from yolov9bench.errors import SettingsError, TrainingError
+from yolov9bench.errors import DatasetError, SettingsError, TrainingError
 from yolov9bench.nn import build
 from yolov9bench.train.checkpoint import read_log
 from yolov9bench.train.job import Job, configuration_of, departures, recipe_for
@@ -268,3 +268,39 @@ def test_given_and_frozen_weights_are_departures(ended: Job) -> None:
         "- the weights begin as those of `start.pt`, not at random",
         "- the weights of the backbone's first 3 parts, stem and stages, are frozen",
     ]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "remedy"),
+    [
+        (2, "give batch_size 3, or image_size 64"),
+        (1, "give batch_size 3, or image_size 64"),
+        (4, "give batch"),
+    ],
+)
+def test_one_image_alone_of_the_smallest_size_is_refused_before_the_first_step(
+    batch_size: int, remedy: str, tmp_path: Path
+) -> None:
+    """Of five images: batches of 2, 2, 1, of one each, and of 4 and 1. Nothing is written."""
+    job = small_job(small_data(tmp_path / "data"), tmp_path / "run", batch_size=batch_size, image_size=32)
+    sentence = rf"^batch_size {batch_size} leaves one of 5 images of 32 px alone .*: {remedy}"
+    with pytest.raises(SettingsError, match=sentence):
+        train(job)
+    assert not job.out.exists()
+
+
+def test_the_remedies_of_that_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_validation(monkeypatch, count(0.5, 0.1))
+    data = small_data(tmp_path / "data")
+    for changes in ({"batch_size": 3, "image_size": 32}, {"batch_size": 2, "image_size": 64}):
+        job = small_job(data, tmp_path / str(changes["batch_size"]), epochs=1, **changes)
+        train(job)
+        assert len(read_log(job)) == 1
+
+
+def test_other_classes_to_validate_on_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    job = small_job(small_data(tmp_path / "data"), tmp_path / "run")
+    names = ((1, "other"), *job.validation.categories[1:])
+    with pytest.raises(DatasetError, match="other"):
+        train(with_data(job, "validation", categories=names))
+    assert not job.out.exists()

@@ -78,7 +78,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
     """The last step of an epoch, just before its checkpoint."""
     monkeypatch.setattr(loop, "forward_backward", failing(at, nan_gradient))
     kept = "holds the last good state" if epochs_kept else "no checkpoint was written yet"
-    with pytest.raises(TrainingError, match=rf"gradients became nan in epoch {epochs_kept}, .*{kept}"):
+    with pytest.raises(TrainingError, match=rf"gradients became nan in epoch {epochs_kept + 1}, .*{kept}"):
         train(job)
     assert (job.out / "last.pt").exists() == bool(epochs_kept)
     if epochs_kept:

@@ -8,6 +8,7 @@ from pathlib import Path
 MOST_INTEGER = 2**63 - 1  # what torch takes as a seed, among others
 MOST = {"batch_size": 65_536, "workers": 1_024, "processes": 1_024, "freeze": 5}  # a stem and four stages
 MOST_PIXELS = 16_384  # of an image's side
+RESERVED = 16  # bytes of a name that are left for the file that is written before it gets its own
 
 
 class BenchError(Exception):
@@ -105,18 +106,30 @@ def require_writable(name: str, path: Path | None, folder: bool = False) -> None
         return
     if exists(name, path) and path.is_dir() != folder:
         raise SettingsError(f"{name} {path} is {'a file' if folder else 'a folder'}: choose another path")
-    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if existing != path and not existing.is_dir():
+    if exists(name, path) and not (folder or path.is_file()):  # which a finished file would take the place of
+        raise SettingsError(f"{name} {path} is a device or a pipe: choose another path")
+    parents = (path.absolute(), *path.absolute().parents)
+    existing = next(each for each in parents if exists(name, each))
+    if existing != path.absolute() and not existing.is_dir():
         raise SettingsError(f"{name} {path} lies below {existing}, which is a file: choose another path")
     if not os.access(existing, os.W_OK):
         raise SettingsError(f"{name} {path} cannot be written: check the rights of {existing}")
+    most = os.pathconf(existing, "PC_NAME_MAX") - RESERVED
+    for part in path.parts:
+        if len(os.fsencode(part)) > most:
+            raise SettingsError(
+                f"{name} has {part[:20]!r}… of more than {most} bytes in it: shorten the name"
+            )
 
 
 def exists(name: str, path: Path) -> bool:
     """Whether a path is there; SettingsError for one that no file can have, as a name that is too long."""
     try:
-        return path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except (OSError, ValueError) as error:  # a NUL is a ValueError
         shown = str(path) if len(str(path)) <= 60 else f"{str(path)[:60]}…"
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"{name} {shown!r} cannot be a path ({reason}): choose another") from error
+    return True

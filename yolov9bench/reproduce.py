@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from yolov9bench import records
-from yolov9bench.config import ReproduceConfig, TrainConfig
+from yolov9bench.config import ReproduceConfig, TrainConfig, notebook_command
 from yolov9bench.data import download
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset
-from yolov9bench.data.sources import choose_training_split, read_dataset
+from yolov9bench.data.sources import choose_training_split, read_dataset, require_split
 from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
@@ -60,23 +60,29 @@ class Plan:
 
     `row` is the row to fetch or train; of a checkpoint's path it is None, since the hash identifies the row,
     unless it is one of your own. `note` is what a reader must know first; empty if there is nothing.
+    `command` is what a record names as its command; that of this process if None.
     """
 
     config: ReproduceConfig
     row: Row | None
     device: str
     note: str = ""
+    command: list[str] | None = None
 
 
-def make_plan(config: ReproduceConfig, row: Row | None = None) -> Plan:
-    """Check everything that can be checked without work, paths included; SettingsError with a suggestion."""
+def make_plan(config: ReproduceConfig, row: Row | None = None, notebook: str | None = None) -> Plan:
+    """Check everything that can be checked without work, paths included; SettingsError with a suggestion.
+
+    notebook: the name of the one in notebooks/ that asks, for the record.
+    """
     chosen = row or find_row(config.family, config.size, config.mask_refine, config.source)
     if config.tta:
         find_tta_protocol(config.protocol, config.image_size)
     elif config.protocol != "auto":
         find_protocol(config.protocol, config.image_size)
+    splits = [config.split]
     if config.trains:
-        choose_training_split(config.dataset, config.split, config.train_split)
+        splits.append(choose_training_split(config.dataset, config.split, config.train_split))
     if config.dataset == "demo" and config.checkpoint == "download":
         raise SettingsError(
             "the published weights know other classes than the demo set: train, or take 'coco'"
@@ -86,8 +92,11 @@ def make_plan(config: ReproduceConfig, row: Row | None = None) -> Plan:
     device = evaluate.resolve_device(config.device)
     own_device(device, Ranks(config.processes - 1, config.processes, config.processes - 1))
     config.require_paths()
+    for split in splits:
+        require_split(config.dataset, split)
     by_path = config.checkpoint not in ("auto", "download", "train")
-    return Plan(config, row if by_path else chosen, device)
+    command = notebook_command(notebook, config) if notebook else None
+    return Plan(config, row if by_path else chosen, device, command=command)
 
 
 def resolve_sources(plan: Plan) -> Plan:
@@ -144,7 +153,7 @@ def load_dataset(plan: Plan) -> CocoDataset:
 def build_job(plan: Plan) -> Job:
     """The training that the plan asks for; the same plan resumes the same run, in a folder of its own."""
     job = make_job(training_config(plan), require_row(plan), plan.device)
-    job = replace(job, world_size=plan.config.processes)
+    job = replace(job, world_size=plan.config.processes, command=plan.command)
     return replace(job, out=plan.config.results_folder / "runs" / "train" / name_run(job))
 
 
@@ -187,6 +196,7 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
         seed=config.seed,
         row=plan.row,
         origin=find_origin(plan, checkpoint),
+        command=plan.command,
     )
 
 

@@ -12,7 +12,7 @@ from yolov9bench.config.commands import (
     VerifyConfig,
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
-from yolov9bench.config.notebook import parameters_from
+from yolov9bench.config.notebook import notebook_command, parameters_from
 from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "TrainConfig",
     "VerifyConfig",
     "from_root",
+    "notebook_command",
     "parameters_from",
     "parse_classes",
     "project_root",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields
 from io import StringIO
-from itertools import dropwhile, takewhile
+from itertools import dropwhile, pairwise, takewhile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,7 +53,10 @@ def _require_known_words(arguments: Sequence[str], commands: Mapping[str, Any]) 
     config = get_args(commands[command])[0] if get_args(commands[command]) else commands[command]
     names = [field.name for field in fields(config)]
     flags = [f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")]
-    for word in arguments[1:]:
+    for before, word in pairwise(arguments):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            name = word.rstrip("=") or before
+            raise SettingsError(f"an empty value follows {name}: give one, or leave {name} out")
         if word.startswith("--") and word != "--help":
             flag = word.partition("=")[0].replace("_", "-")
             if flag not in flags:

@@ -120,6 +120,8 @@ class TrainConfig(Config):
     """The folder of that file."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard into out/tensorboard; needs the package tensorboard."""
     split: str = "val2017"
     """The split for validation."""
     train_split: str = "auto"
@@ -144,6 +146,10 @@ class TrainConfig(Config):
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
+        if self.dataset not in ("auto", "coco", "demo"):
+            require_present("dataset", Path(self.dataset))
+        else:
+            require_writable("data_dir", self.data_folder, folder=True)
         require_present("start", self.start)
         require_writable("out", self.out, folder=True)
         require_writable("cache_dir", self.cache_dir, folder=True)

@@ -1,4 +1,4 @@
-"""The parameters of a notebook: its plain globals as a ReproduceConfig."""
+"""The parameters of a notebook: its plain globals as a ReproduceConfig, and the words that name them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from yolov9bench.config.flows import ReproduceConfig
-from yolov9bench.config.values import PLAIN
+from yolov9bench.config.values import PLAIN, Config
+from yolov9bench.io.provenance import reduce_paths
 
 
 def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
@@ -34,6 +35,17 @@ def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
         elif type(value) in PLAIN or assigned is None or name in assigned:
             given[name] = value
     return ReproduceConfig.from_names(given)
+
+
+def notebook_command(name: str, parameters: Config) -> list[str]:
+    """What a record names as its command: the notebook, then name=value of what is not as usual.
+
+    The process itself is a kernel, whose arguments say nothing. Absolute paths are reduced to file names.
+    """
+    given = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
+    usual = {field.name: field.default for field in fields(parameters)}
+    words = [f"{key}={value}" for key, value in given.items() if value != usual[key]]
+    return [f"notebooks/{name}.ipynb", *map(reduce_paths, words)]
 
 
 def _assigned_as_parameters(cells: list[str]) -> Iterator[str]:

@@ -117,6 +117,8 @@ def _converted(name: str, given: Any, hint: Any) -> Any:
     value, kinds = as_plain(given), _kinds(hint)
     if type(value) is int and float in kinds:
         value = float(value)
+    if type(value) is str and not value:
+        raise SettingsError(f"{name} is empty: give a value, or leave it out")
     wants_path = Path in kinds and type(value) is str
     if type(value) not in kinds and not wants_path:
         wanted = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)

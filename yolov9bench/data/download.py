@@ -123,6 +123,11 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.origin.json")
 
 
+def require_known(split: str) -> None:
+    """DatasetError for a split that COCO 2017 does not have."""
+    _facts(split)
+
+
 def _facts(split: str) -> CocoSplit:
     if split not in coco2017.SPLITS:
         raise DatasetError(

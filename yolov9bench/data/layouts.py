@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from yolov9bench.data.image_files import find_image_file
-from yolov9bench.errors import DatasetError
+from yolov9bench.errors import DatasetError, exists
 
 ROBOFLOW = "_annotations.coco.json"  # beside the images of its split
 PREFIX = "instances_"
@@ -25,12 +25,12 @@ def find_annotations(root: Path, split: str) -> tuple[Path, str]:
     It is in COCO's folder, or beside its images as Roboflow has it, where `valid` is val's name too; or
     CVAT's one file of a set without splits.
     """
-    if not root.is_dir():
+    if not exists("dataset", root) or not root.is_dir():
         raise DatasetError(f"There is no data set folder {root}: give one with annotations/ and {split}/.")
-    if annotation_path(root, split).is_file():
+    if exists("split", annotation_path(root, split)) and annotation_path(root, split).is_file():
         return annotation_path(root, split), split
     for name in _names_of(split):
-        if (root / name / ROBOFLOW).is_file():
+        if exists("split", root / name) and (root / name / ROBOFLOW).is_file():
             return root / name / ROBOFLOW, name
     found = sorted(file for file in root.glob(f"annotations/{PREFIX}*.json") if file.is_file())
     if found == [annotation_path(root, WITHOUT_SPLITS)]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from yolov9bench.data import download
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import make_demo
+from yolov9bench.data.layouts import find_annotations
 from yolov9bench.errors import DatasetError, SettingsError
 
 VALIDATION_PREFIXES = ("validation", "valid", "val")
@@ -24,6 +25,14 @@ def resolve_dataset(dataset: str, split: str, data_folder: Path, seed: int = 0) 
     if dataset in ("auto", "coco"):
         return download.coco(data_folder, split), split
     return Path(dataset), split
+
+
+def require_split(dataset: str, split: str) -> None:
+    """DatasetError for a split that the data set will not have, before anything is fetched or drawn."""
+    if dataset in ("auto", "coco"):
+        download.require_known(split)
+    elif dataset != "demo":
+        find_annotations(Path(dataset), split)
 
 
 def read_dataset(

@@ -121,11 +121,12 @@ def evaluate_loaded(
     seed: int | None = None,
     row: Row | None = None,
     origin: Origin | None = None,
+    command: list[str] | None = None,
 ) -> Evaluation:
     """As `evaluate`, on what is loaded already, with the detections and curves that figures need.
 
     row, origin: of a checkpoint whose hash is known nowhere, the row whose own download brought it, and from
-    where; a known hash identifies the row by itself.
+    where; a known hash identifies the row by itself. command: for the record, if not that of this process.
     """
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)
@@ -156,7 +157,7 @@ def evaluate_loaded(
         seed=seed,
         start=start.isoformat(timespec="seconds"),
         seconds=round(perf_counter() - began, 3),
-        command=provenance.command(),
+        command=command or provenance.command(),
     )
     return Evaluation(record, dataset, predictions, result)
 

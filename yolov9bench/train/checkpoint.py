@@ -63,7 +63,7 @@ def write_run(
     if not current_ranks().is_main and stopped is None:
         return
     changes = read_run(job.out).get("changes", []) if changes is None else changes
-    written = configuration | {"command": provenance.command()}
+    written = configuration | {"command": job.command or provenance.command()}
     written |= {"environment": asdict(describe_environment(job.device))}
     written |= {"changes": changes} if changes else {}
     write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
@@ -128,7 +128,8 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     state.restore(saved["state"])
     if "batch_size" in changed:
         rebatch(state, before["batch_size"], job.batch_size, job.images_each)
-    logger.info("resuming from epoch %d, batch %d of %s", state.epoch, state.batch, job.out.name)
+    place = state.epoch + 1, job.recipe.run.epochs, state.batch + 1
+    logger.info("resuming %s in epoch %d of %d, at iteration %d", job.out.name, *place)
     if changed:
         logger.warning("the run continues with another %s", ", ".join(changed))
         wait_for_all()  # they have read why it stopped, which is about to be written over

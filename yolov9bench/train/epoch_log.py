@@ -1,57 +1,81 @@
-"""What a run says of itself: losses, rates, memory and speed, an entry an epoch and a line now and then."""
+"""What a run says of itself: losses, rates, memory and speed, by epoch and every few seconds."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from yolov9bench.io.progress import duration
-from yolov9bench.ops.distributed import add_over_processes, current_ranks, gather
+from yolov9bench.io.progress import SECONDS_BETWEEN_LINES, duration
+from yolov9bench.ops.distributed import add_over_processes, current_ranks, gather, value_of_main
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import TERMS, Precision, State, divergence_error
 
-# The first iterations load libraries and choose algorithms; those after them tell how long the rest takes.
-UNUSUAL_ITERATIONS, TIMED_ITERATIONS = 5, 20
-ITERATIONS_BETWEEN_LINES = 500
+# Iterations after which several processes ask rank 0 whether a line is due: clocks differ.
+ITERATIONS_BETWEEN_QUESTIONS = 10
 
 logger = logging.getLogger("yolov9bench")
 
 
 class Pace:
-    """Says how fast a run goes: once after its first iterations, with the time left, then now and then."""
+    """Says inside an epoch how far a run is, at what losses and speed, and how long the rest takes."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.done, self.began = 0, 0.0
+    def __init__(self, schedule: Schedule, max_steps: int | None = None) -> None:
+        self.schedule, self.max_steps = schedule, max_steps
+        self.began, self.first = 0.0, 0
 
-    def count(self, state: State, precision: Precision) -> None:
-        """Count an iteration that has ended; reads the losses where it shows them."""
-        self.done += 1
-        if self.done == UNUSUAL_ITERATIONS:
-            self.began = perf_counter()
-        if self.done == UNUSUAL_ITERATIONS + TIMED_ITERATIONS:
-            seconds = (perf_counter() - self.began) / TIMED_ITERATIONS
-            left = self.schedule.epochs * self.schedule.batches_per_epoch - state.iteration
-            images, time = self.schedule.images_per_iteration, duration(seconds * left)
-            memory = gpu_memory(next(state.detector.parameters()).device)
-            logger.info(
-                "%.3g s an iteration of %d images: about %s left, validation aside%s",
-                *(seconds, images, time, memory),
-            )
-        if self.done % ITERATIONS_BETWEEN_LINES == 0:
-            read_losses(state, precision)
-            place = state.epoch, state.batch, self.schedule.batches_per_epoch
-            logger.info("epoch %d, iteration %d of %d: loss %.4f", *place, mean_losses(state)["total"])
+    def begin(self, state: State) -> None:
+        """Measure the speed from here on, so that it has no validation in it."""
+        self.began, self.first = perf_counter(), state.iteration
+
+    def tell(self, state: State, precision: Precision) -> dict[str, float] | None:
+        """After an iteration: log a line if the last one is a few seconds old, and return its numbers.
+
+        The losses are means of the epoch so far. They are read from the device for a line alone.
+        """
+        if not self.is_due(state):
+            return None
+        read_losses(state, precision)
+        seconds = (perf_counter() - self.began) / (state.iteration - self.first)
+        speed = self.schedule.images_per_iteration / seconds
+        logger.info(
+            "epoch %d of %d, iteration %d of %d: %s, %.3g images/s, about %s left, validation aside%s",
+            *(state.epoch + 1, self.schedule.epochs, state.batch, self.schedule.batches_per_epoch),
+            *(losses_text(mean_losses(state)), speed, duration(seconds * self.iterations_left(state))),
+            gpu_memory(next(state.detector.parameters()).device),
+        )
+        self.begin(state)
+        return mean_losses(state) | {"images_per_second": speed}
+
+    def is_due(self, state: State) -> bool:
+        """Whether the last line is a few seconds old; rank 0's answer in all processes."""
+        if current_ranks().world_size > 1 and state.iteration % ITERATIONS_BETWEEN_QUESTIONS:
+            return False
+        return value_of_main(perf_counter() - self.began >= SECONDS_BETWEEN_LINES)
+
+    def iterations_left(self, state: State) -> int:
+        """Iterations up to the end of the schedule, or to the last step that the run may take."""
+        left = self.schedule.epochs * self.schedule.batches_per_epoch - state.iteration
+        if self.max_steps is None:
+            return left
+        return min(left, (self.max_steps - state.steps) * self.schedule.at(state.iteration).accumulation)
+
+
+def losses_text(terms: Mapping[str, float]) -> str:
+    """The loss of an image and its parts, for a line of the log; `total` is that of a whole batch."""
+    parts = {term: terms[term] for term in TERMS if term != "total"}
+    named = ", ".join(f"{term} {value:.4g}" for term, value in parts.items())
+    return f"loss {sum(parts.values()):.4f} ({named})"
 
 
 def gpu_memory(device: torch.device) -> str:
     """What a GPU's memory has held at most, for a line of the log; nothing on a CPU."""
     if device.type != "cuda":
         return ""
-    return f"; at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of GPU memory were in use"
+    return f", at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of GPU memory in use"
 
 
 def read_losses(state: State, precision: Precision) -> None:
@@ -65,7 +89,7 @@ def read_losses(state: State, precision: Precision) -> None:
     losses = torch.stack(state.unread).double()  # [iterations, terms]
     state.unread.clear()
     unusable = ~losses.isfinite().all(dim=1, keepdim=True)
-    first = state.iteration - len(losses)
+    first = state.batch - len(losses) + 1  # they are all of this epoch
     counted = torch.cat([losses.masked_fill(unusable, 0.0), unusable.double()], dim=1)
     rows = add_over_processes(counted).tolist()
     if precision != "float16":
@@ -91,6 +115,7 @@ def mean_losses(state: State) -> dict[str, float]:
 def epoch_entry(state: State, schedule: Schedule, seconds: float) -> dict[str, Any]:
     """An epoch for the log: mean losses of its iterations, the rates of the last one, steps in float16.
 
+    `epoch` counts from 0, as in every log so far; what is shown to a reader counts from 1.
     `scale` is what float16 multiplies the loss by at the end, None in other precisions; `skipped_steps` are
     this epoch's, `unusable_batches` those whose loss was not finite, which the means leave out.
     """
@@ -110,10 +135,10 @@ def epoch_entry(state: State, schedule: Schedule, seconds: float) -> dict[str, A
     }
 
 
-def log_epoch(entry: dict[str, Any]) -> None:
+def log_epoch(entry: dict[str, Any], epochs: int) -> None:
     """One line of an epoch's entry."""
     ap = "not measured" if entry["AP"] is None else f"{entry['AP']:.4f}"
-    logger.info("epoch %d: loss %.4f, AP %s", entry["epoch"], entry["total"], ap)
+    logger.info("epoch %d of %d: %s, AP %s", entry["epoch"] + 1, epochs, losses_text(entry), ap)
 
 
 def reset_peak_memory(state: State) -> torch.device:

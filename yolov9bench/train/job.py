@@ -61,6 +61,8 @@ class Job:
     loading: Loading = PLAIN
     world_size: int = 1
     deterministic: bool = False
+    tensorboard: bool = False
+    command: list[str] | None = None  # for run.json, if not that of this process
     freeze: int = 0
     extend: bool = False
 
@@ -107,6 +109,7 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         loading=loading,
         world_size=find_ranks().world_size,
         deterministic=config.deterministic,
+        tensorboard=config.tensorboard,
         freeze=config.freeze,
         extend=config.extend,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 
 import torch
@@ -20,6 +21,7 @@ from yolov9bench.train.epoch_log import (
     read_losses,
     reset_peak_memory,
 )
+from yolov9bench.train.event_files import Show
 from yolov9bench.train.freeze import set_training_mode
 from yolov9bench.train.loss import detection_loss
 from yolov9bench.train.optim import Rates, Schedule
@@ -41,6 +43,22 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 MOST_SKIPPED = 32
 # Steps after which several processes ask rank 0 whether a checkpoint is due: clocks differ.
 STEPS_BETWEEN_QUESTIONS = 50
+SHOWN = (*TERMS, "AP", "rate", "bias_rate", "images_per_second", "bytes_allocated")  # of an epoch's entry
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop leaves to its caller.
+
+    `after_epoch` returns the AP of the averaged detector, or None if not measured. `save` writes a
+    checkpoint: after each epoch and every ten minutes, after a step, and only of a finite state. `show`, if
+    given, takes the numbers of a line or of an epoch, None for what was not measured, and the iterations so
+    far.
+    """
+
+    after_epoch: Callable[[State], float | None]
+    save: Callable[[State], None]
+    show: Show | None = None
 
 
 def fit(
@@ -48,21 +66,20 @@ def fit(
     schedule: Schedule,
     batches: Callable[[int, int], Iterable[Batch]],
     precision: Precision,
-    after_epoch: Callable[[State], float | None],
-    save: Callable[[State], None],
+    hooks: Hooks,
     max_steps: int | None = None,
 ) -> None:
     """Train from where `state` stands to the schedule's last epoch, or to `max_steps` steps in all.
 
-    `batches(epoch, start)` gives an epoch's batches from number `start` on. `after_epoch` returns the AP of
-    the averaged detector, or None if not measured. `save` writes a checkpoint: after each epoch and every ten
-    minutes, after a step, and only of a finite state. TrainingError: a diverged run, a GPU that is too small.
+    `batches(epoch, start)` gives an epoch's batches from number `start` on. TrainingError: a diverged run, a
+    GPU that is too small.
     """
-    recipe, saved, pace = schedule.recipe, monotonic(), Pace(schedule)
+    recipe, saved, pace = schedule.recipe, monotonic(), Pace(schedule, max_steps)
     while not is_done(vars(state), schedule.epochs, max_steps):
         set_training_mode(state.detector)
         state.optimizer.zero_grad()  # as both references do: gradients do not wait across epochs
         began, first, device = perf_counter(), state.batch, reset_peak_memory(state)
+        pace.begin(state)
         for images, targets in batches(state.epoch, state.batch):
             if has_reached(state.steps, max_steps):
                 break
@@ -77,19 +94,23 @@ def fit(
             if not state.pending and is_checkpoint_due(state, saved):
                 read_losses(state, precision)
                 require_finite(state)
-                save(state)
+                hooks.save(state)
                 saved = monotonic()
-            pace.count(state, precision)
+            told = pace.tell(state, precision)
+            if told and hooks.show:
+                hooks.show(told, state.iteration)
         read_losses(state, precision)
         require_finite(state)
         seconds = perf_counter() - began
         entry = epoch_entry(state, schedule, seconds)
         entry |= memory_and_speed(device, (state.batch - first) * schedule.images_per_iteration, seconds)
         state.begin_next_epoch()
-        entry["AP"] = after_epoch(state)
+        entry["AP"] = hooks.after_epoch(state)
         state.log.append(entry)
-        log_epoch(entry)
-        save(state)
+        log_epoch(entry, schedule.epochs)
+        if hooks.show:
+            hooks.show({f"epoch/{key}": entry[key] for key in SHOWN}, state.iteration)
+        hooks.save(state)
         saved = monotonic()
 
 

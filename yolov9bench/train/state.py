@@ -184,7 +184,7 @@ def find_not_finite(tensors: Mapping[str, Any]) -> list[str]:
 def divergence_error(state: State, what: str, iteration: int | None = None) -> TrainingError:
     """The error for a run whose numbers are no longer finite; the caller knows what was kept.
 
-    iteration: the one it happened in, if not the coming one.
+    iteration: the one it happened in, counted from 1 in the epoch, if not the last one.
     """
-    number = state.iteration if iteration is None else iteration
-    return TrainingError(f"{what} in epoch {state.epoch}, iteration {number}: the training diverged")
+    number = state.batch if iteration is None else iteration
+    return TrainingError(f"{what} in epoch {state.epoch + 1}, iteration {number}: the training diverged")

@@ -18,8 +18,8 @@ import torch
 
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.loader import TrainingBatches
-from yolov9bench.data.sources import choose_training_split
-from yolov9bench.errors import DatasetError, SettingsError, TrainingError
+from yolov9bench.data.sources import choose_training_split, require_split
+from yolov9bench.errors import TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.machine import device_name
@@ -42,10 +42,12 @@ from yolov9bench.train.checkpoint import (
     save_checkpoint,
     write_run,
 )
+from yolov9bench.train.checks import require_usable
+from yolov9bench.train.event_files import event_files, require_writer
 from yolov9bench.train.freeze import freeze_backbone
 from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
-from yolov9bench.train.loop import fit, too_large
+from yolov9bench.train.loop import Hooks, fit, too_large
 from yolov9bench.train.optim import Schedule
 from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
@@ -67,8 +69,12 @@ def train_row(row: str | Row, dataset: str | Path, out: str | Path, **given: Any
     config = TrainConfig.from_names({"row": name, "dataset": dataset, "out": out, **given})
     chosen = row if isinstance(row, Row) else row_by_id(config.row)
     device = own_device(evaluate.resolve_device(config.device), find_ranks())
-    choose_training_split(config.dataset, config.split, config.train_split)
+    split = choose_training_split(config.dataset, config.split, config.train_split)
     config.require_paths()
+    for each in (config.split, split):
+        require_split(config.dataset, each)
+    if config.tensorboard:
+        require_writer()
     with process_group(device):
         with first_of_machine_first():  # which fetches or draws the data set
             job = make_job(config, chosen, device)
@@ -105,23 +111,32 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
     announce(job)
+    events = job.out / "tensorboard" if job.tensorboard and current_ranks().is_main else None
     try:
-        with chosen_algorithms(job), batches.watched():
-            fit(
-                state,
-                schedule,
-                batches.of_epoch,
-                job.precision,
+        with chosen_algorithms(job), batches.watched(), event_files(events, state.iteration) as show:
+            hooks = Hooks(
                 after_epoch=lambda state: validate(job, state),
                 save=lambda state: save_checkpoint(job, state, configuration, watch),
-                max_steps=job.max_steps,
+                show=show,
             )
+            fit(state, schedule, batches.of_epoch, job.precision, hooks, job.max_steps)
     except TrainingError as error:
         write_run(job, configuration, stopped=str(error))
         raise TrainingError(f"{error}; {remedy(job)}") from error
     if read_run(job.out).get("stopped"):
         write_run(job, configuration)
     return job.out / "best.pt"
+
+
+def describe_progress(job: Job) -> str:
+    """Where a job stands before it is run, in a sentence: begun, to be continued or finished."""
+    content, epochs = read_checkpoint(job), job.recipe.run.epochs
+    if content is None:
+        return f"The first of {epochs} epochs has begun."
+    state = content.get("training", {}).get("state", {"epoch": 0, "steps": 0, "batch": 0})
+    if is_done(state, epochs, job.max_steps):
+        return f"This run is finished: {state['epoch']} epochs, {state['steps']} steps. Nothing is trained."
+    return f"This run continues in epoch {state['epoch'] + 1} of {epochs}."
 
 
 def announce(job: Job) -> None:
@@ -142,25 +157,6 @@ def announce(job: Job) -> None:
         device_name(job.device),
     )
     logger.info("%s gets last.pt, from which the same command resumes, and best.pt", job.out)
-
-
-def require_usable(job: Job) -> None:
-    """Refuse, before the first step, what would fail later or in vain.
-
-    SettingsError: an image size that no network takes, or another number of processes than the job's.
-    DatasetError: a validation set that cannot tell checkpoints apart.
-    """
-    validation_settings(job)
-    if job.world_size != current_ranks().world_size:
-        raise SettingsError(
-            f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
-            "that many with torchrun"
-        )
-    if all(entry["iscrowd"] for entry in job.validation.annotations):
-        raise DatasetError(
-            f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
-            "checkpoint would be the best: annotate it, or validate on another split"
-        )
 
 
 @contextmanager
