@@ -12,6 +12,7 @@ from yolov9bench.data.layouts import find_annotations, find_image_folder, locate
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
+from yolov9bench.io.progress import counted
 
 SHOWN_NAMES = 5  # of a long list in an error
 
@@ -52,8 +53,9 @@ class CocoDataset:
     moved: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
-        return f"<{self.split} of {self.root}: {counts}, {len(self.categories)} classes>"
+        parts = {"images": self.images, "annotations": self.annotations, "classes": self.categories}
+        counts = ", ".join(counted(len(each), unit) for unit, each in parts.items())
+        return f"<{self.split} of {self.root}: {counts}>"
 
     @property
     def folder(self) -> Path:
