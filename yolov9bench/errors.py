@@ -62,8 +62,9 @@ class ProcessError(BenchError):
 def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
     """The error for a name that is none of the choices: with the nearest of them, or with all."""
     names = list(choices)
-    close = get_close_matches(value, names, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+    spelt = {name.lower(): name for name in names}
+    close = get_close_matches(value.lower(), spelt, n=1)
+    remedy = f"did you mean {spelt[close[0]]!r}?" if close else f"choose one of {', '.join(names)}"
     return SettingsError(f"there is no {kind} {value!r}; {remedy}")
 
 

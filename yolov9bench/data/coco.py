@@ -15,6 +15,7 @@ from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
+from yolov9bench.io.progress import counted
 
 SHOWN_NAMES = 5  # of a long list in an error
 
@@ -57,8 +58,9 @@ class CocoDataset:
     credits: Mapping[int, Credit] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
-        return f"<{self.split} of {self.root}: {counts}, {len(self.categories)} classes>"
+        parts = {"images": self.images, "annotations": self.annotations, "classes": self.categories}
+        counts = ", ".join(counted(len(each), unit) for unit, each in parts.items())
+        return f"<{self.split} of {self.root}: {counts}>"
 
     @property
     def folder(self) -> Path:

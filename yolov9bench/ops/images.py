@@ -32,21 +32,20 @@ class LetterboxInfo:
     top: int
 
 
-def read_image(path: Path) -> Pixels:
-    """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file."""
+def read_image(path: Path, remedy: str = "fetch it again, or pass skip_corrupt to leave it out") -> Pixels:
+    """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file.
+
+    remedy: what the error tells the user to do about a file that cannot be decoded.
+    """
     try:
         encoded = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"image {path.name} cannot be read ({error.strerror}): restore it") from error
     if cut_short(encoded):
-        raise DatasetError(
-            f"image {path.name} is cut short: fetch it again, or pass skip_corrupt to leave it out"
-        )
+        raise DatasetError(f"image {path.name} is cut short: {remedy}")
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise DatasetError(
-            f"image {path.name} cannot be decoded: fetch it again, or pass skip_corrupt to leave it out"
-        )
+        raise DatasetError(f"image {path.name} cannot be decoded: {remedy}")
     return np.asarray(pixels, np.uint8)
 
 

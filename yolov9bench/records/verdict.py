@@ -111,7 +111,7 @@ def ap_text(record: Record) -> str:
 
 def images_text(record: Record) -> str:
     """How many images an evaluation was on."""
-    return f"{count_text(read_evaluate(record).inputs.images)} images"
+    return count_text(read_evaluate(record).inputs.images, "images")
 
 
 def interval_text(record: Record) -> str:

@@ -411,7 +411,8 @@ ROWS: dict[str, Row] = {line.id: line for line in (*YOLOV8_ROWS, *OFFICIAL_ROWS,
 
 def row(row_id: str) -> Row:
     """The row of that id, in any case; raises SettingsError with the nearest id, or with all of them."""
-    require_choice("row", row_id.lower(), ROWS)
+    if row_id.lower() not in ROWS:
+        raise unknown("row", row_id, ROWS)
     return ROWS[row_id.lower()]
 
 
