@@ -131,13 +131,12 @@ def train(config: TrainConfig) -> None:
 
 @run.register
 def reproduce(config: ReproduceConfig) -> None:
-    from yolov9bench.records.verdict import ap_text, images_text, verdict, verdict_cells
+    from yolov9bench.records.verdict import ap_text, images_text, verdict_cells
     from yolov9bench.reproduce import reproduce as reproduce_row
 
     record = reproduce_row(**asdict(config))
     print(f"{ap_text(record)} on {images_text(record)}")
     print("\n".join(f"{name:14} {text}" for name, text in verdict_cells(record).items()))
-    print(verdict(record))
 
 
 @run.register
