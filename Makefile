@@ -14,7 +14,8 @@ STAMP := $(VENV)/installed
 
 help:
 	@echo "make reproduce SIZE=m   evaluate one row on COCO and compare it with its published figure"
-	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill)"
+	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill;"
+	@echo "                        ARGS='-p fill_table True' keeps the record for the table, not in results/runs)"
 	@echo "make results            write table, figures and notebooks in results/ from the records, in some ten minutes"
 	@echo "make smoke              run both notebooks on the demo set in about a minute"
 	@echo "make test               run the tests on every core (ARGS='-k nms' for pytest)"
@@ -29,8 +30,8 @@ reproduce: $(STAMP)
 	mkdir -p results/runs
 	$(RUN) papermill notebooks/reproduce.ipynb results/runs/$(FAMILY)-$(SIZE).ipynb -p family $(FAMILY) -p size $(SIZE) $(ARGS)
 
-# The demonstration keeps its record among the runs: it enters no table.
-DEMO := -p dataset demo -p checkpoint train -p size t -p results_dir results/runs
+# The record of the demonstration stays among the runs, as every record that is not asked to fill the table.
+DEMO := -p dataset demo -p checkpoint train -p size t
 
 results: $(STAMP)
 	$(RUN) yolov9bench report

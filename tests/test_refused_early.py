@@ -65,6 +65,29 @@ def test_the_longest_name_that_is_accepted_can_be_written(tmp_path: Path) -> Non
     assert [len(path.name) for path in tmp_path.iterdir()] == [longest]
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["inspect", LONG], r"^file 'a+…' cannot be a path"),
+        (["verify", "--data-dir", LONG], r"^data_dir 'a+…' cannot be a path"),
+        (["verify", "--results", "file"], r"^results file is a file: give a folder$"),
+        (["report", "--check", "--results", "file"], r"^results file is a file: give a folder$"),
+        (
+            ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run", "--data-dir", "file"],
+            "data_dir",
+        ),
+    ],
+)
+def test_a_file_for_a_folder_and_a_name_too_long_are_refused(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(SettingsError, match=sentence):
+        door.run(door.parse(words))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_file_does_not_take_the_place_of_a_pipe(tmp_path: Path) -> None:
     """Nor that of /dev/null."""
     os.mkfifo(tmp_path / "pipe")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from yolov9bench.config import EvaluateConfig, ReproduceConfig
-from yolov9bench.errors import CheckpointError, SettingsError, shown
+from yolov9bench.errors import CheckpointError, shown
 from yolov9bench.weights import load
 from yolov9bench.zoo.rows import ROWS, find_row, remedy_for_missing
 
@@ -152,17 +151,12 @@ RUN = "yolov9bench reproduce --family {} --size {}"
     ],
 )
 def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, remedy: str) -> None:
-    """Said by the reader, which `inspect` asks, and by the commands that look at their paths first."""
+    """Said by the reader, which takes files alone, as `inspect` does."""
     monkeypatch.chdir(tmp_path)
-    for ask in (
-        lambda: load(given),
-        EvaluateConfig(checkpoint=Path(given), dataset=tmp_path).require_paths,
-        ReproduceConfig(checkpoint=given).require_paths,
-    ):
-        with pytest.raises((CheckpointError, SettingsError)) as caught:
-            ask()
-        assert str(caught.value).endswith(remedy)
-        assert "leave it out" not in str(caught.value)
+    with pytest.raises(CheckpointError) as caught:
+        load(given)
+    assert str(caught.value).endswith(remedy)
+    assert "leave it out" not in str(caught.value)
 
 
 def test_the_command_for_a_row_chooses_that_row() -> None:

@@ -111,6 +111,13 @@ def require_present(name: str, path: Path | None) -> None:
         raise SettingsError(f"{name} {path} does not exist: check the path")
 
 
+def require_folder(name: str, path: Path | None) -> None:
+    """SettingsError for an input folder that does not exist, or that is a file."""
+    require_present(name, path)
+    if path is not None and not path.is_dir():
+        raise SettingsError(f"{name} {path} is a file: give a folder")
+
+
 def require_writable(name: str, path: Path | None, folder: bool = False) -> None:
     """SettingsError for an output file, or `folder`, that could not be written; nothing is created."""
     if path is None:

@@ -2,6 +2,7 @@
 
 python -m yolov9bench sweep --rows 'yolov8-*' --set batch_size=32
 python -m yolov9bench sweep --rows 'yolov9-*' --list  # one independent command a row
+python -m yolov9bench sweep --rows 'gelan-*' --set fill_table=true  # to fill the table
 """
 
 from __future__ import annotations

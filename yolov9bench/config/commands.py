@@ -11,6 +11,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 from yolov9bench.config.values import Config, Words, require_checkpoint
 from yolov9bench.errors import (
     SettingsError,
+    exists,
+    require_folder,
     require_image_size,
     require_in_range,
     require_present,
@@ -39,6 +41,7 @@ class InspectConfig(Config):
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
+        require_present("file", self.file)
         require_writable("json", self.json)
 
 
@@ -148,7 +151,7 @@ class ReportConfig(Config):
 
     def require_paths(self) -> None:
         """SettingsError for a folder that does not exist, that has no records, or that cannot be written."""
-        require_present("results", self.results)
+        require_folder("results", self.results)
         if self.results is not None and not (self.results / "records").is_dir():
             raise SettingsError(f"results {self.results} has no folder records: give the folder that has it")
         require_writable("results", None if self.check else self.results, folder=True)
@@ -174,7 +177,8 @@ class VerifyConfig(Config):
         for name, paths in (("record", self.records), ("annotations", self.annotations)):
             for path in paths:
                 require_present(name, path)
-        require_present("results", self.results)
+        require_folder("results", self.results)
+        exists("data_dir", Path(self.data_dir))  # or it holds no annotations
 
 
 @dataclass(frozen=True)
