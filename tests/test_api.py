@@ -186,6 +186,27 @@ def test_an_empty_folder_is_refused(detector: Checkpoint, tmp_path: Path) -> Non
         API.predict(detector, tmp_path, protocol="ultralytics")
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"batch_size": 2.5}, "batch_size is 2.5, a float: give int"),
+        ({"score_threshold": "high"}, "score_threshold is 'high', a str: give float"),
+        ({"checkpoint": None}, "checkpoint is None, a NoneType: give str"),
+        ({"protocol": "yolov8"}, "its authors validate by ultralytics"),
+        ({"image_size": 100}, "take 96 or 128"),
+        ({"device": 0}, "a GPU is called cuda:0"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_read(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        API.predict(**{"checkpoint": "yolov9-m", "images": np.zeros((9, 9, 3), np.uint8)} | given)
+
+
+def test_categories_that_are_too_few_are_refused() -> None:
+    with pytest.raises(SettingsError, match="category_ids has 1 entry for a detector of 2 classes"):
+        FOUND.to_coco(1, [18])
+
+
 def test_a_score_threshold_is_a_fraction(detector: Checkpoint) -> None:
     with pytest.raises(SettingsError, match="score_threshold is 25: give a number from 0 to 1"):
         API.predict(detector, np.zeros((9, 9, 3), np.uint8), score_threshold=25)

@@ -313,7 +313,7 @@ def test_a_validation_that_does_not_fit_stops_the_run_and_accepts_a_smaller_batc
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "detect_batch", full)
-        with pytest.raises(TrainingError, match=r"2 images of 64 px do not fit .*: halve the batch size"):
+        with pytest.raises(TrainingError, match=r"2 images of 64 px does not fit .*: halve the batch size"):
             train(job)
     assert "halve the batch size" in run_json(job)["stopped"]
     train(replace(job, batch_size=1))

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from yolov9bench.config import PredictConfig
+from yolov9bench.config.values import as_plain
 from yolov9bench.data.coco import CocoImage
-from yolov9bench.errors import DatasetError, SettingsError, require_in_range
+from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device
 from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.io.files import atomic_path, write_text
@@ -82,14 +84,21 @@ def predict(
     An image is never padded for the sake of another one, so that nothing depends on the company it is in.
     SettingsError, DatasetError and CheckpointError name the offender and the remedy.
     """
-    if not 0 <= score_threshold <= 1:
-        raise SettingsError(f"score_threshold is {score_threshold}: give a number from 0 to 1")
-    require_in_range(1, batch_size=batch_size)
-    inputs, chosen_device = collect_inputs(images), resolve_device(str(device))
+    asked = PredictConfig(
+        images=(Path(),),  # looked at below, since they may be arrays, as the checkpoint may be loaded
+        checkpoint="loaded" if isinstance(checkpoint, Checkpoint) else as_plain(checkpoint),
+        score_threshold=score_threshold,
+        protocol=protocol,
+        image_size=image_size,
+        batch_size=batch_size,
+        device=str(device),
+        tta=tta,
+    )
+    inputs, chosen_device = collect_inputs(images), resolve_device(asked.device)
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_any(checkpoint)
-    chosen = choose_protocol(loaded, protocol, image_size, tta)
-    chosen = replace(chosen, score_threshold=score_threshold)
-    found = list(detect_inputs(loaded, inputs, chosen, batch_size, chosen_device))
+    chosen = choose_protocol(loaded, asked.protocol, asked.image_size, asked.tta)
+    chosen = replace(chosen, score_threshold=asked.score_threshold)
+    found = list(detect_inputs(loaded, inputs, chosen, asked.batch_size, chosen_device))
     return found[0] if is_single(images) else found
 
 

@@ -18,6 +18,7 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
+from yolov9bench.zoo.protocols import find_protocol
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ class PredictConfig(Config):
         _require_any("images", self.images)
         require_image_size(self.image_size)
         require_in_range(1, batch_size=self.batch_size)
+        if self.protocol != "auto":
+            find_protocol(self.protocol)
         if not 0 <= self.score_threshold <= 1:
-            raise SettingsError(f"score_threshold is {self.score_threshold}: give a number from 0 to 1")
+            raise SettingsError(f"score_threshold is {self.score_threshold:g}: give a number from 0 to 1")
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""

@@ -82,11 +82,11 @@ def evaluate(
     image_size: int | None = None,
     judge: bool = False,
     skip_corrupt: bool = False,
-    detections: Path | None = None,
+    detections: str | Path | None = None,
     tta: bool = False,
     row: Row | None = None,
-    annotations: Path | None = None,
-    images: Path | None = None,
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
     classes: str | Sequence[Any] = (),
 ) -> Record:
     """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
@@ -104,12 +104,13 @@ def evaluate(
         image_size=image_size,
         judge=judge,
         skip_corrupt=skip_corrupt,
-        detections=detections,
+        detections=None if detections is None else Path(detections),
         tta=tta,
         classes=parse_classes(classes),
     )
     require_checkpoint(checkpoint)
-    data = read_coco(Path(dataset), split, limit, annotations, images)
+    places = (None if path is None else Path(path) for path in (annotations, images))
+    data = read_coco(Path(dataset), split, limit, *places)
     with process_group(settings.device):
         return evaluate_loaded(load_any(checkpoint), data, settings, row=row).record
 

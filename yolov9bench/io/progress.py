@@ -113,7 +113,8 @@ def _bar(total: int | None, label: str, unit: str, start: int) -> Any:
 def counted(count: int, unit: str) -> str:
     """A number with its unit, which is given in the plural: 1 image, 2,000 images, 1 batch; MB for "B"."""
     if count == 1 and unit != "B":
-        unit = {"batches": "batch", "boxes": "box", "classes": "class"}.get(unit, unit.removesuffix("s"))
+        irregular = {"batches": "batch", "boxes": "box", "classes": "class", "entries": "entry"}
+        unit = irregular.get(unit, unit.removesuffix("s"))
     return f"{_count(count, unit)} {'MB' if unit == 'B' else unit}"
 
 

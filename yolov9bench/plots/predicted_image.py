@@ -83,6 +83,11 @@ class PredictedImage:
         if category_ids is None:
             classes = len(self.class_names)
             category_ids = CATEGORY_IDS if classes == len(CATEGORY_IDS) else range(1, classes + 1)
+        elif len(category_ids) < len(self.class_names):
+            raise SettingsError(
+                f"category_ids has {counted(len(category_ids), 'entries')} for a detector of "
+                f"{counted(len(self.class_names), 'classes')}: give one for each label"
+            )
         arrays = (self.boxes_xyxy, self.scores, self.labels)
         return list(result_rows(predictions_of({image_id: arrays}, category_ids)))
 

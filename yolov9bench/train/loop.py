@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from yolov9bench.errors import TrainingError
+from yolov9bench.io.progress import counted
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.distributed import current_ranks, value_of_main
 from yolov9bench.train.epoch_log import (
@@ -156,7 +157,9 @@ def too_large(images: int, recipe: Recipe) -> TrainingError:
     remedy = f"halve the batch size; gradients are still accumulated to {nominal} images a step"
     if images == 1:
         remedy = "no batch is smaller; take a GPU with more memory"
-    return TrainingError(f"{images} images of {size} px do not fit into the GPU's memory: {remedy}")
+    return TrainingError(
+        f"a batch of {counted(images, 'images')} of {size} px does not fit into the GPU's memory: {remedy}"
+    )
 
 
 def count_iteration(state: State, losses: Tensor) -> None:

@@ -23,6 +23,7 @@ from yolov9bench.errors import TrainingError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.machine import device_name
+from yolov9bench.io.progress import counted
 from yolov9bench.nn.detector import build
 from yolov9bench.ops.distributed import (
     broadcast_from_main,
@@ -144,14 +145,14 @@ def announce(job: Job) -> None:
     recipe = job.recipe
     several = f" in {job.world_size} processes" if job.world_size > 1 else ""
     logger.info(
-        "training %s by %s on %s images of %s%s: %d epochs, %d images of %d px an iteration, %s on %s",
+        "training %s by %s on %s of %s%s: %s, %s of %d px an iteration, %s on %s",
         job.row.id,
         recipe.name,
-        f"{len(job.train.images):,}",
+        counted(len(job.train.images), "images"),
         job.train.split,
         several,
-        recipe.run.epochs,
-        job.images_per_iteration,
+        counted(recipe.run.epochs, "epochs"),
+        counted(job.images_per_iteration, "images"),
         recipe.augmentation.image_size,
         job.precision,
         device_name(job.device),
