@@ -2,8 +2,12 @@
 
 import inspect
 import json
+import pydoc
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +55,9 @@ def test_a_module_that_is_a_function_has_its_signature_and_stays_a_module(name: 
     function = function or getattr(module, name)
     assert inspect.signature(module) == inspect.signature(function)
     assert inspect.ismodule(module)
-    assert inspect.getdoc(function)
+    text = f"{name}{inspect.signature(function)}\n\n{inspect.getdoc(function)}"
+    assert inspect.getdoc(module) == text  # what Jupyter's question mark shows
+    assert text.splitlines()[0] in pydoc.plain(pydoc.render_doc(module))
 
 
 def test_calling_the_module_calls_the_function(tmp_path: Path) -> None:
@@ -67,8 +73,18 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_a_prediction_is_short_in_words() -> None:
-    assert repr(FOUND) == "<street.png, 100x60: 1 blue, 1 red>"
+    assert repr(FOUND) == "2 detections on street.png (100x60): 1 blue .90, 1 red .30"
     assert len(FOUND) == 2 and FOUND.names == ["blue", "red"]
+
+
+def test_a_prediction_of_many_classes_shows_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.array([3, 1, 3, 0, 2, 4, 5, 6])
+    boxes, scores = np.zeros((8, 4), np.float32), np.linspace(1, 0.3, 8, dtype=np.float32)
+    many = PredictedImage("x.png", None, None, (9, 8), boxes, scores, labels, dict(enumerate("abcdefg")))
+    shown = "2 d 1.00, 1 b .90, 1 a .70, 1 c .60, 1 e .50, and 2 classes more"
+    assert repr(many) == f"8 detections on x.png (8x9): {shown}"
+    none = replace(many, boxes_xyxy=boxes[:0], scores=scores[:0], labels=labels[:0])
+    assert repr(none) == "0 detections on x.png (8x9)"
 
 
 def test_coco_results_by_hand() -> None:
@@ -92,6 +108,24 @@ def test_the_plot_is_the_image_with_boxes_at_their_pixels(tmp_path: Path) -> Non
     inside = colourful[155:163, 200:290]  # right of both boxes
     edge = colourful[148:152, 33:118]  # the lower edge of the first box, at 50 of 60 pixels
     assert not inside.any() and edge.any(axis=0).all()
+
+
+def test_jupyter_shows_the_image_and_labels_grow_with_it() -> None:
+    large = replace(FOUND, pixels=np.full((600, 2000, 3), 90, np.uint8), size=(600, 2000))
+    large = replace(large, boxes_xyxy=np.array([[100, 100, 900, 500]] * 2, np.float32))
+    shown = np.asarray(Image.open(BytesIO(large._repr_jpeg_()))).astype(int)
+    assert shown.shape == (600, 2000, 3)
+    label = (np.ptp(shown, axis=2) > 60)[110:190, 110:160].any(axis=1)  # below the box's upper edge, at 100
+    assert label.sum() > 10  # at 100 pixels to the inch it would end at 114
+
+
+def test_a_detector_without_names_has_the_same_categories_whatever_it_finds(
+    detector: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nameless = replace(detector, names=None)
+    grey = np.full((40, 60, 3), 128, np.uint8)
+    found = API.predict(nameless, grey, 0.0, protocol="ultralytics", image_size=64)
+    assert found.class_names == {0: "class 0", 1: "class 1"} and len(found)
 
 
 @pytest.fixture
@@ -196,19 +230,51 @@ def test_the_command_writes_images_and_one_result_file(
 
     out = tmp_path / "out"
     words = ["predict", "--checkpoint", str(tiny_weights), str(tiny / "val"), "--out", str(out)]
-    words += ["--protocol", "ultralytics", "--image-size", "64", "--score-threshold", "0.001"]
+    words += ["--protocol", "ultralytics", "--image-size", "64", "--score-threshold", "0.13"]
     monkeypatch.setattr(sys, "argv", ["yolov9bench", *words])
     assert door.main() == 0
     rows = json.loads((out / "detections.json").read_text())
     assert sorted(path.name for path in out.glob("*.png")) == [f"{number:06d}.png" for number in range(1, 7)]
-    assert {row["image_id"] for row in rows} == set(range(1, 7)) and {row["category_id"] for row in rows} <= {
-        1,
-        2,
-    }
+    assert {row["image_id"] for row in rows} == set(range(1, 7))
+    assert {row["category_id"] for row in rows} <= {1, 2}
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1: <000001.png, 90x48: ") and lines[-1].startswith(
-        f"{len(rows)} detections: "
+    assert re.match(r"1: \d+ detections on 000001.png \(90x48\): \d+ red \.\d\d, ", lines[0])
+    assert lines[-1] == f"{len(rows)} detections in {out / 'detections.json'}, the images beside it"
+    assert rows[0]["file_name"] == "000001.png"
+
+
+def test_images_of_one_name_get_files_of_their_own(
+    tiny: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolov9bench import __main__ as door
+
+    image = (tiny / "val/000001.png").read_bytes()
+    for folder, name in (("a", "x.png"), ("b", "x-3.png"), ("c", "x.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(image)
+    images = [str(tmp_path / name) for name in ("a/x.png", "b/x-3.png", "c/x.png")]
+    words = ["predict", "--checkpoint", str(tiny_weights), *images, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(
+        sys, "argv", ["yolov9bench", *words, "--protocol", "ultralytics", "--image-size", "64"]
     )
+    assert door.main() == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["x-3-3.png", "x-3.png", "x.png"]
+
+
+@pytest.mark.parametrize("given", ["folder", "file"])
+def test_images_are_not_overwritten(
+    given: str, tiny: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from yolov9bench import __main__ as door
+
+    image = tiny / "val" if given == "folder" else tiny / "val/000001.png"
+    words = ["predict", "--checkpoint", str(tiny_weights), str(image), "--out", str(tiny / "val/../val")]
+    monkeypatch.setattr(sys, "argv", ["yolov9bench", *words])
+    before = {path: path.read_bytes() for path in (tiny / "val").iterdir()}
+    assert door.main() == 2
+    assert "choose another, to overwrite none" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tiny / "val").iterdir()} == before
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

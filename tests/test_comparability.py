@@ -188,7 +188,7 @@ def test_made_up_records_that_once_filled_the_table_or_passed_as_reproduced() ->
         ({"inputs": {"demo": None}}, "the embedded demo set"),
         ({"inputs": {"classes": 1}}, "1 classes, not 80"),
         ({"inputs": {"classes": None}}, "unknown classes, not 80"),
-        ({"inputs": {"images_skipped": ["1.jpg"]}}, "1 images skipped"),
+        ({"inputs": {"images_skipped": ["1.jpg"]}}, "1 image skipped"),
         ({"inputs": {"images_skipped": None}}, "an unknown number of images skipped"),
         ({"inputs": {"images": 4999}}, "4,999 of 5,000 images"),
         ({"inputs": {"annotations_sha256": None}}, "not the whole of COCO val2017"),

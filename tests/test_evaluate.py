@@ -259,7 +259,8 @@ def test_a_gpu_that_is_too_small_is_a_sentence(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(evaluate, "detect_batch", full)
-    sentence = f"{images} images of 64 px do not fit into the GPU's memory: {remedy}"
+    many = "1 image" if images == 1 else f"{images} images"
+    sentence = f"a batch of {many} of 64 px does not fit into the GPU's memory: {remedy}"
     with pytest.raises(SettingsError, match=sentence):
         evaluate.evaluate(tiny_weights, tiny, split="val", batch_size=images, image_size=64, device="cpu")
 

@@ -21,7 +21,7 @@ from yolov9bench.evaluation.settings import EvaluationSettings, choose_protocol,
 from yolov9bench.evaluation.truth import Array, Truth
 from yolov9bench.predict.batches import Batch, Batches
 from yolov9bench.predict.postprocess import Detections
-from yolov9bench.predict.predictions import predictions_from_rows, result_rows
+from yolov9bench.predict.predictions import result_rows
 from yolov9bench.records.contents import METRICS
 from yolov9bench.weights import load
 from yolov9bench.zoo import ROWS
@@ -238,16 +238,6 @@ def test_a_data_set_without_its_skipped_images() -> None:
     assert [each["id"] for each in kept.annotations] == [0, 2, 3, 5, 6, 8]
     with pytest.raises(DatasetError, match="none of the 3 images in set"):
         evaluate.without_skipped(dataset, ["1.jpg", "2.jpg", "3.jpg"])
-
-
-@pytest.mark.parametrize(("images", "expected"), [(1, [0.25, 0.5]), (500, [0.25, 0.5]), (501, None)])
-def test_the_interval_is_drawn_for_500_images_and_fewer(
-    monkeypatch: pytest.MonkeyPatch, images: int, expected: list[float] | None
-) -> None:
-    monkeypatch.setattr(evaluate, "bootstrap_interval", lambda truth, rows: (0.25, 0.5))
-    listed = tuple(CocoImage(number, "", 8, 8) for number in range(images))
-    dataset = CocoDataset(Path(), "val", listed, [], ((1, "one"),), "", "")
-    assert evaluate.estimate_interval(dataset, predictions_from_rows([])) == expected
 
 
 def test_the_record_says_what_ran(

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -15,9 +16,11 @@ from pycocotools.cocoeval import COCOeval
 
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
-from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation.bootstrap import bootstrap_interval, draw_aps
 from yolov9bench.evaluation.coco_metrics import coco_metrics, coco_result
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
+from yolov9bench.evaluation.matching import match
+from yolov9bench.evaluation.truth import read_truth, result_array
 from yolov9bench.predict.predictions import (
     Predictions,
     predictions_from_rows,
@@ -389,7 +392,7 @@ def test_the_interval_is_the_binomial_one() -> None:
     detections = found(*((image, 1, BOX, 0.9) for image in range(1, solved + 1)))
     hits = np.random.default_rng(1).binomial(images, solved / images, draws)
     expected = np.percentile(np.where(hits > 0, (100 * hits // images + 1) / 101, 0), [2.5, 97.5])
-    low, high = bootstrap_interval(ground_truth, detections, resamples=2000)
+    low, high = bootstrap_interval(ground_truth, detections, resamples=2000, method="percentile")
     assert (low, high) == pytest.approx(expected, abs=1.01 * 5 / 101)  # one image more or less is 5 of 101
     assert high - low > 35 / 101  # 8 images; drawing each image at most once would give 6 or 7
 
@@ -440,14 +443,16 @@ def test_the_interval_keeps_resamples_of_ap_0_and_drops_undefined_ones() -> None
     the second image AP is 1, undefined and 1.
     """
     detections = found((1, 1, BOX, 0.9))
-    missed = bootstrap_interval(truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), detections)
-    assert missed == pytest.approx((0, 1), abs=EPSILON)
-    narrow = bootstrap_interval(
-        truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), detections, confidence=0.2
-    )
-    assert narrow == pytest.approx((51 / 101, 51 / 101), abs=EPSILON)
-    empty = bootstrap_interval(truth((1, 1, BOX), images=2, classes=1), detections)
-    assert empty == pytest.approx((1, 1), abs=EPSILON)
+    for objects, values in (
+        (truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), {0.0: 250, round(51 / 101, 9): 500, 1.0: 250}),
+        (truth((1, 1, BOX), images=2, classes=1), {1.0: 750}),
+    ):
+        known = read_truth(objects)
+        matches = match(known, result_array(known, detections))
+        drawn = draw_aps(matches, 1000, np.random.default_rng(0)).resampled
+        counts = Counter(np.round(drawn, 9).tolist())
+        assert counts.keys() == values.keys()
+        assert all(abs(counts[value] - count) < 60 for value, count in values.items())
 
 
 def test_the_interval_of_nothing_found_is_nought() -> None:
@@ -545,7 +550,8 @@ def test_labels_are_places_in_the_list_of_categories() -> None:
 
 def test_one_resample_has_an_interval_of_its_own() -> None:
     found_all = found((1, 1, BOX, 0.9))
-    interval = bootstrap_interval(truth((1, 1, BOX), images=1, classes=1), found_all, resamples=1)
+    objects = truth((1, 1, BOX), images=1, classes=1)
+    interval = bootstrap_interval(objects, found_all, resamples=1, method="percentile")
     assert interval == pytest.approx((1, 1), abs=EPSILON)
 
 

@@ -207,10 +207,56 @@ def test_folders_of_another_place_are_read_past(
     assert "6 file names are not simply below the images' folder" in notice
 
 
+def test_an_address_keeps_the_folders_that_are_there(tiny: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(tiny / "val", tiny / "val" / folder, ignore=shutil.ignore_patterns("a", "b"))
+    update(tiny, "images", 0, file_name="http://host/val/a/000001.png")
+    dataset = read_coco(update(tiny, "images", 1, file_name="http://host/val/b/000001.png"), "val")
+    places = [dataset.image_path(image) for image in dataset.images[:2]]
+    assert places == [tiny / "val/a/000001.png", tiny / "val/b/000001.png"]
+
+
 def test_an_absolute_name_of_a_file_elsewhere_is_not_another_file(tiny: Path, tmp_path: Path) -> None:
     shutil.copy(tiny / "val/000002.png", tmp_path / "000001.png")
     said = refusal(update(tiny, "images", 0, file_name=str(tmp_path / "000001.png")))
     assert "it lies outside" in said
+
+
+@pytest.mark.parametrize("linked", ["the data set", "its images"])
+def test_an_absolute_name_may_go_past_a_link(tiny: Path, tmp_path: Path, linked: str) -> None:
+    """It states in full where the link leads; what lies beside that place stays outside."""
+    shutil.copy(tiny / "val/000002.png", tmp_path / "beside.png")
+    place = tmp_path / "place"
+    if linked == "the data set":
+        tiny.rename(place)
+        tiny.symlink_to(place)
+        images = place / "val"
+    else:
+        (tiny / "val").rename(place)
+        (tiny / "val").symlink_to(place)
+        images = place
+    dataset = read_coco(rename(tiny, lambda name: str(images / name)), "val")
+    assert [dataset.image_path(image) for image in dataset.images] == sorted(images.glob("*.png"))
+    said = refusal(update(tiny, "images", 0, file_name=str(tmp_path / "beside.png")))
+    assert "lacks 1 of 6 images" in said and "it lies outside" in said
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "000001.png"])
+def test_a_broken_link_is_called_that(tiny: Path, target: str) -> None:
+    (tiny / "val/000001.png").unlink()
+    (tiny / "val/000001.png").symlink_to(target)
+    assert "000001.png is there as a broken link or no plain file; put the image" in refusal(tiny)
+
+
+def test_a_folder_in_the_place_of_annotations_is_not_a_file_beside_it(tiny: Path) -> None:
+    file = tiny / "annotations/instances_val.json"
+    file.unlink()
+    file.mkdir()
+    assert "found beside it: no instances_*.json" in refusal(tiny)
+    with pytest.raises(
+        DatasetError, match=r"instances_val\.json cannot be read \(Is a directory\): give a file"
+    ):
+        read_coco(tiny, "val", annotations=file)
 
 
 def test_two_addresses_that_would_be_one_file_are_neither(tiny: Path) -> None:

@@ -429,6 +429,7 @@ def blocking(*modules: str) -> str:
 
 def test_the_command_line_needs_no_torch_and_checks_what_it_wrote(tmp_path: Path) -> None:
     """In a process where torch cannot be imported."""
+    (tmp_path / "records").mkdir()
     code = blocking("torch", "torchvision") + (
         "from yolov9bench.__main__ import main\n"
         f"sys.argv = ['yolov9bench', 'report', '--results', {str(tmp_path)!r}]\n"

@@ -6,7 +6,7 @@ import pytest
 from synthetic import NETWORKS, Listed, foreign_tensors, key_list
 
 from yolov9bench.nn.detector import skeleton
-from yolov9bench.weights.load import CANDIDATES
+from yolov9bench.weights.identify import CANDIDATES
 from yolov9bench.weights.names import Format, is_constant, rename_table
 from yolov9bench.zoo.specs import SPECS, Spec
 

@@ -59,26 +59,7 @@ def test_the_sound_file_loads(tmp_path: Path, sound: Tensors) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     assert "no checkpoint at" in complaint(tmp_path / "nowhere.pt")
-    assert "no checkpoint at" in complaint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\x80", b"\x80\x02", b"PK", b"<!DOCTYPE html><html>404</html>", b"weights\n" * 99, bytes(5000)],
-    ids=["empty", "a byte", "two bytes", "two letters", "a web page", "text", "zeros"],
-)
-def test_other_files(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "file.pt"
-    path.write_bytes(content)
-    assert "cut short or no PyTorch checkpoint" in complaint(path)
-
-
-def test_other_archives(tmp_path: Path) -> None:
-    for members in ([], ["readme.txt"], ["a/data.pkl", "b/data.pkl"]):
-        with zipfile.ZipFile(tmp_path / "file.pt", "w") as archive:
-            for name in members:
-                archive.writestr(name, pickle.dumps({}, protocol=2))
-        assert "it has no data.pkl" in complaint(tmp_path / "file.pt")
+    assert "is a folder, not a checkpoint: give the file in it" in complaint(tmp_path)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
@@ -109,7 +90,13 @@ def test_an_archive_with_a_gap(tmp_path: Path, sound: Tensors) -> None:
         ({"fc.weight": torch.zeros(3)}, "is in no known format (it holds fc.weight)"),
         ({"state_dict": {"a": torch.zeros(1), "b": torch.zeros(1)}}, "in no known format (it holds a, b)"),
         ({"model": None, "ema": None}, "holds no network: its 'model' is NoneType and its 'ema' is empty"),
-        ({"model": {STEM: torch.zeros(3)}}, "holds no network: its 'model' is dict"),
+        ({"model": {STEM: torch.zeros(3)}}, "has the keys of the ultralytics format but fits none of"),
+        ({"model": {"depth": 3}}, "holds no network: its 'model' is dict and its 'ema' is empty"),
+        (
+            {"net": {STEM: torch.zeros(3)}, "weights": {STEM: torch.ones(3)}},
+            "several networks (net, weights)",
+        ),
+        ({"model": {STEM: torch.zeros(3)}, "ema": ({STEM: torch.zeros(3)}, 7)}, "has tuple as its 'ema'"),
     ],
 )
 def test_unknown_formats(tmp_path: Path, content: Any, expected: str) -> None:
@@ -220,10 +207,14 @@ def test_a_folded_file_cannot_be_trained(tmp_path: Path) -> None:
         (lambda own: own.update(version=2), "has version 2, not 1"),
         (lambda own: own["spec"].pop("pool"), "describes no network of ours (KeyError('pool'))"),
         (lambda own: own["spec"].update(wings=2), "describes no network of ours (TypeError"),
+        (
+            lambda own: own["spec"].update(stem=-8),
+            "describes a network that cannot be built (Trying to create",
+        ),
         (lambda own: own["state_dict"].pop("backbone.stem.conv.weight"), "(backbone.stem.conv.weight)"),
         (lambda own: own.update(names={0: "a"}), "names 1 classes but its head has 3"),
     ],
-    ids=["lacking", "version", "spec lacking", "spec extra", "key lacking", "names"],
+    ids=["lacking", "version", "spec lacking", "spec extra", "spec impossible", "key lacking", "names"],
 )
 def test_our_own_files(tmp_path: Path, change: Callable[[dict[str, Any]], object], expected: str) -> None:
     save(tmp_path / "own.pt", build(SPECS["yolov8-n"], classes=3), names=None)

@@ -10,11 +10,15 @@
 Each name is loaded when it is first asked for, so that the facts (`yolov9bench.zoo`) need no torch.
 """
 
+from __future__ import annotations
+
 import sys
-from importlib import import_module, metadata
-from inspect import Signature, signature
+from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 _HOMES = {
     "build": "yolov9bench.nn",
@@ -38,14 +42,24 @@ __all__ = [
 
 
 class _CallableModule(ModuleType):
-    """A module of this package that is also the function of its name, imported when it is called."""
+    # A module of this package that is also the function of its name, imported when it is called. It shows the
+    # function's signature and docstring, to `help` and to the question mark of Jupyter.
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return _function_of(self)(*arguments, **named)
 
     @property
     def __signature__(self) -> Signature:
+        from inspect import signature
+
         return signature(_function_of(self))
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        from inspect import getdoc
+
+        name = self.__name__.rpartition(".")[2]
+        return f"{name}{self.__signature__}\n\n{getdoc(_function_of(self))}"
 
 
 class _Package(ModuleType):
@@ -65,7 +79,9 @@ def _function_of(module: ModuleType) -> Any:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return metadata.version(__name__)
+        from importlib.metadata import version
+
+        return version(__name__)
     if name in _CALLS:
         return import_module(f"{__name__}.{name}")
     if name not in _HOMES:

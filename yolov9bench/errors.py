@@ -59,11 +59,22 @@ class ProcessError(BenchError):
     """One of the processes of a run that ended, does not answer or cannot be reached."""
 
 
+def shown(text: object, longest: int = 120) -> str:
+    """Text from a file for one line of a message: what does not print is escaped, what is long is cut."""
+    whole = str(text)
+    printable = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in whole[:longest]
+    )
+    return printable[:longest] + ("..." if len(whole) > longest or len(printable) > longest else "")
+
+
 def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
     """The error for a name that is none of the choices: with the nearest of them, or with all."""
     names = list(choices)
-    close = get_close_matches(value, names, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+    spelt = {name.lower(): name for name in names}
+    close = get_close_matches(value.lower(), spelt, n=1)
+    remedy = f"did you mean {spelt[close[0]]!r}?" if close else f"choose one of {', '.join(names)}"
     return SettingsError(f"there is no {kind} {value!r}; {remedy}")
 
 

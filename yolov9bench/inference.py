@@ -1,6 +1,6 @@
 """A detector on images of any kind: files, folders and arrays to boxes, scores and names.
 
-python -m yolov9bench predict yolov9-m street.jpg photos/ --out predictions
+yolov9bench predict --checkpoint yolov9-m street.jpg photos/ --out predictions
 yolov9bench.predict("yolov9-m", "street.jpg").plot()
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from yolov9bench.errors import DatasetError, SettingsError, require_in_range
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device
 from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.io.files import atomic_path, write_text
-from yolov9bench.io.progress import track
+from yolov9bench.io.progress import counted, track
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.plots.predicted_image import PredictedImage
 from yolov9bench.predict.batches import Batch, Prepared, Shape, group_images, make_input, stack_inputs
@@ -32,8 +32,7 @@ from yolov9bench.zoo.protocols import Protocol
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SCORE_TO_LOOK_AT = 0.25  # what is drawn; an AP is computed from the protocol's .001 on
-
-Source: TypeAlias = "str | Path | np.ndarray[Any, Any]"  # a file or an image
+LEAVE_OUT = "fetch it again, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Input:
 
     def read(self) -> Pixels:
         """Pixels [H, W, 3], BGR; DatasetError for a file that cannot be decoded."""
-        return read_image(self.path or Path()) if self.pixels is None else self.pixels
+        return read_image(self.path or Path(), LEAVE_OUT) if self.pixels is None else self.pixels
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def predict(
     if not 0 <= score_threshold <= 1:
         raise SettingsError(f"score_threshold is {score_threshold}: give a number from 0 to 1")
     require_in_range(1, batch_size=batch_size)
-    inputs, chosen_device = collect_inputs(images), resolve_device(device)
+    inputs, chosen_device = collect_inputs(images), resolve_device(str(device))
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_any(checkpoint)
     chosen = choose_protocol(loaded, protocol, image_size, tta)
     chosen = replace(chosen, score_threshold=score_threshold)
@@ -97,21 +96,23 @@ def predict(
 def write_predictions(images: Sequence[Path], checkpoint: str, out: Path, **given: Any) -> Iterator[str]:
     """Predict, and write every image with its boxes and one COCO result file into a folder; a line for each.
 
-    An image's id is its number, from 1, in the order of the lines. Other keywords are those of `predict`.
+    An image's id is its number, from 1, in the order of the lines; each entry of the result file also has its
+    file's name. Other keywords are those of `predict`.
     """
     found = predict(checkpoint, list(images), **given)
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
     for number, each in enumerate(found if isinstance(found, list) else [found], start=1):
         name = f"{Path(each.name).stem}.png"
-        name = name if name not in taken else f"{Path(each.name).stem}-{number}.png"
+        while name in taken:
+            name = f"{Path(name).stem}-{number}.png"
         taken.add(name)
         with atomic_path(out / name) as fresh:
             each.plot().savefig(fresh)
-        rows += each.to_coco(number)
+        rows += [row | {"file_name": each.name} for row in each.to_coco(number)]
         yield f"{number}: {each}"
     write_text(out / "detections.json", json.dumps(rows) + "\n")
-    yield f"{len(rows)} detections: {out / 'detections.json'}, images beside it"
+    yield f"{counted(len(rows), 'detections')} in {out / 'detections.json'}, the images beside it"
 
 
 def is_single(images: Any) -> bool:
@@ -137,6 +138,7 @@ def detect_inputs(
 ) -> Iterator[PredictedImage]:
     """The PredictedImage of each input, in their order; images of one input shape go through together."""
     detector = checkpoint.detector.deployed().to(device)
+    names = checkpoint.names or {label: f"class {label}" for label in range(detector.num_classes)}
     with full_float32():
         for _, group in groupby(_prepare(inputs, protocol), key=lambda each: each.shapes):
             for chunk in _chunks(group, batch_size):
@@ -146,7 +148,7 @@ def detect_inputs(
                 batch = Batch(tuple(each.image for each in chunk), padded)
                 detections = detect_batch(detector, batch, protocol, device)
                 for prepared, each in zip(chunk, detections, strict=True):
-                    yield _describe(prepared, each, checkpoint.names or {})
+                    yield _describe(prepared, each, names)
 
 
 def _prepare(inputs: Sequence[Input], protocol: Protocol) -> Iterator[PreparedInput]:

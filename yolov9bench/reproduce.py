@@ -31,7 +31,7 @@ from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
 from yolov9bench.weights import Checkpoint, load
-from yolov9bench.weights.fetch import fetch_checkpoint
+from yolov9bench.weights.fetch import fetch_checkpoint, load_any
 from yolov9bench.zoo.protocols import find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import Row, find_row, row_of_file
 
@@ -139,7 +139,7 @@ def load_checkpoint(plan: Plan) -> Checkpoint:
     if config.trains:
         return load(run_training(plan, build_job(plan)))
     if config.checkpoint not in ("auto", "download"):
-        return load(Path(config.checkpoint))
+        return load_any(config.checkpoint, data_dir=config.data_folder)
     return fetch_checkpoint(require_row(plan), config.data_folder)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from yolov9bench import records, report
 from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import BenchError, RecordError, ReportError
+from yolov9bench.errors import BenchError, RecordError, ReportError, require_present
 from yolov9bench.evaluation.rederive import find_contradictions, find_detections, find_wrong_metrics
 from yolov9bench.io.files import sha256_of
 from yolov9bench.records import Record
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def verify(
-    results_dir: Path,
+    results_dir: str | Path,
     paths: Sequence[Path] = (),
     annotations: Sequence[Path] = (),
     data_folder: Path | None = None,
@@ -56,6 +56,8 @@ def verify(
     `data_folder` (coco/ and demo/). The demo set's are drawn again where they are missing. BenchErrors for
     files that do not exist.
     """
+    results_dir = Path(results_dir)
+    require_present("results", results_dir)
     for path in (*paths, *annotations):
         if not path.is_file():
             raise RecordError(f"there is no file {path}: check the path")

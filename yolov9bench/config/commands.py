@@ -104,6 +104,11 @@ class PredictConfig(Config):
         for image in self.images:
             require_present("image", image)
         require_writable("out", self.out, folder=True)
+        for image in self.images:
+            if (image if image.is_dir() else image.parent).resolve() == self.out.resolve():
+                raise SettingsError(
+                    f"out {self.out} is the folder of {image}: choose another, to overwrite none"
+                )
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,10 @@ class ReportConfig(Config):
     """Another folder than results/; leaves README.md alone."""
 
     def require_paths(self) -> None:
-        """SettingsError for a folder that does not exist or cannot be written."""
+        """SettingsError for a folder that does not exist, that has no records, or that cannot be written."""
         require_folder("results", self.results)
+        if self.results is not None and not (self.results / "records").is_dir():
+            raise SettingsError(f"results {self.results} has no folder records: give the folder that has it")
         require_writable("results", None if self.check else self.results, folder=True)
 
 

@@ -228,7 +228,7 @@ class ReproduceConfig(Config):
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
         if self.checkpoint not in ("auto", "download", "train"):
-            require_present("checkpoint", Path(self.checkpoint))
+            require_checkpoint(self.checkpoint)
         if self.dataset not in ("auto", "coco", "demo"):
             require_present("dataset", Path(self.dataset))
         require_writable("data_dir", self.data_folder, folder=True)

@@ -57,7 +57,7 @@ def load_json(file: Path) -> Any:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it in that encoding.") from error
     except OSError as error:
-        raise DatasetError(f"{file} cannot be read ({error.strerror}): check its rights.") from error
+        raise DatasetError(f"{file} cannot be read ({error.strerror}): give a file that can.") from error
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{file} is not JSON ({error}): put COCO's annotation file in its place."

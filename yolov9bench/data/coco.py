@@ -10,11 +10,12 @@ from typing import Any
 from yolov9bench.data.annotation_values import REQUIRED_KEYS
 from yolov9bench.data.annotations import read_annotations, without_collection
 from yolov9bench.data.credits import Credit, read_credits
-from yolov9bench.data.image_files import explain_missing, find_image_files
+from yolov9bench.data.image_files import explain_missing, find_image_files, find_roots
 from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
 from yolov9bench.io.files import sha256_of
+from yolov9bench.io.progress import counted
 
 SHOWN_NAMES = 5  # of a long list in an error
 
@@ -57,8 +58,9 @@ class CocoDataset:
     credits: Mapping[int, Credit] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        counts = f"{len(self.images):,} images, {len(self.annotations):,} annotations"
-        return f"<{self.split} of {self.root}: {counts}, {len(self.categories)} classes>"
+        parts = {"images": self.images, "annotations": self.annotations, "classes": self.categories}
+        counts = ", ".join(counted(len(each), unit) for unit, each in parts.items())
+        return f"<{self.split} of {self.root}: {counts}>"
 
     @property
     def folder(self) -> Path:
@@ -134,7 +136,7 @@ def read_lists(
     images = tuple(CocoImage(*(entry[key] for key in REQUIRED_KEYS["images"])) for entry in entries)
     names = [image.file_name for image in images]
     folder = find_image_folder(root, found, file, names) if images_in is None else images_in
-    moved, missing = find_image_files(_roots(root, folder), folder, names)
+    moved, missing = find_image_files(find_roots(root, folder), folder, names)
     sizes = {image.id: (image.width, image.height) for image in images}
     for warning in (*_describe_moved(moved), *find_suspect_boxes(content["annotations"], sizes)):
         logger.warning("%s: %s", file.name, warning)
@@ -154,11 +156,6 @@ def read_lists(
     return dataset, missing
 
 
-def _roots(root: Path, folder: Path) -> tuple[Path, ...]:
-    """Where images are read: the data set's folder, and that of the images if it was named."""
-    return (root,) if folder.is_relative_to(root) else (root, folder)
-
-
 def _describe_moved(moved: Mapping[str, Path]) -> list[str]:
     if not moved:
         return []
@@ -170,7 +167,7 @@ def _describe_moved(moved: Mapping[str, Path]) -> list[str]:
 
 def describe_missing(dataset: CocoDataset, missing: Sequence[str]) -> str:
     """The sentence on images of a data set that were not found."""
-    why = explain_missing(_roots(dataset.root, dataset.folder), dataset.folder, missing[0])
+    why = explain_missing(find_roots(dataset.root, dataset.folder), dataset.folder, missing[0])
     counts = f"{len(missing)} of {len(dataset.images)} images"
     return f"{dataset.folder} lacks {counts}, first {missing[0]}: {why}."
 

@@ -14,6 +14,16 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*")  # scheme and host
 DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 
 
+def find_roots(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Where images are read: the data set's folder, that of its images if named, and what they link to.
+
+    A link's target is read through the link anyway; so a name may state it in full.
+    """
+    named = [root] if folder.is_relative_to(root) else [root, folder]
+    targets = [place.resolve() for place in (root, folder)]
+    return (*named, *dict.fromkeys(place for place in targets if not _is_below(named, place)))
+
+
 def find_image_files(
     roots: Sequence[Path], folder: Path, names: Iterable[str]
 ) -> tuple[dict[str, Path], list[str]]:
@@ -42,7 +52,7 @@ def find_image_file(roots: Sequence[Path], folder: Path, name: str) -> Path | No
     """The file of a name, whose path has no "..": below one of `roots`, links aside; None if there is none.
 
     As it is; with / for a backslash; from a folder above, for the folders in the name; of a web address, or
-    of another machine's absolute path, the last part.
+    of another machine's absolute path, as many of the last parts as are there.
     """
     for reading in _readings(roots, folder, name):
         # Normalised, since the system would follow a link before it takes "..".
@@ -60,7 +70,7 @@ def _readings(roots: Sequence[Path], folder: Path, name: str) -> Iterator[Path]:
         above = [place for place in folder.parents if _is_below(roots, place)]
         yield from (place.joinpath(*parts) for place in (folder, *above))
     elif not _is_file(Path(name)):
-        yield folder / parts[-1]
+        yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
 
 
 def _split(name: str) -> tuple[tuple[str, ...], bool]:
@@ -103,6 +113,8 @@ def explain_missing(roots: Sequence[Path], folder: Path, name: str) -> str:
         return f"it lies outside {where}, where nothing is read: copy the images there, or link their folder"
     for place, _, files in os.walk(folder):
         below = Path(place).relative_to(folder)
+        if base in files and not _is_file(Path(place, base)):
+            return f"{below / base} is there as a broken link or no plain file; put the image in its place"
         if base in files:
             remedy = "put that folder into" if below.parts else "take the folder out of"
             return f"it is there as {below / base}; {remedy} its file_name"

@@ -32,7 +32,7 @@ def find_annotations(root: Path, split: str) -> tuple[Path, str]:
     for name in _names_of(split):
         if exists("split", root / name) and (root / name / ROBOFLOW).is_file():
             return root / name / ROBOFLOW, name
-    found = sorted(root.glob(f"annotations/{PREFIX}*.json"))
+    found = sorted(file for file in root.glob(f"annotations/{PREFIX}*.json") if file.is_file())
     if found == [annotation_path(root, WITHOUT_SPLITS)]:
         return found[0], WITHOUT_SPLITS
     there = [file.name for file in found]

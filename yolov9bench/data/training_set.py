@@ -20,7 +20,7 @@ from yolov9bench.data.packed import PackedObjects, PackedPaths, Ragged, bounds_o
 from yolov9bench.data.polygons import Objects, Reason, objects_of
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import Pixels, is_dim, read_image
+from yolov9bench.ops.images import Pixels, is_deep_png, is_dim, read_image
 
 LOOKED_AT = 8  # images, to tell whether all are almost black
 
@@ -130,7 +130,7 @@ def _warn_of_dim_images(paths: Sequence[Path]) -> None:
 
 def _is_dim_file(path: Path) -> bool:
     try:
-        return is_dim(path, read_image(path))
+        return is_deep_png(path) and is_dim(path, read_image(path))
     except DatasetError:  # told by name when training comes to it
         return False
 

@@ -36,7 +36,7 @@ from yolov9bench.evaluation.settings import (
 from yolov9bench.io import provenance
 from yolov9bench.io.files import write_text
 from yolov9bench.io.machine import describe_environment
-from yolov9bench.io.progress import track
+from yolov9bench.io.progress import counted, track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.distributed import current_ranks, gather, process_group
 from yolov9bench.ops.ranks import find_ranks, own_device
@@ -54,8 +54,6 @@ from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
 from yolov9bench.zoo.rows import Row
-
-MOST_IMAGES_FOR_AN_INTERVAL = 500  # 200 resamples of more take longer than the evaluation itself
 
 logger = logging.getLogger("yolov9bench")
 
@@ -147,12 +145,12 @@ def evaluate_loaded(
             raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
     result = coco_result(dataset.ground_truth(), predictions, settings.judge)
-    interval = estimate_interval(dataset, predictions)
+    interval = bootstrap_interval(dataset.ground_truth(), predictions)
     stored = store_predictions(predictions, settings.detections)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=asdict(EvaluateValues(**result.metrics, AP_interval=interval, detections=stored)),
+        values=asdict(EvaluateValues(**result.metrics, AP_interval=list(interval), detections=stored)),
         settings=asdict(applied_settings(settings, protocol, detector, chosen.names)),
         inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
         environment=asdict(environment),
@@ -186,33 +184,36 @@ def run_inference(
 
     categories: as `predictions_of` takes them.
     """
-    count, protocol = len(batches.dataset.images), batches.protocol
-    logger.info("evaluating %d images under protocol %s on %s", count, protocol.name, device)
+    count, protocol = counted(len(batches.dataset.images), "images"), batches.protocol
+    logger.info("evaluating %s under protocol %s on %s", count, protocol.name, device)
     by_image: dict[int, Arrays] = {}
     is_main = current_ranks().is_main
-    for batch in (
-        track(batches, len(batches), f"evaluating {count} images", "batches") if is_main else batches
-    ):
+    for batch in track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches:
         detections = detect_batch(detector, batch, protocol, device)
         for image, each in zip(batch.images, detections, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
             by_image[image.id] = boxes, scores, labels
     by_image = join_shares(by_image, batches)
-    if batches.skipped:
-        logger.warning("left out %d images that cannot be decoded: %s", len(batches.skipped), batches.skipped)
-    if batches.other_size:
-        logger.warning(
-            "%d images have another size than annotated (first %s): their own counts",
-            len(batches.other_size),
-            batches.other_size[0],
-        )
-    if batches.dim:
-        logger.warning(
-            "%d images have 16 bits a pixel with 12 in use (first %s), so they are almost black: scale them",
-            len(batches.dim),
-            min(batches.dim),
-        )
+    warn_of_images(batches)
     return predictions_of(by_image, categories)
+
+
+def warn_of_images(batches: Batches) -> None:
+    """Say which images were left out, have another size than annotated, or are almost black."""
+    if batches.skipped:
+        left_out = counted(len(batches.skipped), "images")
+        logger.warning("left out %s that cannot be decoded: %s", left_out, batches.skipped)
+    if batches.other_size:
+        what, first = "another size than annotated", batches.other_size[0]
+        logger.warning("%s %s (first %s): their own counts", _have(batches.other_size), what, first)
+    if batches.dim:
+        what, first = "16 bits a pixel with 12 in use", min(batches.dim)
+        remedy = "almost black: scale the pixel values"
+        logger.warning("%s %s (first %s), %s", _have(batches.dim), what, first, remedy)
+
+
+def _have(images: Sequence[str]) -> str:
+    return f"{counted(len(images), 'images')} {'has' if len(images) == 1 else 'have'}"
 
 
 def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
@@ -231,7 +232,9 @@ def too_large(images: int, protocol: Protocol) -> SettingsError:
     """The error for so many images at a time that a GPU has no memory for."""
     remedy = f"give batch_size {images // 2}" if images > 1 else "give a smaller image_size, or device cpu"
     size = protocol.image_size
-    return SettingsError(f"{images} images of {size} px do not fit into the GPU's memory: {remedy}")
+    return SettingsError(
+        f"a batch of {counted(images, 'images')} of {size} px does not fit into the GPU's memory: {remedy}"
+    )
 
 
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
@@ -266,13 +269,6 @@ def require_objects(dataset: CocoDataset) -> None:
         )
 
 
-def estimate_interval(dataset: CocoDataset, predictions: Predictions) -> list[float] | None:
-    """The 95 % bootstrap interval of AP on a small set of images; None on a large one."""
-    if len(dataset.images) > MOST_IMAGES_FOR_AN_INTERVAL:
-        return None
-    return list(bootstrap_interval(dataset.ground_truth(), predictions))
-
-
 def describe_inputs(
     checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches, origin: Origin | None
 ) -> EvaluateInputs:
@@ -302,8 +298,8 @@ def resolve_device(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "gpu" or device.isdigit():
-        meant = "cuda" if device == "gpu" else f"cuda:{device}"
+    if device.lower() == "gpu" or device.isdigit():
+        meant = "cuda" if device.lower() == "gpu" else f"cuda:{device}"
         raise SettingsError(f"device is {device!r}: a GPU is called {meant}")
     try:
         kind = torch.device(device).type

@@ -83,8 +83,8 @@ class Meter:
     def _line(self, elapsed: float) -> str:
         took = f"{duration(elapsed)} elapsed"
         if not self._total:
-            return f"{self._label}: {_amount(self._done, self._unit)}, {took}"
-        share = f"{_count(self._done, self._unit)} of {_amount(self._total, self._unit)}"
+            return f"{self._label}: {counted(self._done, self._unit)}, {took}"
+        share = f"{_count(self._done, self._unit)} of {counted(self._total, self._unit)}"
         line = f"{self._label}: {share} ({100 * self._done // self._total} %), {took}"
         advanced, rest = self._done - self._start, self._total - self._done
         if advanced > 0 and rest > 0:
@@ -110,9 +110,10 @@ def _bar(total: int | None, label: str, unit: str, start: int) -> Any:
     return tqdm(total=total, desc=label, unit=unit, initial=start, unit_scale=unit == "B", file=sys.stderr)
 
 
-def _amount(count: int, unit: str) -> str:
+def counted(count: int, unit: str) -> str:
+    """A number with its unit, which is given in the plural: 1 image, 2,000 images, 1 batch; MB for "B"."""
     if count == 1 and unit != "B":
-        unit = {"batches": "batch"}.get(unit, unit.removesuffix("s"))
+        unit = {"batches": "batch", "boxes": "box", "classes": "class"}.get(unit, unit.removesuffix("s"))
     return f"{_count(count, unit)} {'MB' if unit == 'B' else unit}"
 
 

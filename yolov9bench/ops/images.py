@@ -32,21 +32,20 @@ class LetterboxInfo:
     top: int
 
 
-def read_image(path: Path) -> Pixels:
-    """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file."""
+def read_image(path: Path, remedy: str = "fetch it again, or pass skip_corrupt to leave it out") -> Pixels:
+    """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file.
+
+    remedy: what the error tells the user to do about a file that cannot be decoded.
+    """
     try:
         encoded = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"image {path.name} cannot be read ({error.strerror}): restore it") from error
     if cut_short(encoded):
-        raise DatasetError(
-            f"image {path.name} is cut short: fetch it again, or pass skip_corrupt to leave it out"
-        )
+        raise DatasetError(f"image {path.name} is cut short: {remedy}")
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise DatasetError(
-            f"image {path.name} cannot be decoded: fetch it again, or pass skip_corrupt to leave it out"
-        )
+        raise DatasetError(f"image {path.name} cannot be decoded: {remedy}")
     return np.asarray(pixels, np.uint8)
 
 
@@ -55,11 +54,16 @@ def is_dim(path: Path, pixels: Pixels) -> bool:
 
     Decoding keeps the upper eight, so that such an image has no value above 15.
     """
-    if path.suffix.lower() != ".png" or pixels.max(initial=0) >= 16:
+    return pixels.max(initial=0) < 16 and is_deep_png(path)
+
+
+def is_deep_png(path: Path) -> bool:
+    """Whether a file is a PNG with 16 bits a sample, by its first bytes."""
+    if path.suffix.lower() != ".png":
         return False
     with path.open("rb") as file:
         header = file.read(25)
-    return header.startswith(b"\x89PNG") and header[24] == 16  # the bit depth, in the chunk IHDR
+    return header.startswith(b"\x89PNG") and header[24:] == b"\x10"  # the bit depth, in the chunk IHDR
 
 
 def cut_short(encoded: bytes) -> bool:

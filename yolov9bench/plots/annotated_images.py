@@ -16,6 +16,8 @@ from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.plots.style import BLUE, SMALL, TINY, WIDTH
 
+PIXELS_PER_INCH, MOST_INCHES = 100, 10  # of an image that is drawn alone
+
 
 @dataclass(frozen=True)
 class Look:
@@ -70,9 +72,14 @@ def draw_annotated_images(
     return figure
 
 
-def draw_image(pixels: Pixels, marks: Sequence[Mark], pixels_per_inch: float = 100) -> Figure:
-    """One image [H, W, 3], BGR, with its marks and nothing else, pixel by pixel, at least 3 inches wide."""
+def draw_image(pixels: Pixels, marks: Sequence[Mark]) -> Figure:
+    """One image [H, W, 3], BGR, with its marks and nothing else, pixel by pixel, at least 3 inches wide.
+
+    A large image has more pixels to the inch instead of more inches, so that its labels grow with it and can
+    be read when the whole is seen on a screen.
+    """
     height, width = pixels.shape[:2]
+    pixels_per_inch = max(PIXELS_PER_INCH, max(height, width) / MOST_INCHES)
     scale = max(1.0, 3 * pixels_per_inch / width)
     size = (scale * width / pixels_per_inch, scale * height / pixels_per_inch)
     figure = Figure(figsize=size, dpi=pixels_per_inch)

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from yolov9bench.io.progress import counted
 from yolov9bench.plots.figure_data import FigureData
 from yolov9bench.plots.style import BLUE, HEADING, SMALL, VERMILION, style_axes
 
@@ -48,7 +49,7 @@ def plot_checks(data: FigureData) -> Figure:
             axes.plot(line["published"], place, **PUBLISHED)
     axes.plot([], [], "o-", color=BLUE, label="measured here, with its 95 % interval over images")
     axes.plot([], [], label="published, on all 5,000 images of val2017", **PUBLISHED)
-    names = [f"{line['row']}, {line['protocol']}, {line['images']:,} images" for line in lines]
+    names = [f"{line['row']}, {line['protocol']}, {counted(line['images'], 'images')}" for line in lines]
     axes.set_yticks(range(len(lines)), names, fontsize=SMALL)
     axes.set_ylim(len(lines) - 0.5, -0.7)
     axes.set_xlabel("box AP (%)")

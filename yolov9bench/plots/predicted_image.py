@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from yolov9bench.errors import SettingsError
+from yolov9bench.io.progress import counted
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.plots.annotated_images import Look, Mark, draw_image
 from yolov9bench.plots.style import PALETTE
 from yolov9bench.predict.predictions import predictions_of, result_rows
 from yolov9bench.zoo.coco2017 import CATEGORY_IDS
+
+SHOWN_CLASSES = 5  # in one line of text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,8 +30,8 @@ class PredictedImage:
     """The detections of one image, best first.
 
     `boxes_xyxy` [n, 4] in pixels of the image, `scores` [n], `labels` [n]; `size` is (height, width). `path`
-    is None for an image that came as an array, whose `pixels` are kept, [H, W, 3] in BGR. `class_names` by
-    label are the checkpoint's, empty where it has none.
+    is None for an image that came as an array, whose `pixels` are kept, [H, W, 3] in BGR. `class_names` has
+    all labels that the detector knows.
     """
 
     name: str
@@ -37,23 +41,34 @@ class PredictedImage:
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
-    class_names: Mapping[int, str] = field(default_factory=dict)
+    class_names: Mapping[int, str]
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __repr__(self) -> str:
-        counts = Counter(self.names)
-        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing found"
-        return f"<{self.name}, {self.size[1]}x{self.size[0]}: {found}>"
+        """How many of each class, with the best score of each: 2 person .87, 1 bus .80."""
+        best = dict(zip(reversed(self.names), self.scores[::-1].tolist(), strict=True))
+        counts = Counter(self.names).items()
+        found = [f"{count} {name} {_short(best[name])}" for name, count in counts][:SHOWN_CLASSES]
+        if len(counts) > SHOWN_CLASSES:
+            found.append(f"and {counted(len(counts) - SHOWN_CLASSES, 'classes')} more")
+        where = f"{self.name} ({self.size[1]}x{self.size[0]})"
+        return f"{counted(len(self), 'detections')} on {where}{': ' if found else ''}{', '.join(found)}"
+
+    def _repr_jpeg_(self) -> bytes:
+        """What Jupyter shows for a result that ends a cell: the image of `plot`."""
+        content = BytesIO()
+        self.plot().savefig(content, format="jpeg")
+        return content.getvalue()
 
     @property
     def names(self) -> list[str]:
         """The class of each detection."""
-        return [self.class_names.get(label, f"class {label}") for label in self.labels.tolist()]
+        return [self.class_names[label] for label in self.labels.tolist()]
 
     def plot(self) -> Figure:
-        """The image with its boxes, class and score; as wide as its pixels at 100 to the inch."""
+        """The image with its boxes, class and score, pixel by pixel; savefig writes it to a file."""
         pixels = read_image(self.path) if self.pixels is None and self.path else self.pixels
         if pixels is None:
             raise SettingsError(f"{self.name} has no pixels any more: give the image again")
@@ -62,11 +77,11 @@ class PredictedImage:
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """The entries of a COCO result file: boxes as x y width height, rounded as every record stores them.
 
-        category_ids: the data set's category of each label; if None, COCO's own for the 80 classes of COCO,
+        category_ids: the data set's category of each label; if None, COCO's own for a detector of 80 classes,
         else the labels counted from 1.
         """
         if category_ids is None:
-            classes = max(len(self.class_names), int(self.labels.max(initial=-1)) + 1)
+            classes = len(self.class_names)
             category_ids = CATEGORY_IDS if classes == len(CATEGORY_IDS) else range(1, classes + 1)
         arrays = (self.boxes_xyxy, self.scores, self.labels)
         return list(result_rows(predictions_of({image_id: arrays}, category_ids)))
@@ -80,3 +95,7 @@ class PredictedImage:
             Mark((x1, y1, x2 - x1, y2 - y1), f"{name} {score:.2f}", Look(colours[label], "solid"))
             for (x1, y1, x2, y2), score, label, name in found
         )
+
+
+def _short(score: float) -> str:
+    return f"{score:.2f}".removeprefix("0")

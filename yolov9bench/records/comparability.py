@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from yolov9bench.errors import RecordError
 from yolov9bench.io.git import run_git
+from yolov9bench.io.progress import counted
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records.contents import (
     UNPINNED,
@@ -149,11 +150,11 @@ def _data_faults(inputs: EvaluateInputs) -> list[str]:
     if inputs.demo is not False:
         found.append("the embedded demo set")
     elif inputs.annotations_sha256 != VAL2017.annotations_sha256:
-        found.append(f"{count_text(images)} images that are not the whole of COCO val2017")
+        found.append(f"{count_text(images, 'images')} that are not the whole of COCO val2017")
     elif images != whole:
         found.append(f"{count_text(images)} of {whole:,} images")
     if skipped != []:
-        found.append(f"{count_text(None if skipped is None else len(skipped))} images skipped")
+        found.append(f"{count_text(None if skipped is None else len(skipped), 'images')} skipped")
     return found
 
 
@@ -163,9 +164,11 @@ def _class_faults(settings: EvaluateSettings) -> list[str]:
     return [f"{len(chosen)} chosen {'class' if len(chosen) == 1 else 'classes'}"] if chosen else []
 
 
-def count_text(count: int | None) -> str:
-    """A count in words, also one that is not stated."""
-    return "an unknown number of" if count is None else f"{count:,}"
+def count_text(count: int | None, unit: str = "") -> str:
+    """A count, with its unit in the plural if there is one; in words where it is not stated."""
+    if count is None:
+        return f"an unknown number of {unit}".rstrip()
+    return counted(count, unit) if unit else f"{count:,}"
 
 
 def _protocol_faults(settings: EvaluateSettings, own: Protocol | None, row: Row) -> list[str]:

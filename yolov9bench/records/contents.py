@@ -33,7 +33,8 @@ Part = TypeVar("Part")
 class EvaluateValues:
     """The twelve COCO metrics (fractions, -1 where undefined), the interval of AP, and the detections.
 
-    The metrics come first, in pycocotools' order. `AP_interval` has two ends, and is None on a large set.
+    The metrics come first, in pycocotools' order. `AP_interval` has two ends; records of
+    before have none on more than 500 images.
     `detections`: their file if they were kept, the sha256 of their JSON, and their count.
     """
 

@@ -111,14 +111,14 @@ def ap_text(record: Record) -> str:
 
 def images_text(record: Record) -> str:
     """How many images an evaluation was on."""
-    return f"{count_text(read_evaluate(record).inputs.images)} images"
+    return count_text(read_evaluate(record).inputs.images, "images")
 
 
 def interval_text(record: Record) -> str:
     """What the images at hand say of AP on all such images, in one sentence."""
     interval = read_evaluate(record).values.AP_interval
     if interval is None:
-        return f"AP on {images_text(record)}; its bootstrap interval is drawn on small sets only."
+        return f"AP on {images_text(record)}; the record states no interval."
     low, high = (100 * end for end in interval)
     return (
         f"On {images_text(record)} AP is uncertain: its 95 % bootstrap interval over images is "

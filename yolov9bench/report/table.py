@@ -37,8 +37,7 @@ LEGEND = (
 )
 CHECKED = (
     "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
-    "published figure; the interval is the 95 % bootstrap over images, drawn on small sets only. "
-    + INTERVAL_CAVEAT
+    "published figure; the interval is the 95 % bootstrap over images. " + INTERVAL_CAVEAT
 )
 NOTHING_CHECKED = "No record yet."
 CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Record")

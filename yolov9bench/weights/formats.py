@@ -1,21 +1,40 @@
-"""Tell which of the five formats a checkpoint has; take out its tensors, class names and flavour."""
+"""Tell which of the five formats a checkpoint's keys have; take out tensors, class names and flavour."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from yolov9bench.errors import CheckpointError
+from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.weights.containers import (
+    WRAPPERS,
+    Found,
+    find_network,
+    module_tensors,
+    modules_of,
+    plain_keys,
+    tensors_of,
+)
+from yolov9bench.weights.kinds import file_kind
 from yolov9bench.weights.names import Format
-from yolov9bench.weights.reader import Inert, module_tensors, read_inert
+from yolov9bench.weights.reader import Inert, first_three, read_inert
+from yolov9bench.weights.safetensors import read_safetensors
+from yolov9bench.weights.strangers import refuse_strangers
 
 KNOWN = "official YOLOv9/GELAN, Ultralytics, mmyolo, MultimediaTechLab and yolov9bench files"
+# The root of a pickled class, which says whose network it is.
+ORIGINS: Mapping[str, Format] = {
+    "models": "official",
+    "ultralytics": "ultralytics",
+    "mmyolo": "mmyolo",
+    "yolo": "multimediatechlab",
+}
 # What mmyolo's own publishing tool deletes: pre-processing and grid constants, no weights.
 MMYOLO_CONSTANTS = re.compile(r"^data_preprocessor\.|priors_base_sizes|grid_offset|prior_inds")
 
@@ -35,115 +54,114 @@ class Contents:
 def read_contents(path: Path) -> Contents:
     """Read a checkpoint and recognise its format from its keys.
 
-    Raises CheckpointError for unknown, mixed, empty or unreadable files.
+    Raises CheckpointError for unknown, mixed, empty or unreadable files, and for other networks.
     """
-    raw = read_inert(path)
-    if not isinstance(raw, Mapping):
-        raise CheckpointError(
-            f"{path.name} holds a {type(raw).__name__}, not a checkpoint: known are {KNOWN}"
-        )
-    if raw.get("format") == "yolov9bench":
+    kind = file_kind(path)
+    if kind == "safetensors":
+        tensors, names = read_safetensors(path)
+        return as_contents(path, tensors, "safetensors", names)
+    raw = read_inert(path, kind)
+    if isinstance(raw, Mapping) and raw.get("format") == "yolov9bench":
         return read_own_contents(path, raw)
-    if isinstance(raw.get("state_dict"), Mapping):
-        return read_nested_contents(path, raw)
-    if "model" in raw or "ema" in raw:
-        return read_pickled_contents(path, raw)
-    tensors = tensors_of(raw)
-    return Contents(detect_format(path, tensors), "plain", tensors, None, (), {})
+    found = find_network(path, raw)
+    described = raw if isinstance(raw, Mapping) else {}
+    if isinstance(found.network, Inert):
+        return read_module(path, found, found.network, described)
+    tensors = tensors_of(path, found.network)
+    if found.entry == "state_dict":
+        return read_nested_contents(path, described, tensors)
+    flavour = "plain" if found.entry is None else "state-dict"
+    return as_contents(path, tensors, flavour, described.get("names"), found.others)
+
+
+def as_contents(
+    path: Path, tensors: Mapping[str, Tensor], flavour: str, names: object, dropped: tuple[str, ...] = ()
+) -> Contents:
+    """A state dict as Contents: the keys without prefixes, their format found out, strangers refused."""
+    plain = plain_keys(path, tensors)
+    kept = {plain[key]: value for key, value in tensors.items()}
+    refuse_strangers(path, (), kept)
+    return Contents(detect_format(path, kept), flavour, kept, parse_class_names(path, names), dropped, {})
 
 
 def read_own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
     """Our own files: tensors and plain metadata."""
     lacking = [key for key in ("version", "spec", "names", "row", "fused", "state_dict") if key not in raw]
-    if lacking or raw["version"] != 1:
-        what = f"lacks {', '.join(lacking)}" if lacking else f"has version {raw['version']}, not 1"
+    if lacking or type(raw["version"]) is not int or raw["version"] != 1:
+        what = f"lacks {', '.join(lacking)}" if lacking else f"has version {shown(raw['version'], 20)}, not 1"
         raise CheckpointError(f"{path.name} {what}: it was written by another release of yolov9bench")
     facts = {key: raw[key] for key in ("spec", "row", "fused")}
-    return Contents(
-        "yolov9bench",
-        "weights",
-        tensors_of(raw["state_dict"]),
-        parse_class_names(path, raw["names"]),
-        (),
-        facts,
-    )
+    tensors = tensors_of(path, raw["state_dict"])
+    return Contents("yolov9bench", "weights", tensors, parse_class_names(path, raw["names"]), (), facts)
 
 
-def read_pickled_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
-    """Official and Ultralytics files: a whole pickled module, the averaged one (`ema`) where there is one."""
-    chosen = "ema" if isinstance(raw.get("ema"), Inert) else "model"
-    module = raw.get(chosen)
-    if not isinstance(module, Inert):
-        raise CheckpointError(
-            f"{path.name} holds no network: its 'model' is {type(module).__name__} and its 'ema' is empty; "
-            "save the model itself, or its EMA, into the file"
-        )
-    refuse_other_activations(path, module)
-    tensors = dict(module_tensors(module))
+def read_module(path: Path, found: Found, module: Inert, described: Mapping[str, Any]) -> Contents:
+    """A whole pickled network, of the official, Ultralytics' or another known library."""
+    modules = modules_of(path, module)
+    held = module_tensors(path, modules)
+    plain = plain_keys(path, held)
+    tensors = {plain[key]: value for key, value in held.items()}
+    classes = [each.path for _, each in modules]
+    refuse_strangers(path, classes, tensors)
+    refuse_other_activations(path, classes)
     form = detect_format(path, tensors)
-    origin = "official" if module.path.startswith("models.") else "ultralytics"
-    if form != origin:
+    foreign = [name for name in classes if name.partition(".")[0] in ORIGINS]
+    if foreign and ORIGINS[foreign[0].partition(".")[0]] != form:
+        origin = ORIGINS[foreign[0].partition(".")[0]]
         raise CheckpointError(
-            f"{path.name} mixes formats: its classes ({module.path}) are {origin}, its tensors {form}; "
-            "convert it again from the original weights"
+            f"{path.name} fits no known network: its classes ({shown(foreign[0])}) are {origin}, its tensors "
+            f"{form}; give a file of YOLOv8, YOLOv9 or GELAN as its own library wrote it"
         )
-    stripped = raw.get("optimizer") is None
     flavour = (
-        ("stripped" if stripped else "training") if form == "ultralytics" else official_flavour(path, tensors)
+        "module" if found.entry is None else "stripped" if described.get("optimizer") is None else "training"
     )
-    dropped = ("model",) if chosen == "ema" and raw.get("model") is not None else ()
-    return Contents(
-        form, flavour, tensors, parse_class_names(path, module.attributes.get("names")), dropped, {}
-    )
+    if form == "official":
+        flavour = official_flavour(path, tensors)
+    own_names = (each.attributes["names"] for _, each in modules if "names" in each.attributes)
+    names = parse_class_names(path, next(own_names, described.get("names")))
+    return Contents(form, flavour, tensors, names, found.others, {})
 
 
-def refuse_other_activations(path: Path, module: Inert) -> None:
+def refuse_other_activations(path: Path, classes: Iterable[str]) -> None:
     """All known networks use SiLU; another activation leaves the tensors' names and shapes as they are."""
-    kind = module.path.rpartition(".")[2]
-    if ".activation." in module.path and kind != "SiLU":
-        raise CheckpointError(
-            f"{path.name} uses {kind}, not SiLU: it is another network, which needs its own Spec"
-        )
-    for child in module.attributes.get("_modules", {}).values():
-        if isinstance(child, Inert):
-            refuse_other_activations(path, child)
+    for name in classes:
+        kind = name.rpartition(".")[2]
+        if ".activation." in name and kind != "SiLU":
+            raise CheckpointError(
+                f"{path.name} uses {shown(kind)}, not SiLU: it is another network, which needs its own Spec"
+            )
 
 
-def read_nested_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
-    """mmyolo and Lightning files: a `state_dict` beside other entries."""
-    tensors = tensors_of(raw["state_dict"])
-    lightning = {key for key in tensors if key.startswith(("model.model.", "ema.model."))}
-    if lightning:
-        averaged = any(key.startswith("ema.model.") for key in lightning)
+def read_nested_contents(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Contents:
+    """mmyolo's and Lightning's files: a `state_dict` beside other entries."""
+    unwrapped = {key: WRAPPERS.sub(r"\1", key) for key in tensors}
+    averaged = any(name.startswith("ema.model.") for name in unwrapped.values())
+    if averaged or any(re.match(r"model\.model\.\d+\.heads\.", name) for name in unwrapped.values()):
         prefix = "ema.model." if averaged else "model.model."
-        dropped = tuple(key for key in tensors if not key.startswith(prefix))
-        kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        flavour = "lightning-ema" if averaged else "lightning"
-        return Contents(detect_format(path, kept), flavour, kept, None, dropped, {})
-    constants = tuple(key for key in tensors if MMYOLO_CONSTANTS.search(key))
+        kept = {key: value for key, value in tensors.items() if unwrapped[key].startswith(prefix)}
+        dropped = tuple(key for key in tensors if key not in kept)
+        return as_contents(path, kept, "lightning-ema" if averaged else "lightning", None, dropped)
+    plain = plain_keys(path, tensors)
+    constants = tuple(key for key in tensors if MMYOLO_CONSTANTS.search(plain[key]))
     kept = {key: value for key, value in tensors.items() if key not in constants}
-    form = detect_format(path, kept)
-    others = ("ema_state_dict", "optimizer", "message_hub")
-    present = tuple(key for key in others if key in raw)
+    present = tuple(key for key in ("ema_state_dict", "optimizer", "message_hub") if key in raw)
+    meta = raw.get("meta")
+    described = (meta.get("dataset_meta") if isinstance(meta, Mapping) else None) or {}
+    names = (described.get("classes") or described.get("CLASSES")) if isinstance(described, Mapping) else None
+    found = as_contents(path, kept, "state-dict", names or raw.get("names"), constants + present)
+    if found.format != "mmyolo":
+        return found
     flavour = "work-dir" if {"ema_state_dict", "optimizer"} & set(present) else "published"
-    if present == ("message_hub",):
-        flavour = "message-hub"
-    described = (raw.get("meta") or {}).get("dataset_meta") or {}
-    names = described.get("classes") or described.get("CLASSES")
-    return Contents(form, flavour, kept, parse_class_names(path, names), constants + present, {})
-
-
-def tensors_of(entries: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors among the entries of a state dict."""
-    return {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    return replace(found, flavour="message-hub" if present == ("message_hub",) else flavour)
 
 
 def parse_class_names(path: Path, names: object) -> dict[int, str] | None:
     """Class names by label, from a dict or a sequence; None where the file has none."""
     if isinstance(names, Mapping):
-        if not all(str(label).isdigit() for label in names):
+        if not all(re.fullmatch(r"[0-9]{1,9}", str(label)) for label in names):
+            labels = first_three([str(label) for label in names])
             raise CheckpointError(
-                f"{path.name}: its classes have the labels {list(names)[:3]}, no numbers: save them again"
+                f"{path.name}: its classes have the labels {labels}, not all numbers: save them again"
             )
         return {int(label): str(name) for label, name in names.items()} or None
     if isinstance(names, list | tuple):
@@ -165,8 +183,8 @@ def detect_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
             f"{path.name} mixes the keys of {' and '.join(found)}: it is one file of neither"
         )
     if not found:
-        shown = ", ".join(list(tensors)[:3]) or "no tensor at all"
-        raise CheckpointError(f"{path.name} is in no known format (it holds {shown}): known are {KNOWN}")
+        held = first_three(list(tensors)) or "no tensor at all"
+        raise CheckpointError(f"{path.name} is in no known format (it holds {held}): known are {KNOWN}")
     if "37.heads.0.anchor_conv.0.conv.weight" in tensors and not any(
         key.startswith("22.heads.") for key in tensors
     ):

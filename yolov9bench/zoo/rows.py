@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -411,7 +412,8 @@ ROWS: dict[str, Row] = {line.id: line for line in (*YOLOV8_ROWS, *OFFICIAL_ROWS,
 
 def row(row_id: str) -> Row:
     """The row of that id, in any case; raises SettingsError with the nearest id, or with all of them."""
-    require_choice("row", row_id.lower(), ROWS)
+    if row_id.lower() not in ROWS:
+        raise unknown("row", row_id, ROWS)
     return ROWS[row_id.lower()]
 
 
@@ -451,6 +453,21 @@ def _no_mask_refine(plain: Row) -> SettingsError:
     else:
         reason = f"{plain.source} publishes no {plain.family} with mask refine"
     return SettingsError(f"{reason}; leave mask_refine false")
+
+
+def remedy_for_missing(name: str) -> str:
+    """What to do where no checkpoint is: an address is to be downloaded, a row's id names a command."""
+    if re.match(r"(https?|ftp|s3):/", name):
+        return "it is an address; download the file first, and give its path"
+    line = ROWS.get(name.lower())
+    if line is None:
+        return "check the path"
+    refined = " --mask-refine" if line.id.endswith(REFINED) else ""
+    source = "" if line.source == AUTO_SOURCE[line.family] else f" --source {line.source}"
+    return (
+        "it is a row, whose own file this command fetches and evaluates: "
+        f"yolov9bench reproduce --family {line.family} --size {line.size}{refined}{source}"
+    )
 
 
 def row_of_file(sha256: str) -> tuple[Row, Asset] | None:

@@ -1,0 +1,129 @@
+"""Find the Spec of a checkpoint: the known network whose shapes it has, with the head that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.nn.detector import skeleton
+from yolov9bench.weights.formats import Contents
+from yolov9bench.weights.names import Format, rename_table
+from yolov9bench.zoo.specs import (
+    GELAN,
+    SPECS,
+    ULTRALYTICS_YOLOV9,
+    YOLOV8,
+    YOLOV9,
+    Reference,
+    Spec,
+    for_classes,
+    spec_from_dict,
+)
+
+CANDIDATES: Mapping[Format, tuple[Spec, ...]] = {
+    "official": (*YOLOV9, *GELAN),
+    "ultralytics": (*YOLOV8, *ULTRALYTICS_YOLOV9),
+    "mmyolo": YOLOV8,
+    "multimediatechlab": YOLOV9,
+}
+REFERENCES: Mapping[Format, Reference] = {
+    "official": "official",
+    "ultralytics": "ultralytics",
+    "mmyolo": "mmyolo",
+    "multimediatechlab": "official",
+}
+
+
+def identify_spec(path: Path, contents: Contents) -> tuple[Spec, int]:
+    """The Spec whose blocks stand where the file's do, with the file's head widths, and its class count."""
+    if contents.format == "yolov9bench":
+        try:
+            spec = spec_from_dict(contents.facts["spec"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path.name} describes no network of ours ({shown(repr(error))}): save it again"
+            ) from error
+        return spec, class_count(path, contents, spec)
+    candidates = CANDIDATES[contents.format]
+    fits = {spec: shape_agreement(contents, spec) for spec in candidates}
+    best = max(candidates, key=lambda spec: fits[spec])
+    if fits[best] <= 0.5:
+        known = ", ".join(spec.name for spec in candidates)
+        raise CheckpointError(
+            f"{path.name} has the keys of the {contents.format} format but fits none of {known}: "
+            "it is another network, which needs a Spec of its own"
+        )
+    best = with_head_of(contents, best)
+    classes = class_count(path, contents, best)
+    return with_known_name(best, classes, REFERENCES[contents.format]), classes
+
+
+def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
+    """A file's Spec under the name of the known one that the reference builds so for this class count.
+
+    Else, for a file of other origin, of the known one with the very widths; else under its own.
+    """
+    built = [for_classes(spec, classes, reference) for spec in SPECS.values()]
+    same = (spec for spec in (*built, *SPECS.values()) if replace(spec, name=found.name) == found)
+    return next(same, found)
+
+
+def shape_agreement(contents: Contents, spec: Spec) -> float:
+    """Share of a candidate's entry, exit and stem convolutions that the file has, in their shape."""
+    shapes = identifying_shapes(spec)
+    table = rename_table(spec, contents.format, shapes)
+    tensors = contents.tensors
+    found = [key for key in shapes if table[key] in tensors and tensors[table[key]].shape == shapes[key]]
+    return len(found) / len(shapes)
+
+
+@cache  # building the ten candidates of a format takes seconds
+def identifying_shapes(spec: Spec) -> Mapping[str, torch.Size]:
+    """Shapes of the convolutions that distinguish a network from others; none depends on the class count."""
+    endings = ("stem.conv.weight", "entry.conv.weight", "exit.conv.weight", "boxes.0.0.conv.weight")
+    state = skeleton(spec, 80).state_dict()
+    return {own: value.shape for own, value in state.items() if own.endswith(endings)}
+
+
+def with_head_of(contents: Contents, spec: Spec) -> Spec:
+    """The same Spec with the class widths, and the depthwise form, that the file's tensors show."""
+    depthwise = replace(spec, head=replace(spec.head, form="depthwise"))
+    telling = rename_table(depthwise, contents.format, ["main.head.classes.0.0.0.conv.weight"])
+    if set(telling.values()) & contents.tensors.keys():
+        spec = depthwise
+    width = last_class_shape(contents, spec, "main")[1]
+    spec = replace(spec, head=replace(spec.head, class_width=width or spec.head.class_width))
+    if spec.aux_head is not None:
+        width = last_class_shape(contents, spec, "aux")[1]
+        spec = replace(spec, aux_head=replace(spec.aux_head, class_width=width or spec.aux_head.class_width))
+    return spec
+
+
+def class_count(path: Path, contents: Contents, spec: Spec) -> int:
+    """Classes of the main head, which must agree with the file's names."""
+    classes = last_class_shape(contents, spec, "main")[0]
+    if classes == 0:
+        raise CheckpointError(
+            f"{path.name} lacks the class branch of its head: it cannot detect; check where it comes from"
+        )
+    if contents.names is not None and len(contents.names) != classes:
+        raise CheckpointError(
+            f"{path.name} names {len(contents.names)} classes but its head has {classes}: "
+            "it mixes two networks"
+        )
+    return classes
+
+
+def last_class_shape(contents: Contents, spec: Spec, branch: str) -> tuple[int, int]:
+    """(classes, class width) of the last class convolution, from the first level that has it; else zeros."""
+    keys = [f"{branch}.head.classes.{level}.2.weight" for level in range(3)]
+    for foreign in rename_table(spec, contents.format, keys).values():
+        weight = contents.tensors.get(foreign)
+        if weight is not None and weight.ndim == 4:
+            return weight.shape[0], weight.shape[1]
+    return 0, 0
