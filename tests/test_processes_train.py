@@ -187,7 +187,7 @@ def test_another_number_of_processes_is_refused_and_both_are_named(
 ) -> None:
     """As the other number of processes would see the folder; nothing in it changes."""
     before = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
-    monkeypatch.setattr("yolov9bench.train.trainer.current_ranks", lambda: Ranks(0, world_size))
+    monkeypatch.setattr("yolov9bench.train.checks.current_ranks", lambda: Ranks(0, world_size))
     with pytest.raises(TrainingError, match=f"holds a run in 2 processes, and this is one in {world_size}"):
         train(replace(two_processes_job(out / "data", out), world_size=world_size))
     assert {path.name: path.read_bytes() for path in (out / "run").iterdir()} == before

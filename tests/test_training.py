@@ -1,7 +1,9 @@
 """Training runs: that they resume exactly where they stopped, and what they leave, refuse and say."""
 
+import itertools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import stub_validation
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
@@ -17,7 +20,7 @@ from yolov9bench.records import as_stored, select
 from yolov9bench.train import checkpoint, loop, trainer
 from yolov9bench.train.job import Job, recipe_for
 from yolov9bench.train.state import TERMS
-from yolov9bench.train.trainer import train
+from yolov9bench.train.trainer import describe_progress, train
 from yolov9bench.weights import load
 from yolov9bench.zoo import RECIPES, ROWS
 from yolov9bench.zoo.specs import Head, yolov8
@@ -127,10 +130,32 @@ def test_a_finished_run_says_so_and_changes_nothing(
 ) -> None:
     shutil.copytree(whole_run, job.out)
     before = (job.out / "last.pt").read_bytes()
+    assert describe_progress(job).startswith("This run is finished: 4 epochs, ")
     with caplog.at_level(logging.INFO):
         train(job)
     assert "is finished: 4 epochs" in caplog.text
     assert (job.out / "last.pt").read_bytes() == before
+
+
+def test_where_a_run_stands_is_said_before_it_goes_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Epochs count from 1 in every sentence; the log's file counts from 0 as before."""
+    stub_validation(monkeypatch, itertools.repeat(0.5))
+    assert describe_progress(job) == "The first of 4 epochs has begun."
+
+    def stop(log: list[Any]) -> None:
+        raise Killed
+
+    with caplog.at_level(logging.INFO), pytest.raises(Killed):
+        train(job, stop)
+    assert describe_progress(job) == "This run continues in epoch 2 of 4."
+    with caplog.at_level(logging.INFO):
+        train(job)
+    said = [each.getMessage() for each in caplog.records if " of 4" in each.getMessage()]
+    assert [re.findall(r"epoch (\d)", each) for each in said] == [["1"], ["2"], ["2"], ["3"], ["4"]]
+    assert "resuming run in epoch 2 of 4, at iteration 1" in said
+    assert [entry["epoch"] for entry in log(job.out)] == [0, 1, 2, 3]
 
 
 def test_another_configuration_in_the_folder_is_refused_by_its_keys(job: Job, whole_run: Path) -> None:

@@ -128,8 +128,6 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
     state.restore(saved["state"])
     if "batch_size" in changed:
         rebatch(state, before["batch_size"], job.batch_size, job.images_each)
-    place = state.epoch + 1, job.recipe.run.epochs, state.batch + 1
-    logger.info("resuming %s in epoch %d of %d, at iteration %d", job.out.name, *place)
     if changed:
         logger.warning("the run continues with another %s", ", ".join(changed))
         wait_for_all()  # they have read why it stopped, which is about to be written over

@@ -16,15 +16,15 @@ def require_usable(job: Job) -> None:
     number of processes than the job's. DatasetError: a validation set of other classes than are trained on,
     or one that cannot tell checkpoints apart.
     """
-    validation_settings(job)
-    require_statistics(job)
-    if job.tensorboard:
-        require_writer()
     if job.world_size != current_ranks().world_size:
         raise SettingsError(
             f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
             "that many with torchrun"
         )
+    validation_settings(job)
+    require_statistics(job)
+    if job.tensorboard:
+        require_writer()
     if all(entry["iscrowd"] for entry in job.validation.annotations):
         raise DatasetError(
             f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "

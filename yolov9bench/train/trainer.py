@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from yolov9bench.config import TrainConfig
+from yolov9bench.config import TrainConfig, from_root
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.sources import choose_training_split, require_split
 from yolov9bench.errors import TrainingError
@@ -111,7 +111,7 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     )
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
-    announce(job)
+    announce(job, state)
     events = job.out / "tensorboard" if job.tensorboard and current_ranks().is_main else None
     try:
         with chosen_algorithms(job), batches.watched(), event_files(events, state.iteration) as show:
@@ -140,8 +140,8 @@ def describe_progress(job: Job) -> str:
     return f"This run continues in epoch {state['epoch'] + 1} of {epochs}."
 
 
-def announce(job: Job) -> None:
-    """Say before the first step what will run, how and where its checkpoints go."""
+def announce(job: Job, state: State) -> None:
+    """Say before the first step what will run, from where, how and where its checkpoints go."""
     recipe = job.recipe
     several = f" in {job.world_size} processes" if job.world_size > 1 else ""
     logger.info(
@@ -157,7 +157,11 @@ def announce(job: Job) -> None:
         job.precision,
         device_name(job.device),
     )
-    logger.info("%s gets last.pt, from which the same command resumes, and best.pt", job.out)
+    if state.iteration:
+        place = state.epoch + 1, recipe.run.epochs, state.batch + 1
+        logger.info("resuming %s in epoch %d of %d, at iteration %d", job.out.name, *place)
+    folder = from_root(job.out)
+    logger.info("%s gets last.pt, from which the same command resumes, and best.pt", folder)
 
 
 @contextmanager
