@@ -72,6 +72,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
 def test_every_argument_has_a_case() -> None:
     """The others are tested below, or change nothing of the Job."""
     rest = {"dataset", "start", "freeze", "data_dir", "deterministic", "workers", "cache", "cache_dir"}
+    rest |= {"tensorboard"}
     assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == rest
 
 
