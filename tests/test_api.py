@@ -148,8 +148,8 @@ def test_files_folders_arrays_and_pil_images_give_the_same(
     files = sorted((tiny / "val").glob("*.png"))
     alone = [API.predict(detector, file, **settings) for file in files]
     assert all(len(each) for each in alone)
-    pictures = [Image.fromarray(read_image(file)[:, :, ::-1]) for file in files]
-    ways = [tiny / "val", [*files], [np.asarray(each) for each in pictures], pictures]
+    pil_images = [Image.fromarray(read_image(file)[:, :, ::-1]) for file in files]
+    ways = [tiny / "val", [*files], [np.asarray(each) for each in pil_images], pil_images]
     for way in ways:
         together = API.predict(detector, way, batch_size=4, **settings)
         assert len(together) == len(files) == 6

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+SHOWN_CHARACTERS = 60  # of a value in an error
 MOST_INTEGER = 2**63 - 1  # what torch takes as a seed, among others
 MOST = {"batch_size": 65_536, "workers": 1_024, "processes": 1_024, "freeze": 5}  # a stem and four stages
 MOST_PIXELS = 16_384  # of an image's side
@@ -67,6 +68,15 @@ def shown(text: object, longest: int = 120) -> str:
         for letter in whole[:longest]
     )
     return printable[:longest] + ("..." if len(whole) > longest or len(printable) > longest else "")
+
+
+def shown_value(value: object) -> str:
+    """A value on one line, and not all of a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except RecursionError:
+        text = "lists in lists in lists"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
@@ -147,7 +157,7 @@ def exists(name: str, path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:  # a NUL is a ValueError
-        shown = str(path) if len(str(path)) <= 60 else f"{str(path)[:60]}…"
+        cut = str(path) if len(str(path)) <= 60 else f"{str(path)[:60]}…"
         reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{name} {shown!r} cannot be a path ({reason}): choose another") from error
+        raise SettingsError(f"{name} {cut!r} cannot be a path ({reason}): choose another") from error
     return True

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from yolov9bench.config.values import Config, Words, require_checkpoint
+from yolov9bench.config.values import Config, Words, require_checkpoint, require_protocol
 from yolov9bench.errors import (
     SettingsError,
     exists,
@@ -18,7 +18,6 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
-from yolov9bench.zoo.protocols import find_protocol
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,7 @@ class PredictConfig(Config):
         _require_any("images", self.images)
         require_image_size(self.image_size)
         require_in_range(1, batch_size=self.batch_size)
-        if self.protocol != "auto":
-            find_protocol(self.protocol)
+        require_protocol(self.protocol)
         if not 0 <= self.score_threshold <= 1:
             raise SettingsError(f"score_threshold is {self.score_threshold:g}: give a number from 0 to 1")
 

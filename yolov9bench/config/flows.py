@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from yolov9bench.config.values import Config, Words, parse_classes, project_root, require_checkpoint
+from yolov9bench.config.values import (
+    Config,
+    Words,
+    parse_classes,
+    project_root,
+    require_checkpoint,
+    require_protocol,
+)
 from yolov9bench.errors import (
     SettingsError,
     require_image_size,
@@ -17,7 +24,6 @@ from yolov9bench.errors import (
     require_present,
     require_writable,
 )
-from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.recipes import find_recipe
 
 
@@ -62,7 +68,7 @@ class EvaluateConfig(Config):
     """Add the record to this folder's records/."""
 
     def validate(self) -> None:
-        _check_protocol(self.protocol)
+        require_protocol(self.protocol)
         parse_classes(self.classes)
         require_image_size(self.image_size)
         require_in_range(1, batch_size=self.batch_size, limit=self.limit)
@@ -217,7 +223,7 @@ class ReproduceConfig(Config):
     """Keep the record in results/records, from which the table is made."""
 
     def validate(self) -> None:
-        _check_protocol(self.protocol)
+        require_protocol(self.protocol)
         _check_recipe(self.recipe)
         parse_classes(() if self.classes is None else self.classes)
         require_image_size(self.image_size)
@@ -259,11 +265,6 @@ class ReproduceConfig(Config):
         """The folder whose records/ gets the record: that of the table only if it is asked for."""
         own = self.results_dir == "auto" and not self.fill_table
         return self.results_folder / "runs" if own else self.results_folder
-
-
-def _check_protocol(name: str) -> None:
-    if name != "auto":
-        find_protocol(name)
 
 
 def _check_recipe(name: str) -> None:

@@ -12,12 +12,12 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from tyro.conf import UseAppendAction
 
-from yolov9bench.errors import SettingsError, exists, require_choice, unknown
+from yolov9bench.errors import SettingsError, exists, require_choice, shown_value, unknown
+from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.rows import ROWS
 
 Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
 PLAIN = (str, int, float, bool, NoneType)
-SHOWN_CHARACTERS = 60  # of a value in an error
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,12 @@ def from_root(path: Path) -> str:
     return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(path)
 
 
+def require_protocol(name: str) -> None:
+    """SettingsError with a suggestion for a protocol that does not exist; "auto" is the checkpoint's own."""
+    if name != "auto":
+        find_protocol(name)
+
+
 def require_checkpoint(path: str | Path) -> None:
     """SettingsError for what is neither a file nor the id of a row; nothing is read or fetched."""
     name = str(path)
@@ -122,7 +128,7 @@ def _converted(name: str, given: Any, hint: Any) -> Any:
     wants_path = Path in kinds and type(value) is str
     if type(value) not in kinds and not wants_path:
         wanted = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)
-        raise SettingsError(f"{name} is {_shown(given)}, a {type(given).__name__}: give {wanted}")
+        raise SettingsError(f"{name} is {shown_value(given)}, a {type(given).__name__}: give {wanted}")
     if get_origin(hint) is Literal:
         require_choice(name, value, get_args(hint))
     return Path(value) if wants_path else value
@@ -142,9 +148,3 @@ def _flat(values: Any) -> Iterator[Any]:
         return
     for each in values:
         yield from _flat(each)
-
-
-def _shown(value: Any) -> str:
-    """A value on one line, and not all of a long one."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

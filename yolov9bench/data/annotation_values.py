@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yolov9bench.errors import shown_value
+
 # What each entry needs to be read and scored; https://cocodataset.org/#format-data
 REQUIRED_KEYS = {
     "images": ("id", "file_name", "width", "height"),
@@ -14,7 +16,6 @@ REQUIRED_KEYS = {
     "categories": ("id", "name"),
 }
 SINGULAR = {"images": "image", "categories": "category", "annotations": "annotation"}
-SHOWN_CHARACTERS = 60  # of a value in an error
 LARGEST_SIDE = 2**20  # pixels of an image; OpenCV decodes no larger one
 LARGEST_ID = 2**63 - 1  # of an image or a category; the evaluators take no larger and no negative one
 NUMBERS = frozenset((int, float))  # a bool is an int by inheritance alone
@@ -49,7 +50,7 @@ def find_faults(file: Path, content: Any) -> Iterator[Fault]:
     yield from _find_strays(file, "category_id", content["annotations"], content["categories"])
     for entry in content["annotations"]:
         if isinstance(entry, dict) and "iscrowd" in entry and crowd_flag(entry["iscrowd"]) is None:
-            faulty = f"annotation {_id_of(entry)} with iscrowd {shown(entry['iscrowd'])}"
+            faulty = f"annotation {_id_of(entry)} with iscrowd {shown_value(entry['iscrowd'])}"
             said = f"{file} has {faulty}: make it 0 or 1."
             yield Fault("iscrowd of an annotation is neither 0 nor 1", said)
 
@@ -89,10 +90,10 @@ def _find_repeated(file: Path, kind: str, key: str, form: type, entries: Sequenc
             continue
         value = entry[key]
         if type(value) is not form:  # a bool is an int by inheritance alone
-            said = f"{file} has the {key} {shown(value)} in {kind!r}: it must be {form.__name__}."
+            said = f"{file} has the {key} {shown_value(value)} in {kind!r}: it must be {form.__name__}."
             yield Fault(f"{key} of {SINGULAR[kind]} is not {form.__name__}", said)
         elif value in seen:
-            said = f"{file} has the {key} {shown(value)} twice in {kind!r}: make them differ."
+            said = f"{file} has the {key} {shown_value(value)} twice in {kind!r}: make them differ."
             yield Fault(f"{key} of {SINGULAR[kind]} is there twice", said)
         else:
             seen.add(value)
@@ -103,7 +104,7 @@ def _find_values(file: Path, content: Mapping[str, Sequence[Any]]) -> Iterator[F
     for kind, key, is_right, wanted in VALUE_CHECKS:
         for entry in content[kind]:
             if isinstance(entry, dict) and key in entry and not is_right(entry[key]):
-                faulty = f"{SINGULAR[kind]} {_id_of(entry)} with {key} {shown(entry[key])}"
+                faulty = f"{SINGULAR[kind]} {_id_of(entry)} with {key} {shown_value(entry[key])}"
                 said = f"{file} has {faulty}: make it {wanted}."
                 yield Fault(f"{key} of {SINGULAR[kind]} is not {wanted}", said)
 
@@ -112,10 +113,8 @@ def _find_strays(file: Path, key: str, annotations: Sequence[Any], targets: Sequ
     known = {target["id"] for target in targets if isinstance(target, dict) and type(target.get("id")) is int}
     for entry in annotations:
         if isinstance(entry, dict) and key in entry and not (type(entry[key]) is int and entry[key] in known):
-            said = (
-                f"{file} has annotation {_id_of(entry)} with {key} {shown(entry[key])}, which it lacks: "
-                "remove the annotation or add what it refers to."
-            )
+            stray = f"annotation {_id_of(entry)} with {key} {shown_value(entry[key])}"
+            said = f"{file} has {stray}, which it lacks: remove the annotation or add what it refers to."
             yield Fault(f"{key} of annotation refers to nothing", said)
 
 
@@ -180,16 +179,7 @@ def _is_run_length(mask: Mapping[str, Any]) -> bool:
 
 
 def _id_of(entry: Mapping[str, Any]) -> str:
-    return shown(entry.get("id"))
-
-
-def shown(value: Any) -> str:
-    """A value on one line, and not all of a long one."""
-    try:
-        text = " ".join(repr(value).split())
-    except RecursionError:
-        text = "lists in lists in lists"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    return shown_value(entry.get("id"))
 
 
 def crowd_flag(value: Any) -> int | None:

@@ -18,9 +18,8 @@ from yolov9bench.data.annotation_values import (
     find_faults,
     find_root_category,
     is_box,
-    shown,
 )
-from yolov9bench.errors import DatasetError
+from yolov9bench.errors import DatasetError, shown_value
 
 logger = logging.getLogger("yolov9bench")
 
@@ -124,7 +123,7 @@ def drop_root_category(content: dict[str, Any]) -> list[str]:
     if root is None:
         return []
     content["categories"] = [entry for entry in content["categories"] if entry is not root]
-    return [f"the category {shown(root['name'])}, which only groups the others, is left out"]
+    return [f"the category {shown_value(root['name'])}, which only groups the others, is left out"]
 
 
 def find_null_masks(annotations: Sequence[dict[str, Any]]) -> list[str]:

@@ -80,7 +80,7 @@ def find_in_lists(dataset: CocoDataset) -> Iterator[Finding]:
     if repeated:
         yield Finding("warning", "several images have one file", len(repeated), repeated[0])
     yield from find_repeated_boxes(dataset)
-    if all(entry["iscrowd"] for entry in dataset.annotations):
+    if not dataset.has_objects:
         yield Finding("refused", "no object is annotated, crowds apart, so that there is nothing to score")
     used = {entry["category_id"] for entry in dataset.annotations}
     unused = [name for number, name in dataset.categories if number not in used]

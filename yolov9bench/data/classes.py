@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from yolov9bench.data.coco import CocoDataset, label_categories
+from yolov9bench.data.coco import CocoDataset, fold_class_name, label_categories
 from yolov9bench.errors import DatasetError, SettingsError, unknown
 
 SHOWN_NAMES = 5
@@ -72,10 +72,10 @@ def _find(kind: str, wanted: str, names: Iterable[str]) -> str:
     known = list(names)
     if wanted in known:
         return wanted
-    folded = {_folded(name): name for name in reversed(known)}
-    if _folded(wanted) not in folded:
+    folded = {fold_class_name(name): name for name in reversed(known)}
+    if fold_class_name(wanted) not in folded:
         raise unknown(kind, wanted, known)
-    return folded[_folded(wanted)]
+    return folded[fold_class_name(wanted)]
 
 
 def _number_of(dataset: CocoDataset, name: str) -> int:
@@ -89,12 +89,8 @@ def _number_of(dataset: CocoDataset, name: str) -> int:
 
 def _hint(dataset: CocoDataset, names: Mapping[int, str] | None) -> str:
     """How to evaluate on what both have, as the end of a sentence."""
-    theirs = {_folded(name) for name in dataset.names}
-    common = [name for name in (names or {}).values() if _folded(name) in theirs]
+    theirs = {fold_class_name(name) for name in dataset.names}
+    common = [name for name in (names or {}).values() if fold_class_name(name) in theirs]
     shown = [f'"{name}"' if " " in name else name for name in common[:SHOWN_NAMES]]
     shown += ["..."] if len(common) > SHOWN_NAMES else []
     return f"choose with --classes {' '.join(shown or ['DETECTOR_NAME=DATASET_NAME'])}"
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()

@@ -72,6 +72,11 @@ class CocoDataset:
         """The categories' names in ascending category id."""
         return tuple(name for _, name in self.categories)
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether anything but crowds is annotated."""
+        return not all(entry["iscrowd"] for entry in self.annotations)
+
     def image_path(self, image: CocoImage) -> Path:
         """Where one image lies."""
         return self.moved.get(image.file_name, self.folder / image.file_name)
@@ -83,7 +88,7 @@ class CocoDataset:
             self,
             images=tuple(images),
             annotations=[entry for entry in self.annotations if entry["image_id"] in used],
-            image_list_sha256=_image_list_sha256(images),
+            image_list_sha256=image_list_sha256_of((image.id, image.file_name) for image in images),
         )
 
     def ground_truth(self) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def read_lists(
         annotations=[entry for entry in content["annotations"] if entry["image_id"] in sizes],
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
         annotations_sha256=sha256_of(file),
-        image_list_sha256=_image_list_sha256(images),
+        image_list_sha256=image_list_sha256_of((image.id, image.file_name) for image in images),
         description=str(content["info"].get("description", "")),
         image_folder=folder,
         moved=moved,
@@ -196,8 +201,10 @@ def label_categories(
             f"The detector names {len(names)} of its {num_classes} classes: name each from 0 up."
         )
     exact = {name: number for number, name in dataset.categories}
-    folded = {_folded(name): number for number, name in dataset.categories}
-    found = [exact.get(names[label], folded.get(_folded(names[label]))) for label in range(num_classes)]
+    folded = {fold_class_name(name): number for number, name in dataset.categories}
+    found = [
+        exact.get(names[label], folded.get(fold_class_name(names[label]))) for label in range(num_classes)
+    ]
     unknown = [names[label] for label, number in enumerate(found) if number is None]
     missing = [name for number, name in dataset.categories if number not in found]
     categories = tuple(number for number in found if number is not None)
@@ -216,7 +223,8 @@ def _misfit(dataset: CocoDataset, num_classes: int, unknown: Sequence[str], miss
     )
 
 
-def _folded(name: str) -> str:
+def fold_class_name(name: str) -> str:
+    """A class's name without regard to case and outer blanks."""
     return name.strip().casefold()
 
 
@@ -225,5 +233,6 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
 
 
-def _image_list_sha256(images: Iterable[CocoImage]) -> str:
-    return hashlib.sha256("\n".join(f"{image.id} {image.file_name}" for image in images).encode()).hexdigest()
+def image_list_sha256_of(names: Iterable[tuple[int, str]]) -> str:
+    """The hash of one line "id file_name" an image, joined by newlines."""
+    return hashlib.sha256("\n".join(f"{number} {name}" for number, name in names).encode()).hexdigest()

@@ -16,9 +16,7 @@ from yolov9bench.predict.predictions import Predictions
 Method = Literal["percentile", "basic", "bias-corrected", "BCa", "normal"]
 
 METHODS: tuple[Method, ...] = ("percentile", "basic", "bias-corrected", "BCa", "normal")
-CHOSEN: Method = (
-    "percentile"  # none covered clearly more on few images: LOG.md, benchmarks/interval_coverage.py
-)
+CHOSEN: Method = "percentile"  # no other one covered clearly more on few images, see LOG.md
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 

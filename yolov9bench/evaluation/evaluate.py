@@ -145,8 +145,9 @@ def evaluate_loaded(
         except torch.OutOfMemoryError as error:
             raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
-    result = coco_result(dataset.ground_truth(), predictions, settings.judge)
-    interval = bootstrap_interval(dataset.ground_truth(), predictions)
+    truth = dataset.ground_truth()
+    result = coco_result(truth, predictions, settings.judge)
+    interval = bootstrap_interval(truth, predictions)
     stored = store_predictions(predictions, settings.detections)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
@@ -263,7 +264,7 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
 
 def require_objects(dataset: CocoDataset) -> None:
     """DatasetError for images on which no object is annotated, crowds apart: every metric would be -1."""
-    if all(entry["iscrowd"] for entry in dataset.annotations):
+    if not dataset.has_objects:
         raise DatasetError(
             f"no object is annotated on the {len(dataset.images)} images of {dataset.folder} "
             f"({len(dataset.annotations)} crowds), so that there is nothing to score: choose other images"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from yolov9bench.data.annotations import read_annotations
+from yolov9bench.data.coco import image_list_sha256_of
 from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
@@ -55,8 +56,8 @@ def find_wrong_metrics(detections: Predictions, source: Path, stated: EvaluateCo
     used = [image for image in ordered[: images + len(skipped)] if image["file_name"] not in skipped]
     if len(used) != images:
         return [f"{images:,} images are stated, and the annotations have {len(ordered):,}"]
-    listed = "\n".join(f"{image['id']} {image['file_name']}" for image in used)
-    if hashlib.sha256(listed.encode()).hexdigest() != stated.inputs.image_list_sha256:
+    listed = image_list_sha256_of((image["id"], image["file_name"]) for image in used)
+    if listed != stated.inputs.image_list_sha256:
         return ["the images are not the first ones of the annotations by id"]
     ids = {image["id"] for image in used}
     kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]

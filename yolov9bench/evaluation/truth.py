@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -11,8 +11,8 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.data.annotation_values import crowd_flag, shown
-from yolov9bench.errors import MetricsError
+from yolov9bench.data.annotation_values import crowd_flag
+from yolov9bench.errors import MetricsError, shown_value
 from yolov9bench.predict.predictions import Predictions
 
 Array = npt.NDArray[np.float64]
@@ -36,18 +36,6 @@ class Truth:
     boxes_xywh: Array
     areas: Array
     crowds: npt.NDArray[np.int64]
-
-    def take(self, chosen: npt.NDArray[np.int64], images: npt.NDArray[np.int64], count: int) -> Truth:
-        """The annotations at these indices, on other image numbers, of `count` images."""
-        return replace(
-            self,
-            image_ids=np.arange(1, count + 1),
-            images=images,
-            categories=self.categories[chosen],
-            boxes_xywh=self.boxes_xywh[chosen],
-            areas=self.areas[chosen],
-            crowds=self.crowds[chosen],
-        )
 
 
 def read_truth(ground_truth: GroundTruth) -> Truth:
@@ -90,7 +78,7 @@ def _crowd_of(annotation: Mapping[str, Any]) -> int:
             raise MetricsError(f"Annotation {annotation.get('id')} lacks {key!r}: add it to the file.")
     for key in ("image_id", "category_id"):
         if not isinstance(annotation[key], int | np.integer):
-            given = f"{key} {shown(annotation[key])}"
+            given = f"{key} {shown_value(annotation[key])}"
             raise MetricsError(f"Annotation {annotation.get('id')} has {given}: make it a whole number.")
     return flag
 

@@ -25,7 +25,7 @@ def require_usable(job: Job) -> None:
     require_statistics(job)
     if job.tensorboard:
         require_writer()
-    if all(entry["iscrowd"] for entry in job.validation.annotations):
+    if not job.validation.has_objects:
         raise DatasetError(
             f"{job.validation.split} of {job.validation.root} has no objects to validate on, so no "
             "checkpoint would be the best: annotate it, or validate on another split"

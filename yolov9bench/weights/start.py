@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from yolov9bench.data.coco import fold_class_name
 from yolov9bench.errors import CheckpointError
 from yolov9bench.nn.detector import Detector
 from yolov9bench.weights.load import Checkpoint, load
@@ -137,9 +138,9 @@ def match_labels(found: Checkpoint, wanted: Sequence[str], file: str) -> list[in
         return list(range(len(wanted))) if same else [None] * len(wanted)
     if sorted(found.names) != list(range(len(found.names))):
         raise CheckpointError(f"{file} has the labels {sorted(found.names)}: label its classes from 0 up")
-    theirs = [_folded(found.names[label]) for label in range(len(found.names))]
+    theirs = [fold_class_name(found.names[label]) for label in range(len(found.names))]
     labels: list[int | None] = []
-    for own, name in enumerate(map(_folded, wanted)):
+    for own, name in enumerate(map(fold_class_name, wanted)):
         if theirs[own : own + 1] == [name]:
             labels.append(own)
         else:
@@ -193,7 +194,3 @@ def _layer_of(key: str) -> str:
     """The layer of a head's branch that a tensor belongs to; elsewhere the module."""
     found = BRANCH_LAYER.match(key)
     return found[0] if found else key.rpartition(".")[0]
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
