@@ -11,7 +11,7 @@ import pytest
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation.evaluate import evaluate
-from yolov9bench.ops import ranks
+from yolov9bench.ops import distributed, ranks
 from yolov9bench.ops.distributed import gather
 from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks, own_device
 from yolov9bench.predict.batches import Batches
@@ -63,6 +63,19 @@ def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPa
         own_device("cuda:0", Ranks(5, 8, 1))
     with pytest.raises(SettingsError, match="process 2 of this machine has no GPU, there are 2"):
         own_device("cuda", Ranks(2, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("seen", "named"), [([[], [], [1]], "process 1 has ended"), ([[]], "another process has ended")]
+)
+def test_a_process_that_ends_a_moment_later_is_named(
+    seen: list[list[int]], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections close before the system shows that it has ended."""
+    answers = iter(seen)
+    monkeypatch.setattr(distributed, "SETTLING", 0.5)
+    monkeypatch.setattr(distributed, "_ended", lambda: next(answers, seen[-1]))
+    assert distributed._unanswered().startswith(named)
 
 
 @pytest.mark.parametrize("protocol", [*PROTOCOLS.values(), MMYOLO_TTA], ids=lambda each: each.name)

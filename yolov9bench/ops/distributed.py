@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolov9bench.errors import BenchError, ProcessError
@@ -23,6 +24,7 @@ from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
 
 WAIT = timedelta(minutes=10)  # for the others to start, and for their gradients
 WAIT_FOR_MAIN = timedelta(hours=12)  # while rank 0 fetches data, writes or computes metrics
+SETTLING = 2.0  # seconds until a process whose connections are closed is seen to have ended
 # How the libraries beneath begin an error about a process that does not answer; they have no class for it.
 UNANSWERED = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "timeout", "broken pipe")
 
@@ -119,8 +121,13 @@ def _ended() -> list[int]:
 
 
 def _unanswered() -> str:
-    """The sentence about the others; it names those of this machine that have ended."""
-    gone = _ended()
+    """The sentence about the others; it names those of this machine that have ended.
+
+    The connections of a process that is killed close a moment before the system shows it as ended.
+    """
+    latest = monotonic() + SETTLING
+    while not (gone := _ended()) and monotonic() < latest:
+        sleep(0.05)
     named = f"process {', '.join(map(str, gone))}" if gone else "another process"
     return (
         f"{named} has ended or does not answer, and says itself why, unless it was killed: once that is "
