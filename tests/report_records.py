@@ -30,7 +30,11 @@ def evaluation(row: str | None = "yolov9-c", ap: float = 0.5312, day: int = 1, *
     return Record(
         row=row,
         kind="evaluate",
-        values={"AP": ap, "AP_interval": changes.get("interval")},
+        values={
+            "AP": ap,
+            "AP_interval": changes.get("interval"),
+            "AP_interval_method": changes.get("method"),
+        },
         settings={"protocol": changes.get("protocol", protocol) | changes.get("with_", {})},
         inputs=inputs | changes.get("inputs", {}),
         environment={"commit": COMMIT, "dirty": changes.get("dirty", False), "device": "cpu"},

@@ -38,9 +38,9 @@ WITHOUT_IMAGES_AND_TABLES = [
     "profiling.memory_tracker",
 ]
 WITHOUT_TORCH = [
-    "evaluation.bootstrap",
     "evaluation.coco_metrics",
     "evaluation.diagnostics",
+    "evaluation.intervals",
     "evaluation.truth",
     "predict.predictions",
     "records",

@@ -13,10 +13,10 @@ import pytest
 from yolov9bench.data.annotation_values import crowd_flag
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, MetricsError
-from yolov9bench.evaluation.bootstrap import bootstrap_interval
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.diagnostics import tide_shares
 from yolov9bench.evaluation.evaluate import evaluate
+from yolov9bench.evaluation.intervals import ap_interval
 from yolov9bench.predict.predictions import predictions_from_rows
 
 NAN = math.nan
@@ -154,7 +154,7 @@ TRUTH: dict[str, Any] = {
     ],
 }
 FOUND = predictions_from_rows([{"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "score": 0.9}])
-SCORES: list[Callable[..., Any]] = [coco_metrics, tide_shares, bootstrap_interval]
+SCORES: list[Callable[..., Any]] = [coco_metrics, tide_shares, ap_interval]
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interval_methods import METHODS, draw_aps, intervals
 
-from yolov9bench.evaluation.bootstrap import METHODS, bootstrap_interval, draw_aps, intervals
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.matching import Matches, match
 from yolov9bench.evaluation.truth import read_truth, result_array
@@ -126,20 +126,3 @@ def test_each_method_by_hand() -> None:
     spread = 1.959964 * np.sqrt((101**2 - 1) / 12) / 100
     assert found["normal"] == pytest.approx((max(0.6 - spread, 0), min(0.6 + spread, 1)), abs=1e-6)
     assert found["bias-corrected"][0] > 0.025 and found["bias-corrected"][1] > 0.975  # .6 is above the median
-
-
-def test_an_interval_follows_its_seed_and_not_the_ids() -> None:
-    ground_truth, rows = make_set(2)
-    predictions = predictions_from_rows(rows)
-    first = bootstrap_interval(ground_truth, predictions, resamples=50)
-    assert first == bootstrap_interval(ground_truth, predictions, resamples=50)
-    assert first != bootstrap_interval(ground_truth, predictions, resamples=50, seed=1)
-    renamed = {
-        **ground_truth,
-        "images": [{"id": 1000 - 7 * each["id"]} for each in ground_truth["images"]],
-        "annotations": [
-            each | {"image_id": 1000 - 7 * each["image_id"]} for each in ground_truth["annotations"]
-        ],
-    }
-    other = predictions_from_rows([row | {"image_id": 1000 - 7 * row["image_id"]} for row in rows])
-    assert bootstrap_interval(renamed, other, resamples=50) == pytest.approx(first, abs=1e-9)

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -16,11 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from yolov9bench.errors import MetricsError
 from yolov9bench.evaluation import coco_metrics as module
-from yolov9bench.evaluation.bootstrap import bootstrap_interval, draw_aps
 from yolov9bench.evaluation.coco_metrics import coco_metrics, coco_result
 from yolov9bench.evaluation.diagnostics import TIDE_ERRORS, main_confusions, tide_shares, worst_images
-from yolov9bench.evaluation.matching import match
-from yolov9bench.evaluation.truth import read_truth, result_array
 from yolov9bench.predict.predictions import (
     Predictions,
     predictions_from_rows,
@@ -385,29 +381,6 @@ def test_worst_images_first() -> None:
     assert 7 not in [image for image, _, _ in ranked]
 
 
-def test_the_interval_is_the_binomial_one() -> None:
-    """Of 20 images with one object each 12 are solved: AP follows from how many of those a resample draws."""
-    images, solved, draws = 20, 12, 100_000
-    ground_truth = truth(*((image, 1, BOX) for image in range(1, images + 1)), images=images, classes=1)
-    detections = found(*((image, 1, BOX, 0.9) for image in range(1, solved + 1)))
-    hits = np.random.default_rng(1).binomial(images, solved / images, draws)
-    expected = np.percentile(np.where(hits > 0, (100 * hits // images + 1) / 101, 0), [2.5, 97.5])
-    low, high = bootstrap_interval(ground_truth, detections, resamples=2000, method="percentile")
-    assert (low, high) == pytest.approx(expected, abs=1.01 * 5 / 101)  # one image more or less is 5 of 101
-    assert high - low > 35 / 101  # 8 images; drawing each image at most once would give 6 or 7
-
-
-def test_the_interval_holds_ap_and_follows_its_seed(val2017: dict[str, Any], square: Predictions) -> None:
-    interval = bootstrap_interval(val2017, square, resamples=20)
-    assert interval[0] < coco_metrics(val2017, square)["AP"] < interval[1]
-    assert bootstrap_interval(val2017, square, resamples=20) == interval
-    assert bootstrap_interval(val2017, square, resamples=20, seed=1) != interval
-
-
-def test_the_interval_of_an_undefined_ap() -> None:
-    assert bootstrap_interval(truth(), found(), resamples=3) == (-1.0, -1.0)
-
-
 @pytest.mark.parametrize("metric", METRICS)
 def test_nan_does_not_pass_the_judge(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """NaN is no further than anything from anything: whichever of the two gives it, they do not agree."""
@@ -434,29 +407,6 @@ def test_the_judge_allows_what_rounding_may_do(
     else:
         with pytest.raises(MetricsError):
             coco_metrics(ground_truth, detections, judge=True)
-
-
-def test_the_interval_keeps_resamples_of_ap_0_and_drops_undefined_ones() -> None:
-    """Two images: a quarter of the draws takes the first twice, a quarter the second, half takes both.
-
-    An object found in the first and one missed in the second give AP 1, 0 and 51/101. With nothing at all in
-    the second image AP is 1, undefined and 1.
-    """
-    detections = found((1, 1, BOX, 0.9))
-    for objects, values in (
-        (truth((1, 1, BOX), (2, 1, BOX), images=2, classes=1), {0.0: 250, round(51 / 101, 9): 500, 1.0: 250}),
-        (truth((1, 1, BOX), images=2, classes=1), {1.0: 750}),
-    ):
-        known = read_truth(objects)
-        matches = match(known, result_array(known, detections))
-        drawn = draw_aps(matches, 1000, np.random.default_rng(0)).resampled
-        counts = Counter(np.round(drawn, 9).tolist())
-        assert counts.keys() == values.keys()
-        assert all(abs(counts[value] - count) < 60 for value, count in values.items())
-
-
-def test_the_interval_of_nothing_found_is_nought() -> None:
-    assert bootstrap_interval(truth((1, 1, BOX), images=1), found(), resamples=3) == (0.0, 0.0)
 
 
 def test_an_image_of_least_score_and_of_little_overlap() -> None:
@@ -546,13 +496,6 @@ def test_labels_are_places_in_the_list_of_categories() -> None:
     """COCO's ids have gaps: label 2 of 7, 90, 13 is 13."""
     rows = detection_rows(1, np.zeros((3, 4)), np.ones(3), np.array([2, 0, 1]), [7, 90, 13])
     assert [row["category_id"] for row in rows] == [13, 7, 90]
-
-
-def test_one_resample_has_an_interval_of_its_own() -> None:
-    found_all = found((1, 1, BOX, 0.9))
-    objects = truth((1, 1, BOX), images=1, classes=1)
-    interval = bootstrap_interval(objects, found_all, resamples=1, method="percentile")
-    assert interval == pytest.approx((1, 1), abs=EPSILON)
 
 
 @np.errstate(all="ignore")  # the largest are infinite in float32

@@ -149,14 +149,21 @@ class TestWhichRecordsCount:
         text = table.block(evidence(found), checks(found))
         (line,) = parsed(text[text.index("### Checked") :], "Row")
         assert (line["Row"], line["Images"], line["box AP"]) == ("yolov9-c", "1,200", "**40.1**")
-        assert (line["Interval"], line["Protocol"]) == ("37.1 to 43.3", "yolov9")
+        assert (line["Interval"], line["Protocol"]) == ("37.1 to 43.3 (percentiles)", "yolov9")
         assert "53" not in "".join(text for name, text in line.items() if name != "Record")
 
     def test_subsets_under_several_protocols_read_one_below_another(self) -> None:
         """Protocols by name, a custom file last; each with images, AP, interval, and its record's file."""
         row, subset = "ultralytics-yolov8n", {"images": 100, "annotations_sha256": "0" * 64}
         found = [
-            evaluation(row, 0.3912, protocol=asdict(PROTOCOLS[name]), inputs=subset, interval=ends)
+            evaluation(
+                row,
+                0.3912,
+                protocol=asdict(PROTOCOLS[name]),
+                inputs=subset,
+                interval=ends,
+                method="half-samples",
+            )
             for name, ends in (
                 ("yolov9", [0.3512, 0.4398]),
                 ("mmyolo", [0.3487, 0.4311]),

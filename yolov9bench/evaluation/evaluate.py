@@ -24,7 +24,7 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import DatasetError, SettingsError, require_in_range
-from yolov9bench.evaluation.bootstrap import bootstrap_interval
+from yolov9bench.evaluation import intervals
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
@@ -147,12 +147,19 @@ def evaluate_loaded(
     dataset = without_skipped(dataset, batches.skipped)
     truth = dataset.ground_truth()
     result = coco_result(truth, predictions, settings.judge)
-    interval = bootstrap_interval(truth, predictions)
+    interval = intervals.ap_interval(truth, predictions)
     stored = store_predictions(predictions, settings.detections)
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=asdict(EvaluateValues(**result.metrics, AP_interval=list(interval), detections=stored)),
+        values=asdict(
+            EvaluateValues(
+                **result.metrics,
+                AP_interval=interval and list(interval),
+                AP_interval_method=interval and intervals.METHOD,
+                detections=stored,
+            )
+        ),
         settings=asdict(applied_settings(settings, protocol, detector, chosen.names)),
         inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
         environment=asdict(environment),

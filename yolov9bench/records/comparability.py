@@ -32,10 +32,10 @@ Column = Literal["box AP", "TTA box AP"]
 VAL2017 = SPLITS["val2017"]
 CLOCKS_DIFFER = timedelta(days=1)  # a start that lies further ahead than this was not measured
 HASH_UNPINNED = "hash unpinned"
-# Measured on synthetic data: 60 sets of 100 images whose true AP is known. 57 would be 95 %.
-INTERVAL_CAVEAT = (
-    "It is a percentile interval, which lies high on few images: of 60 synthetic sets of 100 images it "
-    "covered the true AP of 48, where 95 % promises 57, and lay above it in the other 12."
+# Measured on synthetic data whose true AP is known: CONTRIBUTING.md, "Intervals".
+PERCENTILE_CAVEAT = (
+    "It is a bootstrap's percentile interval, which lies high on few images: of 60 synthetic sets of 100 "
+    "images it covered the true AP of 48, where 95 % promises 57, and lay above it in the other 12."
 )
 
 

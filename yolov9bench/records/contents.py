@@ -15,6 +15,9 @@ from yolov9bench.records.record import Record, hash8
 
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
+HALF_SAMPLES = (
+    "half-samples"  # how an interval of AP was found; of records that do not say, a bootstrap's percentiles
+)
 PUBLISHED_SETUP = "published_setup"  # the training step as the published memory was measured
 TYPE_NAMES: dict[type, str] = {
     float: "a number",
@@ -33,8 +36,8 @@ Part = TypeVar("Part")
 class EvaluateValues:
     """The twelve COCO metrics (fractions, -1 where undefined), the interval of AP, and the detections.
 
-    The metrics come first, in pycocotools' order. `AP_interval` has two ends; records of
-    before have none on more than 500 images.
+    The metrics come first, in pycocotools' order. `AP_interval` has two ends, or is None where the images
+    cannot tell it; `AP_interval_method` is HALF_SAMPLES, and None in records of the percentile bootstrap.
     `detections`: their file if they were kept, the sha256 of their JSON, and their count.
     """
 
@@ -51,6 +54,7 @@ class EvaluateValues:
     ARm: float | None
     ARl: float | None
     AP_interval: list[float] | None
+    AP_interval_method: str | None
     detections: dict[str, Any] | None
 
 

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from yolov9bench.records.comparability import (
     HASH_UNPINNED,
-    INTERVAL_CAVEAT,
+    PERCENTILE_CAVEAT,
     Column,
     ap_of,
     column_of,
@@ -19,11 +19,15 @@ from yolov9bench.records.comparability import (
     read_stated,
     row_of,
 )
-from yolov9bench.records.contents import read_evaluate
+from yolov9bench.records.contents import HALF_SAMPLES, read_evaluate
 from yolov9bench.records.record import Record
 from yolov9bench.zoo.rows import Row
 
 ABSENT = "—"
+HALF_SAMPLES_MEANING = (
+    "It is that of AP on all such images, which lies lower than AP on few of them: COCO's interpolation "
+    "favours small sets."
+)
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,12 @@ def images_text(record: Record) -> str:
 
 def interval_text(record: Record) -> str:
     """What the images at hand say of AP on all such images, in one sentence."""
-    interval = read_evaluate(record).values.AP_interval
-    if interval is None:
+    values = read_evaluate(record).values
+    if values.AP_interval is None:
         return f"AP on {images_text(record)}; the record states no interval."
-    low, high = (100 * end for end in interval)
+    low, high = (100 * end for end in values.AP_interval)
+    meaning = HALF_SAMPLES_MEANING if values.AP_interval_method == HALF_SAMPLES else PERCENTILE_CAVEAT
     return (
-        f"On {images_text(record)} AP is uncertain: its 95 % bootstrap interval over images is "
-        f"{low:.1f} to {high:.1f}. {INTERVAL_CAVEAT}"
+        f"On {images_text(record)} AP is uncertain: its 95 % interval over images is "
+        f"{low:.1f} to {high:.1f}. {meaning}"
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 from tabulate import DataRow, TableFormat, tabulate
 
 from yolov9bench.records import Record, path_of
-from yolov9bench.records.comparability import HASH_UNPINNED, INTERVAL_CAVEAT, ap_of, read_stated
+from yolov9bench.records.comparability import HASH_UNPINNED, PERCENTILE_CAVEAT, ap_of, read_stated
+from yolov9bench.records.contents import HALF_SAMPLES, EvaluateValues
 from yolov9bench.records.evidence import Check, Evidence
 from yolov9bench.zoo.rows import ROWS, Row
 
@@ -37,7 +38,8 @@ LEGEND = (
 )
 CHECKED = (
     "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
-    "published figure; the interval is the 95 % bootstrap over images. " + INTERVAL_CAVEAT
+    "published figure. The interval is that of AP on all such images, at 95 %; "
+    "AP on few images lies higher."
 )
 NOTHING_CHECKED = "No record yet."
 CHECKED_HEADER = ("Row", "Protocol", "Images", "box AP", "Interval", "Not above because of", "Record")
@@ -149,22 +151,35 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
 def _checked_lines(checks: Sequence[Check], folder: str) -> list[str]:
     if not checks:
         return [NOTHING_CHECKED]
-    return [CHECKED, "", markdown_table(CHECKED_HEADER, (_checked_cells(check, folder) for check in checks))]
+    older = any(
+        values.AP_interval is not None and values.AP_interval_method != HALF_SAMPLES
+        for values in (read_stated(check.record).values for check in checks)
+    )
+    explained = f"{CHECKED} Of those with percentiles: {PERCENTILE_CAVEAT}" if older else CHECKED
+    table = markdown_table(CHECKED_HEADER, (_checked_cells(check, folder) for check in checks))
+    return [explained, "", table]
 
 
 def _checked_cells(check: Check, folder: str) -> tuple[str, ...]:
     """One evaluation that may not fill the table, with a link to its record under the date it began."""
     record, stated = check.record, read_stated(check.record)
-    interval, images, fraction = stated.values.AP_interval, stated.inputs.images, ap_of(record)
+    images, fraction = stated.inputs.images, ap_of(record)
     return (
         record.row or f"custom: {stated.inputs.spec or ABSENT}",
         _escaped(str(stated.settings.protocol_name)),
         ABSENT if images is None else f"{images:,}",
         ABSENT if fraction is None else f"**{100 * fraction:.1f}**",
-        " to ".join(f"{100 * end:.1f}" for end in interval) if interval else ABSENT,
+        _interval(stated.values),
         _escaped("; ".join(check.reasons)),
         f"[{record.start[:10]}]({folder}{_record_file(record)})",
     )
+
+
+def _interval(values: EvaluateValues) -> str:
+    if values.AP_interval is None:
+        return ABSENT
+    ends = " to ".join(f"{100 * end:.1f}" for end in values.AP_interval)
+    return ends if values.AP_interval_method == HALF_SAMPLES else f"{ends} (percentiles)"
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,8 @@
-"""How far AP may be off for having been measured on these images alone: the bootstrap; needs no torch."""
+"""The intervals of AP that were compared with the chosen one: bootstraps over images.
+
+Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 to 14. An image drawn twice counts
+twice.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.evaluation.matching import Integers, Matches, match
-from yolov9bench.evaluation.truth import Array, GroundTruth, read_truth, result_array
-from yolov9bench.predict.predictions import Predictions
+from yolov9bench.evaluation.intervals import all_images
+from yolov9bench.evaluation.matching import Integers, Matches
+from yolov9bench.evaluation.truth import Array
 
 Method = Literal["percentile", "basic", "bias-corrected", "BCa", "normal"]
 
 METHODS: tuple[Method, ...] = ("percentile", "basic", "bias-corrected", "BCa", "normal")
-CHOSEN: Method = "percentile"  # no other one covered clearly more on few images, see LOG.md
-RESAMPLES = 1000
 CONFIDENCE = 0.95
 
 
@@ -29,39 +31,15 @@ class Draws:
     resampled: Array
 
 
-def bootstrap_interval(
-    ground_truth: GroundTruth,
-    predictions: Predictions,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    method: Method = CHOSEN,
-) -> tuple[float, float]:
-    """The 95 % interval of AP over sets of as many images (Efron and Tibshirani 1993, chapters 12 to 14).
-
-    An image drawn twice counts twice. Ends are fractions within 0..1, both -1 where AP is undefined. Images
-    are matched once and then weighted by their draws, so that a draw of 5,000 images takes milliseconds.
-    """
-    truth = read_truth(ground_truth)
-    matches = match(truth, result_array(truth, predictions))
-    # In the file's order, so that a seed draws the same images whatever their ids are.
-    images = np.searchsorted(truth.image_ids, [image["id"] for image in ground_truth["images"]]) + 1
-    draws = draw_aps(matches, resamples, np.random.default_rng(seed), images)
-    if draws.ap < 0 or not len(draws.resampled):
-        return -1.0, -1.0
-    return intervals(matches, draws)[method]
-
-
-def draw_aps(
-    matches: Matches, resamples: int, generator: np.random.Generator, images: Integers | None = None
-) -> Draws:
-    """AP of every draw in which it is defined; `images` are the image numbers to draw from, all if None."""
-    numbers = np.arange(1, matches.images + 1) if images is None else images
+def draw_aps(matches: Matches, resamples: int, generator: np.random.Generator) -> Draws:
+    """AP of every draw in which it is defined."""
+    numbers: Integers = np.arange(1, matches.images + 1)
     found = []
     for _ in range(resamples):
         drawn = generator.choice(numbers, size=len(numbers))
         found.append(matches.average_precision(np.bincount(drawn, minlength=matches.images + 1)))
     values = np.array(found)
-    return Draws(matches.average_precision(_once(matches)), values[values >= 0])
+    return Draws(matches.average_precision(all_images(matches)), values[values >= 0])
 
 
 def intervals(matches: Matches, draws: Draws) -> dict[Method, tuple[float, float]]:
@@ -79,12 +57,6 @@ def intervals(matches: Matches, draws: Draws) -> dict[Method, tuple[float, float
         "normal": (draws.ap - spread, draws.ap + spread),
     }
     return {name: (max(float(a), 0.0), min(float(b), 1.0)) for name, (a, b) in found.items()}
-
-
-def _once(matches: Matches) -> Integers:
-    weights = np.ones(matches.images + 1, np.int64)
-    weights[0] = 0
-    return weights
 
 
 def _quantiles(draws: Draws, ends: list[float]) -> tuple[float, float]:
@@ -108,7 +80,7 @@ def _acceleration(matches: Matches) -> float:
     """From the AP without each image in turn (the reference's formula 14.15)."""
     values = []
     for image in range(1, matches.images + 1):
-        weights = _once(matches)
+        weights = all_images(matches)
         weights[image] = 0
         values.append(matches.average_precision(weights))
     deviations: npt.NDArray[np.float64] = np.mean(values) - np.array(values)
