@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from record_parts import EMPTY
 
 from yolov9bench import records, report
+from yolov9bench.data.annotations import read_annotations
+from yolov9bench.evaluation import rederive
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import predictions_from_rows, result_json
@@ -285,3 +288,34 @@ def test_records_are_named_one_by_one_too(project: Path) -> None:
     assert outcome.word == "verified"
     assert str(outcome).startswith("verified   custom/evaluate-2026-01-01-")
     assert asdict(outcome)["reasons"] == ()
+
+
+def test_each_file_is_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two records of the same annotations, which are given twice, beside a file that no record names."""
+    record = records.read(only(project))
+    other = replace(record, seconds=2.0, settings=record.settings | {"batch_size": 8})
+    records.write(other, project / "results")
+    report.write(project / "results", project / "README.md")
+    spare = project / "data/spare.json"
+    spare.write_text(json.dumps(truth() | {"info": {"year": 2000}}))
+    done: Counter[tuple[str, str]] = Counter()
+
+    def counted(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *rest: Any, **named: Any) -> Any:
+            done[kind, path.name] += 1
+            return function(path, *rest, **named)
+
+        return call
+
+    monkeypatch.setattr(Path, "read_text", counted("text", Path.read_text))
+    monkeypatch.setattr(rederive, "sha256_of", counted("hash", sha256_of))
+    monkeypatch.setattr(rederive, "read_annotations", counted("annotations", read_annotations))
+    own = project / "data/annotations.json"
+    outcomes = verify(project / "results", (), [own, own, spare], readme=project / "README.md")
+    assert [each.word for each in outcomes] == ["verified"] * 3
+    names = {path.name for path in (project / "results/records/custom").iterdir()}
+    assert {
+        name: count for (kind, name), count in done.items() if kind == "text" and name in names
+    } == dict.fromkeys(names, 1)
+    assert done["hash", own.name] == done["annotations", own.name] == 1
+    assert not done["hash", spare.name]
