@@ -41,6 +41,8 @@ WITHOUT_TORCH = [
     "evaluation.bootstrap",
     "evaluation.coco_metrics",
     "evaluation.diagnostics",
+    "evaluation.lrp",
+    "evaluation.second_opinion",
     "evaluation.truth",
     "predict.predictions",
     "records",

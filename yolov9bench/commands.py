@@ -21,6 +21,7 @@ from yolov9bench.config import (
     ReportConfig,
     ReproduceConfig,
     RowsConfig,
+    SecondOpinionConfig,
     SweepConfig,
     TidyConfig,
     TrainConfig,
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Any] = {
     "measure": MeasureConfig,
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
+    "second-opinion": SecondOpinionConfig,
     "tidy": TidyConfig,
     "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
 }
@@ -166,9 +168,8 @@ def report(config: ReportConfig) -> None:
     config.require_paths()
     from yolov9bench import report as pages
 
-    root = project_root()
     act = pages.check if config.check else pages.write
-    act(config.results or root / "results", None if config.results else root / "README.md")
+    act(results_folder(config.results), None if config.results else project_root() / "README.md")
 
 
 @run.register
@@ -176,18 +177,45 @@ def verify(config: VerifyConfig) -> None:
     config.require_paths()
     from yolov9bench import verify as verification
 
-    root = project_root()
     outcomes = verification.verify(
-        config.results or root / "results",
+        results_folder(config.results),
         config.records,
         config.annotations,
-        root / "data" if config.data_dir == "auto" else Path(config.data_dir),
-        None if config.results else root / "README.md",
+        data_folder(config.data_dir),
+        None if config.results else project_root() / "README.md",
     )
     print("\n".join(map(str, outcomes)))
     print(verification.summarize(outcomes))
     if not verification.is_clean(outcomes, config.strict):
         sys.exit(1)
+
+
+@run.register
+def second_opinion(config: SecondOpinionConfig) -> None:
+    config.require_paths()
+    from yolov9bench.evaluation.second_opinion import give_second_opinion
+    from yolov9bench.io.files import write_json
+
+    opinion = give_second_opinion(
+        config.record,
+        results_folder(config.results),
+        config.annotations,
+        config.corrected,
+        data_folder(config.data_dir),
+    )
+    if config.json:
+        write_json(config.json, asdict(opinion))
+    print(opinion)
+
+
+def results_folder(given: Path | None) -> Path:
+    """The folder of results that a command was given, else that of the project."""
+    return given or project_root() / "results"
+
+
+def data_folder(given: str) -> Path:
+    """The folder of downloads that a command was given, else that of the project."""
+    return project_root() / "data" if given == "auto" else Path(given)
 
 
 @run.register

@@ -11,6 +11,7 @@ from yolov9bench.config.commands import (
     TidyConfig,
     VerifyConfig,
 )
+from yolov9bench.config.finished import SecondOpinionConfig
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
 from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
@@ -25,6 +26,7 @@ __all__ = [
     "ReportConfig",
     "ReproduceConfig",
     "RowsConfig",
+    "SecondOpinionConfig",
     "SweepConfig",
     "TidyConfig",
     "TrainConfig",
