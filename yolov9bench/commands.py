@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import singledispatch
-from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff
@@ -15,6 +14,7 @@ from yolov9bench.config import (
     CheckDataConfig,
     Config,
     EvaluateConfig,
+    ExportConfig,
     InspectConfig,
     MeasureConfig,
     PredictConfig,
@@ -26,7 +26,9 @@ from yolov9bench.config import (
     TidyConfig,
     TrainConfig,
     VerifyConfig,
+    data_folder,
     project_root,
+    results_folder,
 )
 from yolov9bench.errors import BenchError
 from yolov9bench.ops.ranks import find_ranks
@@ -44,6 +46,7 @@ COMMANDS: dict[str, Any] = {
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
     "second-opinion": SecondOpinionConfig,
+    "export": Annotated[ExportConfig, FlagCreatePairsOff],
     "tidy": TidyConfig,
     "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
 }
@@ -101,8 +104,7 @@ def predict(config: PredictConfig) -> None:
     config.require_paths()
     from yolov9bench.inference import write_predictions
 
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    for line in write_predictions(**given):
+    for line in write_predictions(**vars(config)):
         print(line)
 
 
@@ -112,10 +114,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
 
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    record = evaluate_file(
-        **{name: value for name, value in given.items() if name not in ("json", "results")}
-    )
+    given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
+    record = evaluate_file(**given)
     if not find_ranks().is_main:
         return
     keep(record, config)
@@ -126,7 +126,7 @@ def evaluate(config: EvaluateConfig) -> None:
 def train(config: TrainConfig) -> None:
     from yolov9bench.train.trainer import train_row
 
-    best = train_row(**{field.name: getattr(config, field.name) for field in fields(config)})
+    best = train_row(**vars(config))
     if find_ranks().is_main:
         print(best)
 
@@ -196,26 +196,27 @@ def second_opinion(config: SecondOpinionConfig) -> None:
     from yolov9bench.evaluation.second_opinion import give_second_opinion
     from yolov9bench.io.files import write_json
 
-    opinion = give_second_opinion(
-        config.record,
-        results_folder(config.results),
-        config.annotations,
-        config.corrected,
-        data_folder(config.data_dir),
-    )
+    results, data = results_folder(config.results), data_folder(config.data_dir)
+    opinion = give_second_opinion(config.record, results, config.annotations, config.corrected, data)
     if config.json:
         write_json(config.json, asdict(opinion))
     print(opinion)
 
 
-def results_folder(given: Path | None) -> Path:
-    """The folder of results that a command was given, else that of the project."""
-    return given or project_root() / "results"
+@run.register
+def export(config: ExportConfig) -> None:
+    config.require_paths()
+    from yolov9bench.io.files import write_text
+    from yolov9bench.report.export import render
+    from yolov9bench.report.exportable import select_figures
 
-
-def data_folder(given: str) -> Path:
-    """The folder of downloads that a command was given, else that of the project."""
-    return project_root() / "data" if given == "auto" else Path(given)
+    results = results_folder(config.results)
+    figures = select_figures(results, config.records, config.not_comparable)
+    text = render(config.form, figures, results, config.source, config.dataset_id, config.task_id)
+    if config.out:
+        write_text(config.out, text)
+    else:
+        print(text, end="")
 
 
 @run.register

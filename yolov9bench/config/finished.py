@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from yolov9bench.config.values import Config
-from yolov9bench.errors import exists, require_file, require_folder, require_writable
+from yolov9bench.errors import SettingsError, exists, require_file, require_folder, require_writable
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,43 @@ class SecondOpinionConfig(Config):
         require_folder("results", self.results)
         exists("data_dir", Path(self.data_dir))  # or it holds no annotations
         require_writable("json", self.json)
+
+
+@dataclass(frozen=True)
+class ExportConfig(Config):
+    """Write records as a model card's model-index, a hub's evaluation results, or mmyolo's metafile."""
+
+    form: Literal["model-index", "eval-results", "metafile"]
+    """model-index: metadata of a model card; eval-results: a file for .eval_results/; metafile: mmyolo's."""
+    records: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RECORD]")] = ()
+    """Records of evaluations; those that fill the table if omitted."""
+    not_comparable: bool = False
+    """Also those that may not fill the table, by the name of their data set with its images."""
+    source: str | None = None
+    """The web address at which the records can be seen."""
+    dataset_id: str | None = None
+    """Of eval-results: the hub's benchmark, as in owner/name."""
+    task_id: str | None = None
+    """Of eval-results: the benchmark's task, where it has several."""
+    out: Path | None = None
+    """Write to this file; to the terminal if omitted."""
+    results: Path | None = None
+    """Another folder than results/, whose records and measurements are taken."""
+
+    def validate(self) -> None:
+        hub = self.form == "eval-results"
+        if hub and self.dataset_id is None:
+            raise SettingsError("dataset_id is missing: give the hub's benchmark that the AP is listed under")
+        if not hub and (self.dataset_id or self.task_id):
+            raise SettingsError(f"dataset_id and task_id are for eval-results: leave them out of {self.form}")
+        if self.form == "metafile" and self.source:
+            raise SettingsError("source is for hubs, and a metafile has no place for it: leave it out")
+        if self.source and not self.source.startswith(("https://", "http://")):
+            raise SettingsError(f"source is {self.source!r}: give a web address, as in https://...")
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        for path in self.records:
+            require_file("record", path)
+        require_folder("results", self.results)
+        require_writable("out", self.out)
