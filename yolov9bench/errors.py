@@ -131,7 +131,7 @@ def require_folder(name: str, path: Path | None) -> None:
 def require_file(name: str, path: Path | None) -> None:
     """SettingsError for an input file that does not exist, or that is a folder."""
     require_present(name, path)
-    if path is not None and not path.is_file():
+    if path is not None and path.is_dir():
         raise SettingsError(f"{name} {path} is a folder: give a file in it")
 
 

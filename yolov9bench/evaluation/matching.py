@@ -174,10 +174,11 @@ def _match_group(overlaps: Array, crowds: Integers) -> list[tuple[Integers, Inte
         hit, passed, shared = [], [], []
         for row in candidates:
             own = np.where(free, overlaps[row, :plain], -1.0)
-            if plain and own.max() >= threshold:
+            best = float(own.max()) if plain else -1.0
+            if best >= threshold:
                 free[plain - 1 - int(own[::-1].argmax())] = False
                 hit.append(row)
-                shared.append(float(own.max()))
+                shared.append(best)
             elif plain < len(crowds) and overlaps[row, plain:].max() >= threshold:
                 passed.append(row)
         outcomes.append((np.array(hit, np.int64), np.array(passed, np.int64), shared))

@@ -48,20 +48,22 @@ def find_annotations(
     Each file is hashed at most once, and none once all that the records name are found. The demo set of a
     record's seed is drawn where its file is missing.
     """
-    seeds = {
-        str(record.inputs.get("annotations_sha256")): record.seed or 0 if record.inputs.get("demo") else None
-        for record in found
-        if record.kind == "evaluate"
-    }
+    evaluations = [record for record in found if record.kind == "evaluate"]
+    wanted = {str(record.inputs.get("annotations_sha256")) for record in evaluations}
     folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
     files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
     known: dict[str, Path] = {}
-    for file in dict.fromkeys(each.resolve() for each in files):
-        if seeds.keys() <= known.keys():
+    for file in {each.resolve(): each for each in files}.values():
+        if wanted <= known.keys():
             break
         known[sha256_of(file)] = file
+    drawn_again = {
+        record.seed or 0
+        for record in evaluations
+        if record.inputs.get("demo") is True and str(record.inputs.get("annotations_sha256")) not in known
+    }
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in {seed for sha256, seed in seeds.items() if sha256 not in known and seed is not None}:
+        for seed in drawn_again:
             drawn = make_demo(Path(scratch, str(seed)), seed)
             known |= {sha256_of(file): file for file in drawn.glob("annotations/*.json")}
         yield Annotations(known)

@@ -40,7 +40,7 @@ ABSENT = "—"
 class Corrected:
     """The twelve metrics of the same detections against other annotations, named by the file's sha256.
 
-    `annotations`: how many there are on the record's images.
+    `annotations`: how many there are on the record's images and of its classes.
     """
 
     source: str
@@ -148,8 +148,12 @@ def _measure_against(file: Path, sha256: str, truth: GroundTruth, detections: Pr
                     f"{file} has no {one} {each['id']} named {shown_value(each[key])}, which the record has: "
                     "give corrected annotations of its images and classes"
                 )
-    ids = {image["id"] for image in truth["images"]}
-    kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    images, classes = ({each["id"] for each in truth[kind]} for kind in ("images", "categories"))
+    kept = [
+        entry
+        for entry in content["annotations"]
+        if entry["image_id"] in images and entry["category_id"] in classes
+    ]
     other = {"images": truth["images"], "annotations": kept, "categories": truth["categories"]}
     return Corrected(GIVEN, sha256, len(kept), coco_metrics(other, detections))
 
