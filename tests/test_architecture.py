@@ -41,6 +41,8 @@ WITHOUT_TORCH = [
     "evaluation.coco_metrics",
     "evaluation.diagnostics",
     "evaluation.intervals",
+    "evaluation.lrp",
+    "evaluation.second_opinion",
     "evaluation.truth",
     "predict.predictions",
     "records",

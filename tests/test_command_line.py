@@ -92,6 +92,8 @@ POSITIONALS = {
     ("predict", "images"),
     ("measure", "row"),
     ("verify", "records"),
+    ("second-opinion", "record"),
+    ("export", "records"),
     ("tidy", "files"),
 }
 
@@ -191,6 +193,19 @@ TRAIN = ["train", "--row", "yolov9-t", "--dataset", "demo", "--out", "run"]
         (["report", "--results", "."], "results . has no folder records: give the folder that has it"),
         (["report", "--results", "nowhere"], "results nowhere does not exist: check the path"),
         (["verify", "nowhere.json"], "record nowhere.json does not exist: check the path"),
+        (["second-opinion", "nowhere.json"], "record nowhere.json does not exist: check the path"),
+        (["second-opinion", "."], "record . is a folder: give a file in it"),
+        (["second-opinion", __file__, "--corrected", "x"], "corrected x does not exist: check the path"),
+        (["export"], "Missing from yolov9bench export: --form"),
+        (["export", "--form", "card"], "invalid choice 'card' for argument '--form'"),
+        (["export", "--form", "eval-results"], "dataset_id is missing: give the hub's benchmark"),
+        (
+            ["export", "--form", "metafile", "--task-id", "x"],
+            "are for eval-results: leave them out",
+        ),
+        (["export", "--form", "metafile", "--source", "https://x.y"], "a metafile has no place for it"),
+        (["export", "--form", "model-index", "--source", "x.y"], "source is 'x.y': give a web address"),
+        (["export", "--form", "model-index", "nowhere"], "record nowhere does not exist: check the path"),
         (["check-data", "nowhere"], "folder nowhere does not exist: check the path"),
         (["predict", "nowhere.jpg", "--checkpoint", __file__], "image nowhere.jpg does not exist: check the"),
         (["predict", __file__, "--checkpoint", "x.pt"], "checkpoint x.pt does not exist: check the path"),

@@ -6,83 +6,27 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record_parts import EMPTY
+from stored_records import detections, make_record, truth
 
 from yolov9bench import records, report
-from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.data.annotations import read_annotations
+from yolov9bench.evaluation import rederive
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import predictions_from_rows, result_json
-from yolov9bench.records import Record, as_stored
+from yolov9bench.records import as_stored
 from yolov9bench.records.detections import keep_detections
 from yolov9bench.verify import Outcome, is_clean, verify
 from yolov9bench.zoo.protocols import PROTOCOLS
 
 README = "# Bench\n\n<!-- table -->\n<!-- /table -->\n"
 Lie = Callable[[Path], None]
-
-
-def truth() -> dict[str, Any]:
-    """Six images with one object each, of two classes."""
-    box = {"bbox": [10.0, 10.0, 20.0, 20.0], "area": 400.0, "iscrowd": 0}
-    return {
-        "images": [
-            {"id": number, "file_name": f"{number}.png", "width": 64, "height": 64} for number in range(1, 7)
-        ],
-        "categories": [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}],
-        "annotations": [
-            {"id": number, "image_id": number, "category_id": 1 + number % 2, **box} for number in range(1, 7)
-        ],
-    }
-
-
-def detections() -> list[dict[str, Any]]:
-    """One detection an image, each a little further off its object than the one before."""
-    return [
-        {
-            "image_id": number,
-            "category_id": 1 + number % 2,
-            "bbox": [10.0 + number, 10.0, 20.0, 20.0],
-            "score": round(1 - number / 10, 5),
-        }
-        for number in range(1, 7)
-    ]
-
-
-def make_record(annotations: Path, rows: list[dict[str, Any]]) -> tuple[Record, str]:
-    """What an evaluation of these detections states, and their text."""
-    content = json.loads(annotations.read_text())
-    found = predictions_from_rows(rows)
-    text = result_json(found)
-    listed = "\n".join(f"{image['id']} {image['file_name']}" for image in content["images"])
-    stored = {"file": None, "sha256": hashlib.sha256(text.encode()).hexdigest(), "count": len(rows)}
-    record = replace(
-        EMPTY,
-        row=None,
-        values=coco_metrics(content, found, judge=True) | {"AP_interval": None, "detections": stored},
-        settings={
-            "protocol": as_stored(PROTOCOLS["ultralytics"]),
-            "batch_size": 16,
-            "dtype": "float32",
-            "fused": True,
-            "judge": True,
-            "skip_corrupt": False,
-        },
-        inputs={
-            "demo": False,
-            "images": len(content["images"]),
-            "images_skipped": [],
-            "annotations_sha256": sha256_of(annotations),
-            "image_list_sha256": hashlib.sha256(listed.encode()).hexdigest(),
-        },
-        environment={"commit": None, "dirty": False},
-    )
-    return record, text
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +229,34 @@ def test_records_are_named_one_by_one_too(project: Path) -> None:
     assert outcome.word == "verified"
     assert str(outcome).startswith("verified   custom/evaluate-2026-01-01-")
     assert asdict(outcome)["reasons"] == ()
+
+
+def test_each_file_is_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two records of the same annotations, which are given twice, beside a file that no record names."""
+    record = records.read(only(project))
+    other = replace(record, seconds=2.0, settings=record.settings | {"batch_size": 8})
+    records.write(other, project / "results")
+    report.write(project / "results", project / "README.md")
+    spare = project / "data/spare.json"
+    spare.write_text(json.dumps(truth() | {"info": {"year": 2000}}))
+    done: Counter[tuple[str, str]] = Counter()
+
+    def counted(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *rest: Any, **named: Any) -> Any:
+            done[kind, path.name] += 1
+            return function(path, *rest, **named)
+
+        return call
+
+    monkeypatch.setattr(Path, "read_text", counted("text", Path.read_text))
+    monkeypatch.setattr(rederive, "sha256_of", counted("hash", sha256_of))
+    monkeypatch.setattr(rederive, "read_annotations", counted("annotations", read_annotations))
+    own = project / "data/annotations.json"
+    outcomes = verify(project / "results", (), [own, own, spare], readme=project / "README.md")
+    assert [each.word for each in outcomes] == ["verified"] * 3
+    names = {path.name for path in (project / "results/records/custom").iterdir()}
+    assert {
+        name: count for (kind, name), count in done.items() if kind == "text" and name in names
+    } == dict.fromkeys(names, 1)
+    assert done["hash", own.name] == done["annotations", own.name] == 1
+    assert not done["hash", spare.name]

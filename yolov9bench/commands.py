@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import singledispatch
-from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff
@@ -15,17 +14,21 @@ from yolov9bench.config import (
     CheckDataConfig,
     Config,
     EvaluateConfig,
+    ExportConfig,
     InspectConfig,
     MeasureConfig,
     PredictConfig,
     ReportConfig,
     ReproduceConfig,
     RowsConfig,
+    SecondOpinionConfig,
     SweepConfig,
     TidyConfig,
     TrainConfig,
     VerifyConfig,
+    data_folder,
     project_root,
+    results_folder,
 )
 from yolov9bench.errors import BenchError
 from yolov9bench.ops.ranks import find_ranks
@@ -42,6 +45,8 @@ COMMANDS: dict[str, Any] = {
     "measure": MeasureConfig,
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
+    "second-opinion": SecondOpinionConfig,
+    "export": Annotated[ExportConfig, FlagCreatePairsOff],
     "tidy": TidyConfig,
     "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
 }
@@ -99,8 +104,7 @@ def predict(config: PredictConfig) -> None:
     config.require_paths()
     from yolov9bench.inference import write_predictions
 
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    for line in write_predictions(**given):
+    for line in write_predictions(**vars(config)):
         print(line)
 
 
@@ -110,10 +114,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
 
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    record = evaluate_file(
-        **{name: value for name, value in given.items() if name not in ("json", "results")}
-    )
+    given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
+    record = evaluate_file(**given)
     if not find_ranks().is_main:
         return
     keep(record, config)
@@ -124,7 +126,7 @@ def evaluate(config: EvaluateConfig) -> None:
 def train(config: TrainConfig) -> None:
     from yolov9bench.train.trainer import train_row
 
-    best = train_row(**{field.name: getattr(config, field.name) for field in fields(config)})
+    best = train_row(**vars(config))
     if find_ranks().is_main:
         print(best)
 
@@ -166,9 +168,8 @@ def report(config: ReportConfig) -> None:
     config.require_paths()
     from yolov9bench import report as pages
 
-    root = project_root()
     act = pages.check if config.check else pages.write
-    act(config.results or root / "results", None if config.results else root / "README.md")
+    act(results_folder(config.results), None if config.results else project_root() / "README.md")
 
 
 @run.register
@@ -176,18 +177,46 @@ def verify(config: VerifyConfig) -> None:
     config.require_paths()
     from yolov9bench import verify as verification
 
-    root = project_root()
     outcomes = verification.verify(
-        config.results or root / "results",
+        results_folder(config.results),
         config.records,
         config.annotations,
-        root / "data" if config.data_dir == "auto" else Path(config.data_dir),
-        None if config.results else root / "README.md",
+        data_folder(config.data_dir),
+        None if config.results else project_root() / "README.md",
     )
     print("\n".join(map(str, outcomes)))
     print(verification.summarize(outcomes))
     if not verification.is_clean(outcomes, config.strict):
         sys.exit(1)
+
+
+@run.register
+def second_opinion(config: SecondOpinionConfig) -> None:
+    config.require_paths()
+    from yolov9bench.evaluation.second_opinion import give_second_opinion
+    from yolov9bench.io.files import write_json
+
+    results, data = results_folder(config.results), data_folder(config.data_dir)
+    opinion = give_second_opinion(config.record, results, config.annotations, config.corrected, data)
+    if config.json:
+        write_json(config.json, asdict(opinion))
+    print(opinion)
+
+
+@run.register
+def export(config: ExportConfig) -> None:
+    config.require_paths()
+    from yolov9bench.io.files import write_text
+    from yolov9bench.report.export import render
+    from yolov9bench.report.exportable import select_figures
+
+    results = results_folder(config.results)
+    figures = select_figures(results, config.records, config.not_comparable)
+    text = render(config.form, figures, results, config.source, config.dataset_id, config.task_id)
+    if config.out:
+        write_text(config.out, text)
+    else:
+        print(text, end="")
 
 
 @run.register

@@ -128,6 +128,13 @@ def require_folder(name: str, path: Path | None) -> None:
         raise SettingsError(f"{name} {path} is a file: give a folder")
 
 
+def require_file(name: str, path: Path | None) -> None:
+    """SettingsError for an input file that does not exist, or that is a folder."""
+    require_present(name, path)
+    if path is not None and path.is_dir():
+        raise SettingsError(f"{name} {path} is a folder: give a file in it")
+
+
 def require_writable(name: str, path: Path | None, folder: bool = False) -> None:
     """SettingsError for an output file, or `folder`, that could not be written; nothing is created."""
     if path is None:

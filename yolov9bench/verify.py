@@ -7,19 +7,21 @@ python -m yolov9bench verify --strict              # what could be checked by ha
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from yolov9bench import records, report
-from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import BenchError, RecordError, ReportError, require_present
-from yolov9bench.evaluation.rederive import find_contradictions, find_detections, find_wrong_metrics
-from yolov9bench.io.files import sha256_of
+from yolov9bench.evaluation.rederive import (
+    Annotations,
+    find_annotations,
+    find_contradictions,
+    find_detections,
+    find_wrong_metrics,
+)
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
 from yolov9bench.records.contents import EvaluateContents, read_evaluate, read_measure
@@ -64,7 +66,7 @@ def verify(
     chosen = list(paths) or sorted((results_dir / "records").rglob("*.json"))
     read = {path: _read(path) for path in chosen}
     whole = [record for record in read.values() if isinstance(record, Record)]
-    with known_annotations(whole, annotations, data_folder) as known:
+    with find_annotations(whole, annotations, data_folder) as known:
         outcomes = [
             check_record(path, record, results_dir, known)
             if isinstance(record, Record)
@@ -73,11 +75,11 @@ def verify(
         ]
     outcomes = _with_twins(outcomes, read)
     if not paths:
-        outcomes += [*check_history(results_dir), *check_report(results_dir, readme)]
+        outcomes += [*check_history(results_dir), *check_report(results_dir, readme, read.values())]
     return outcomes
 
 
-def check_record(path: Path, record: Record, results_dir: Path, annotations: Mapping[str, Path]) -> Outcome:
+def check_record(path: Path, record: Record, results_dir: Path, annotations: Annotations) -> Outcome:
     """One record that is whole: its claims, and its AP computed again where that can be done."""
     name = _name(path)
     try:
@@ -116,33 +118,19 @@ def check_history(results_dir: Path) -> list[Outcome]:
     return [Outcome(name, "false", (reason,)) for name, reason in altered.items()]
 
 
-def check_report(results_dir: Path, readme: Path | None) -> list[Outcome]:
-    """Whether table, pages, figures and the README say what the records say."""
+def check_report(results_dir: Path, readme: Path | None, read: Iterable[Record | str]) -> list[Outcome]:
+    """Whether table, pages, figures and the README say what the records say.
+
+    read: every record of the folder, or why it cannot be read.
+    """
     try:
-        report.check(results_dir, readme)
+        unreadable = next((each for each in read if isinstance(each, str)), None)
+        if unreadable is not None:
+            raise RecordError(unreadable)
+        report.check(results_dir, readme, [each for each in read if isinstance(each, Record)])
     except (ReportError, RecordError) as error:
         return [Outcome("report", "false", (str(error),))]
     return [Outcome("report", "verified")]
-
-
-@contextmanager
-def known_annotations(
-    found: Iterable[Record], given: Sequence[Path], data_folder: Path | None
-) -> Iterator[dict[str, Path]]:
-    """Annotation files by the sha256 of their bytes; the demo set of a record's seed is drawn if need be."""
-    folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
-    files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
-    known = {sha256_of(file): file for file in files}
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted = {
-            (record.seed or 0, str(record.inputs.get("annotations_sha256")))
-            for record in found
-            if record.inputs.get("demo") is True and record.kind == "evaluate"
-        }
-        for seed in {seed for seed, sha256 in wanted if sha256 not in known}:
-            drawn = make_demo(Path(scratch, str(seed)), seed)
-            known |= {sha256_of(file): file for file in drawn.glob("annotations/*.json")}
-        yield known
 
 
 def is_clean(outcomes: Iterable[Outcome], strict: bool = False) -> bool:

@@ -53,6 +53,8 @@ class Population:
             ignored=tuple(np.zeros(0, np.int64) for _ in IOUS),
             object_images=number[self.object_images[objects]],
             object_classes=self.object_classes[objects],
+            scores=self.scores[order],
+            overlaps=overlaps[overlaps >= IOUS[0]],
         )
 
 

@@ -11,28 +11,41 @@ from yolov9bench.config.commands import (
     TidyConfig,
     VerifyConfig,
 )
+from yolov9bench.config.finished import ExportConfig, SecondOpinionConfig
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
-from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
+from yolov9bench.config.values import (
+    Config,
+    data_folder,
+    from_root,
+    parse_classes,
+    project_root,
+    require_checkpoint,
+    results_folder,
+)
 
 __all__ = [
     "CheckDataConfig",
     "Config",
     "EvaluateConfig",
+    "ExportConfig",
     "InspectConfig",
     "MeasureConfig",
     "PredictConfig",
     "ReportConfig",
     "ReproduceConfig",
     "RowsConfig",
+    "SecondOpinionConfig",
     "SweepConfig",
     "TidyConfig",
     "TrainConfig",
     "VerifyConfig",
+    "data_folder",
     "from_root",
     "notebook_command",
     "parameters_from",
     "parse_classes",
     "project_root",
     "require_checkpoint",
+    "results_folder",
 ]

@@ -89,6 +89,16 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
 
+def results_folder(given: Path | None) -> Path:
+    """The folder of results that a command was given, else that of the project."""
+    return given or project_root() / "results"
+
+
+def data_folder(given: str) -> Path:
+    """The folder of downloads that a command was given, else that of the project."""
+    return project_root() / "data" if given == "auto" else Path(given)
+
+
 def from_root(path: Path) -> str:
     """A path as seen from the project's root; one that lies elsewhere as it is."""
     place, root = path.absolute(), project_root().absolute()

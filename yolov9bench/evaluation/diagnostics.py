@@ -1,6 +1,9 @@
-"""What went wrong: kinds of error, mix-ups of classes, and the images of lowest F1; needs no torch."""
+"""What went wrong: kinds of error, mix-ups of classes, images of lowest F1, calibration; needs no torch."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +11,32 @@ from yolov9bench.evaluation.truth import GroundTruth, read_truth, result_array, 
 from yolov9bench.predict.predictions import Predictions
 
 TIDE_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+
+
+@dataclass(frozen=True)
+class ScoreBin:
+    """Detections with scores from `low` up to `high`: how many, their mean score, the share that is right."""
+
+    low: float
+    high: float
+    count: int
+    score: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far scores are from the share of detections that are right, as fractions; 0 is best.
+
+    `error` is the mean gap of the bins, weighted by their detections (ECE), `largest` that of the worst bin
+    (MCE), `classes` the error of each class by name. `bins` are those that have detections.
+    """
+
+    error: float
+    largest: float
+    detections: int
+    bins: tuple[ScoreBin, ...]
+    classes: dict[str, float]
 
 
 def tide_shares(ground_truth: GroundTruth, predictions: Predictions) -> dict[str, float]:
@@ -66,3 +95,28 @@ def worst_images(
         )
         for number, seen in ranked[:top]
     ]
+
+
+def calibration(
+    ground_truth: GroundTruth, predictions: Predictions, bins: int = 10, iou: float = 0.5
+) -> Calibration:
+    """Scores beside the share that is right, in bins of equal width, by hotcoco.
+
+    Right is a detection that COCO's matching gives an object at `iou`, one of COCO's ten thresholds; at most
+    100 of an image and class count, those on crowds do not. Definitions: Guo et al., arXiv:1706.04599.
+    """
+    truth = read_truth(ground_truth)
+    evaluator = run_evaluator(truth, result_array(truth, predictions))
+    found = evaluator.calibration(n_bins=bins, iou_threshold=iou)
+    return Calibration(
+        error=found["ece"],
+        largest=found["mce"],
+        detections=found["num_detections"],
+        bins=tuple(_score_bin(each) for each in found["bins"] if each["count"]),
+        classes=dict(found["per_category"]),
+    )
+
+
+def _score_bin(found: dict[str, Any]) -> ScoreBin:
+    keys = ("bin_lower", "bin_upper", "count", "avg_confidence", "avg_accuracy")
+    return ScoreBin(*(found[key] for key in keys))

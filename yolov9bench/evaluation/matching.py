@@ -27,6 +27,7 @@ class Matches:
     Images are numbered 1..`images`, classes 1..`classes`. `image_of` [D] and `starts` [classes + 1]: where
     the detections of a class begin. For each of the ten IoU thresholds: indices of the detections that found
     an object, and of those that lie on a crowd and do not count. Objects (no crowds): their image and class.
+    `scores` [D]. `overlaps`: at the lowest threshold, the IoU of each detection of `found[0]` and its object.
     """
 
     images: int
@@ -37,6 +38,8 @@ class Matches:
     ignored: tuple[Integers, ...]
     object_images: Integers
     object_classes: Integers
+    scores: Array
+    overlaps: Array
 
     def average_precision(self, weights: Integers) -> float:
         """AP over IoU .50:.95 (-1 without objects) where image i counts `weights[i]` times; [images + 1].
@@ -135,12 +138,15 @@ def match(truth: Truth, results: Array) -> Matches:
     objects = np.lexsort((truth.crowds, truth.images, truth.categories))
     found: list[list[int]] = [[] for _ in IOUS]
     ignored: list[list[int]] = [[] for _ in IOUS]
+    shared: list[float] = []  # IoUs of found[0]
     for detections, entries in _groups(truth, objects, image_of, class_of):
         boxes: Any = results[order[detections], 1:5]  # pycocotools' types know no arrays of doubles
         objects_boxes: Any = truth.boxes_xywh[entries]
         crowds = truth.crowds[entries]
         overlaps = np.asarray(mask.iou(boxes, objects_boxes, crowds.tolist()))
-        for threshold, (hit, passed) in enumerate(_match_group(overlaps, crowds)):
+        outcomes = _match_group(overlaps, crowds)
+        shared += outcomes[0][2]
+        for threshold, (hit, passed, _) in enumerate(outcomes):
             found[threshold] += detections[hit].tolist()
             ignored[threshold] += detections[passed].tolist()
     plain = truth.crowds == 0
@@ -154,6 +160,8 @@ def match(truth: Truth, results: Array) -> Matches:
         ignored=tuple(np.sort(np.array(each, np.int64)) for each in ignored),
         object_images=truth.images[plain],
         object_classes=truth.categories[plain],
+        scores=results[order, 5],
+        overlaps=np.array(shared)[np.argsort(found[0])],
     )
 
 
@@ -186,8 +194,8 @@ def _groups(
             yield by_key[low:high], entries
 
 
-def _match_group(overlaps: Array, crowds: Integers) -> list[tuple[Integers, Integers]]:
-    """For each IoU threshold the detections that found an object, and those that lie on a crowd.
+def _match_group(overlaps: Array, crowds: Integers) -> list[tuple[Integers, Integers, list[float]]]:
+    """For each IoU threshold the detections that found an object, those on a crowd, and IoUs of the former.
 
     overlaps [D, G]: detections best first, crowds last. A detection takes the free object that it overlaps
     most, of equal ones the last; a crowd only if no object is left, and as often as need be.
@@ -197,13 +205,15 @@ def _match_group(overlaps: Array, crowds: Integers) -> list[tuple[Integers, Inte
     outcomes = []
     for threshold in np.minimum(IOUS, ALMOST_ONE):
         free = np.ones(plain, bool)
-        hit, passed = [], []
+        hit, passed, shared = [], [], []
         for row in candidates:
             own = np.where(free, overlaps[row, :plain], -1.0)
-            if plain and own.max() >= threshold:
+            best = float(own.max()) if plain else -1.0
+            if best >= threshold:
                 free[plain - 1 - int(own[::-1].argmax())] = False
                 hit.append(row)
+                shared.append(best)
             elif plain < len(crowds) and overlaps[row, plain:].max() >= threshold:
                 passed.append(row)
-        outcomes.append((np.array(hit, np.int64), np.array(passed, np.int64)))
+        outcomes.append((np.array(hit, np.int64), np.array(passed, np.int64), shared))
     return outcomes

@@ -4,18 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from yolov9bench.data.annotations import read_annotations
 from yolov9bench.data.coco import image_list_sha256_of
+from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.truth import GroundTruth
+from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
+from yolov9bench.records import Record
 from yolov9bench.records.contents import METRICS, EvaluateContents
 from yolov9bench.records.detections import path_of_detections, read_detections
 
 METRIC_TOLERANCE = 1e-12  # of a metric that is computed again from the same detections
 SCORE_STEP = 1e-5  # of stored scores
+
+
+class Annotations:
+    """Annotation files by the sha256 of their bytes; each is read once, when it is first asked for."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+        self._read: dict[str, GroundTruth] = {}
+
+    def get(self, sha256: str) -> GroundTruth | None:
+        """What the file with this hash holds, None if there is none; DatasetError as `read_annotations`."""
+        if sha256 in self._files and sha256 not in self._read:
+            self._read[sha256] = read_annotations(self._files[sha256])
+        return self._read.get(sha256)
+
+
+@contextmanager
+def find_annotations(
+    found: Iterable[Record], given: Sequence[Path], data_folder: Path | None
+) -> Iterator[Annotations]:
+    """The annotations of evaluations: among `given`, under `data_folder` (coco/ and demo/), or drawn again.
+
+    Each file is hashed at most once, and none once all that the records name are found. The demo set of a
+    record's seed is drawn where its file is missing.
+    """
+    evaluations = [record for record in found if record.kind == "evaluate"]
+    wanted = {str(record.inputs.get("annotations_sha256")) for record in evaluations}
+    folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
+    files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
+    known: dict[str, Path] = {}
+    for file in {each.resolve(): each for each in files}.values():
+        if wanted <= known.keys():
+            break
+        known[sha256_of(file)] = file
+    drawn_again = {
+        record.seed or 0
+        for record in evaluations
+        if record.inputs.get("demo") is True and str(record.inputs.get("annotations_sha256")) not in known
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in drawn_again:
+            drawn = make_demo(Path(scratch, str(seed)), seed)
+            known |= {sha256_of(file): file for file in drawn.glob("annotations/*.json")}
+        yield Annotations(known)
 
 
 def find_detections(
@@ -48,26 +99,39 @@ def find_contradictions(detections: Predictions, stated: EvaluateContents) -> li
     return faults
 
 
-def find_wrong_metrics(detections: Predictions, source: Path, stated: EvaluateContents) -> list[str]:
+def find_wrong_metrics(
+    detections: Predictions, annotations: GroundTruth, stated: EvaluateContents
+) -> list[str]:
     """Which of the twelve metrics are not those of the detections on the images that the record states."""
-    content = read_annotations(source)
-    skipped, images = stated.inputs.images_skipped or [], stated.inputs.images or 0
-    ordered = sorted(content["images"], key=lambda image: image["id"])
-    used = [image for image in ordered[: images + len(skipped)] if image["file_name"] not in skipped]
-    if len(used) != images:
-        return [f"{images:,} images are stated, and the annotations have {len(ordered):,}"]
-    listed = image_list_sha256_of((image["id"], image["file_name"]) for image in used)
-    if listed != stated.inputs.image_list_sha256:
-        return ["the images are not the first ones of the annotations by id"]
-    ids = {image["id"] for image in used}
-    kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]
-    classes = content["categories"]
-    if stated.settings.classes:  # of other categories no object counts
-        classes = [each for each in classes if each["name"] in stated.settings.classes.values()]
-    found = coco_metrics({"images": used, "annotations": kept, "categories": classes}, detections)
+    try:
+        truth = select_truth(annotations, stated)
+    except RecordError as error:
+        return [str(error)]
+    found = coco_metrics(truth, detections)
     return [
         f"{name} is {value!r}, its detections give {found[name]!r}"
         for name in METRICS
         for value in [getattr(stated.values, name)]
         if value is None or abs(value - found[name]) > METRIC_TOLERANCE
     ]
+
+
+def select_truth(annotations: GroundTruth, stated: EvaluateContents) -> GroundTruth:
+    """The part of its annotations that a record was evaluated on; RecordError for images it cannot have had.
+
+    Of other classes than the chosen ones no object counts.
+    """
+    skipped, images = stated.inputs.images_skipped or [], stated.inputs.images or 0
+    ordered = sorted(annotations["images"], key=lambda image: image["id"])
+    used = [image for image in ordered[: images + len(skipped)] if image["file_name"] not in skipped]
+    if len(used) != images:
+        raise RecordError(f"{images:,} images are stated, and the annotations have {len(ordered):,}")
+    listed = image_list_sha256_of((image["id"], image["file_name"]) for image in used)
+    if listed != stated.inputs.image_list_sha256:
+        raise RecordError("the images are not the first ones of the annotations by id")
+    ids = {image["id"] for image in used}
+    kept = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
+    classes = annotations["categories"]
+    if stated.settings.classes:
+        classes = [each for each in classes if each["name"] in stated.settings.classes.values()]
+    return {"images": used, "annotations": kept, "categories": classes}

@@ -6,6 +6,7 @@ A field that a record does not state, as an older one may not, is None.
 from __future__ import annotations
 
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -225,18 +226,30 @@ class MeasureContents:
 
 def read_evaluate(record: Record) -> EvaluateContents:
     """What an evaluation states; RecordError names the first key whose value has a wrong type."""
-    return read_part(EvaluateContents, vars(record), f"record {hash8(record)}: ")
+    return _read_record(EvaluateContents, record)
 
 
 def read_measure(record: Record) -> MeasureContents:
     """What a measurement states; RecordError as `read_evaluate`."""
-    return read_part(MeasureContents, vars(record), f"record {hash8(record)}: ")
+    return _read_record(MeasureContents, record)
+
+
+def _read_record(form: type[Part], record: Record) -> Part:
+    try:
+        return read_part(form, vars(record), "")
+    except RecordError as error:  # a hash takes longer than reading, so only an error has it
+        raise RecordError(f"record {hash8(record)}: {error}") from error
 
 
 def read_part(form: type[Part], stored: Any, place: str) -> Part:
     """A dataclass from a dictionary, field by field; other keys are ignored. An error begins with `place`."""
-    hints = get_type_hints(form)
+    hints = _hints_of(form)  # type: ignore[arg-type]  # a class is hashable
     return form(**{name: _read_value(hint, stored.get(name), place + name) for name, hint in hints.items()})
+
+
+@cache
+def _hints_of(form: type[Any]) -> dict[str, Any]:
+    return get_type_hints(form)
 
 
 def _read_value(hint: Any, value: Any, place: str) -> Any:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -65,7 +66,8 @@ def as_stored(settings: Any) -> Any:
 
 def canonical(record: Record) -> str:
     """The content as JSON that is equal for equal content: keys sorted, no spaces, ASCII, exact floats."""
-    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    content = {part.name: getattr(record, part.name) for part in fields(record)}  # without asdict's copies
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def hash8(record: Record) -> str:
@@ -122,7 +124,12 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
     chosen = [
         record for record in records if row in (None, record.row or CUSTOM) and kind in (None, record.kind)
     ]
-    return sorted(chosen, key=lambda record: (_started(record), hash8(record)))
+    return by_start(chosen)
+
+
+def by_start(records: Iterable[Record]) -> list[Record]:
+    """Records ordered by start, the newest last."""
+    return sorted(records, key=lambda record: (_started(record), hash8(record)))
 
 
 def _from_content(content: Any, path: Path) -> Record:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
 from yolov9bench.records import Record
-from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.evidence import Check, Evidence, checks, evidence
 from yolov9bench.report import rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
@@ -31,21 +32,26 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
     ReportError: a README without a place for the table.
     """
     measured = records.select(results_dir)
-    texts = _render_texts(measured, results_dir, readme)
-    write_figures(results_dir / "figures", evidence(measured), checks(measured))
+    found, others = evidence(measured), checks(measured)
+    texts = _render_texts(found, others, results_dir, readme)
+    write_figures(results_dir / "figures", found, others)
     for path, text in texts.items():
         write_text(path, text)
 
 
-def check(results_dir: Path, readme: Path | None = None) -> None:
-    """Raise ReportError, which names the files, unless they all are what `write` would write."""
-    measured = records.select(results_dir)
+def check(results_dir: Path, readme: Path | None = None, measured: Iterable[Record] | None = None) -> None:
+    """Raise ReportError, which names the files, unless they all are what `write` would write.
+
+    measured: the folder's records, where they have been read already.
+    """
+    measured = records.select(results_dir) if measured is None else records.by_start(measured)
+    found, others = evidence(measured), checks(measured)
     differing = [
         path
-        for path, text in _render_texts(measured, results_dir, readme).items()
+        for path, text in _render_texts(found, others, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += find_faulty_figures(results_dir / "figures", evidence(measured), checks(measured))
+    differing += find_faulty_figures(results_dir / "figures", found, others)
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(
@@ -54,9 +60,10 @@ def check(results_dir: Path, readme: Path | None = None) -> None:
         )
 
 
-def _render_texts(measured: list[Record], results_dir: Path, readme: Path | None) -> dict[Path, str]:
+def _render_texts(
+    found: Mapping[str, Evidence], others: Sequence[Check], results_dir: Path, readme: Path | None
+) -> dict[Path, str]:
     """The texts of the report by file."""
-    found, others = evidence(measured), checks(measured)
     texts = {
         results_dir / "table.md": PAGE + table.block(found, others),
         results_dir / "table.csv": table.csv_text(found),
