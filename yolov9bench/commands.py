@@ -151,13 +151,21 @@ def measure(config: MeasureConfig) -> None:
 
 
 def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
-    """Write a record where the command says: as a file, into a results folder, or nowhere."""
+    """Write a record where the command says: as a file, into a results folder, or nowhere.
+
+    A results folder also gets the record of the training that an evaluation's weights come from.
+    """
     from yolov9bench import records
     from yolov9bench.io.files import write_json
+    from yolov9bench.records.lineage import find_training
 
     if config.json:
         write_json(config.json, asdict(record))
     if config.results:
+        if isinstance(config, EvaluateConfig) and record.inputs["training"] is not None:
+            training = find_training(record.inputs["weights_sha256"], Path(config.checkpoint))
+            if training is not None:
+                records.write(training, config.results)
         print(f"record: {records.write(record, config.results)}", file=sys.stderr)
 
 

@@ -22,7 +22,7 @@ from yolov9bench.evaluation.rederive import find_contradictions, find_detections
 from yolov9bench.io.files import sha256_of
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
-from yolov9bench.records.contents import EvaluateContents, read_evaluate, read_measure
+from yolov9bench.records.contents import ADDED_SETTINGS, EvaluateContents, read_evaluate, read_measure
 from yolov9bench.records.history import find_altered, is_ancestor
 
 Word = Literal["verified", "hash only", "false"]
@@ -178,8 +178,9 @@ def _time_faults(record: Record) -> list[str]:
 
 
 def _missing_settings(stated: EvaluateContents) -> list[str]:
-    # Records from before classes could be chosen do not state them, and are of all.
-    lacking = [key for key, value in vars(stated.settings).items() if value is None and key != "classes"]
+    lacking = [
+        key for key, value in vars(stated.settings).items() if value is None and key not in ADDED_SETTINGS
+    ]
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 

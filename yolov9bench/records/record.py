@@ -68,9 +68,14 @@ def canonical(record: Record) -> str:
     return json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def hash_of(record: Record) -> str:
+    """The sha256 of `canonical`, 64 hex digits."""
+    return hashlib.sha256(canonical(record).encode()).hexdigest()
+
+
 def hash8(record: Record) -> str:
-    """The first 8 hex digits of the sha256 of `canonical`."""
-    return hashlib.sha256(canonical(record).encode()).hexdigest()[:8]
+    """The first 8 hex digits of `hash_of`."""
+    return hash_of(record)[:8]
 
 
 def path_of(record: Record, results_dir: Path) -> Path:
