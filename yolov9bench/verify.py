@@ -1,4 +1,4 @@
-"""Whether the records are true: every measured AP is computed again from its detections and annotations.
+"""Whether the records are true: AP computed again from its detections, weights led back to their training.
 
 python -m yolov9bench verify                       # the records in results/, their history, and the report
 python -m yolov9bench verify results/records/yolov9-c/evaluate-....json --annotations instances_val2017.json
@@ -20,10 +20,13 @@ from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import BenchError, RecordError, ReportError, require_present
 from yolov9bench.evaluation.rederive import find_contradictions, find_detections, find_wrong_metrics
 from yolov9bench.io.files import sha256_of
+from yolov9bench.io.provenance import Environment
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
 from yolov9bench.records.contents import ADDED_SETTINGS, EvaluateContents, read_evaluate, read_measure
 from yolov9bench.records.history import find_altered, is_ancestor
+from yolov9bench.records.lineage import find_broken_links, run_folders
+from yolov9bench.records.training import find_false_claims, read_train
 
 Word = Literal["verified", "hash only", "false"]
 NO_AP = "no AP to compute again"
@@ -82,11 +85,14 @@ def check_record(path: Path, record: Record, results_dir: Path, annotations: Map
     name = _name(path)
     try:
         faults = _time_faults(record)
-        if record.kind != "evaluate":
+        if record.kind == "train":
+            return check_training(path, record, results_dir, annotations)
+        if record.kind == "measure":
             read_measure(record)
             return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NO_AP,))
         stated, missing = read_evaluate(record), []
         faults += _missing_settings(stated)
+        faults += find_broken_links(record, stated, _folders(path, results_dir))
         found = (stated.values.detections or {}).get("sha256")
         detections = find_detections(str(found), path, results_dir, stated)
         source = annotations.get(str(stated.inputs.annotations_sha256))
@@ -100,12 +106,37 @@ def check_record(path: Path, record: Record, results_dir: Path, annotations: Map
             faults += find_wrong_metrics(detections, source, stated)
     except BenchError as error:
         return Outcome(name, "false", (str(error),))
-    notes = tuple(_commit_notes(stated))
+    notes = tuple(_commit_notes(stated.environment))
     if faults:
         return Outcome(name, "false", tuple(faults), notes)
     if missing:
         return Outcome(name, "hash only", (f"missing: {' and '.join(missing)}",), notes)
     return Outcome(name, "verified", (), notes)
+
+
+def check_training(path: Path, record: Record, results_dir: Path, annotations: Mapping[str, Path]) -> Outcome:
+    """The record of a training: its claims, the checkpoints in its run's folder, and its images.
+
+    RecordError for a value of another type. What is elsewhere is a note: no table's figure depends on it.
+    """
+    from yolov9bench.train import rederive  # here, because it takes torch, which other records do not need
+
+    stated = read_train(record)
+    faults, missing = _time_faults(record) + find_false_claims(record, stated), []
+    run = rederive.find_run(record, _folders(path, results_dir))
+    if run is None:
+        missing.append("checkpoints")
+    else:
+        faults += rederive.find_other_checkpoints(run, stated)
+    for data in (stated.inputs.train, stated.inputs.validation):
+        if data.annotations_sha256 not in annotations:
+            missing.append(f"annotations of {data.split}")
+        else:
+            faults += rederive.find_other_images(data, annotations)
+    notes = (*_commit_notes(stated.environment), *(f"missing: {each}" for each in missing))
+    if missing and not faults:
+        return Outcome(_name(path), "hash only", (NO_AP,), notes)
+    return Outcome(_name(path), "false" if faults else "verified", tuple(faults), notes)
 
 
 def check_history(results_dir: Path) -> list[Outcome]:
@@ -135,9 +166,10 @@ def known_annotations(
     known = {sha256_of(file): file for file in files}
     with tempfile.TemporaryDirectory() as scratch:
         wanted = {
-            (record.seed or 0, str(record.inputs.get("annotations_sha256")))
+            (record.seed or 0, sha256)
             for record in found
-            if record.inputs.get("demo") is True and record.kind == "evaluate"
+            if record.inputs.get("demo") is True
+            for sha256 in _annotations_of(record)
         }
         for seed in {seed for seed, sha256 in wanted if sha256 not in known}:
             drawn = make_demo(Path(scratch, str(seed)), seed)
@@ -172,6 +204,14 @@ def _name(path: Path) -> str:
     return "/".join(path.absolute().parts[-2:])
 
 
+def _annotations_of(record: Record) -> list[str]:
+    """The sha256 of the annotations that a record is about."""
+    if record.kind == "train":
+        inputs = read_train(record).inputs
+        return [str(each.annotations_sha256) for each in (inputs.train, inputs.validation)]
+    return [str(record.inputs.get("annotations_sha256"))] if record.kind == "evaluate" else []
+
+
 def _time_faults(record: Record) -> list[str]:
     future = datetime.fromisoformat(record.start) > datetime.now(UTC) + CLOCKS_DIFFER
     return [f"start {record.start} lies in the future"] if future else []
@@ -184,8 +224,13 @@ def _missing_settings(stated: EvaluateContents) -> list[str]:
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 
-def _commit_notes(stated: EvaluateContents) -> list[str]:
-    commit, dirty = stated.environment.commit, stated.environment.dirty
+def _folders(path: Path, results_dir: Path) -> list[Path]:
+    """Whose records/ may hold the training behind a record: its own folder's, the results', the runs'."""
+    return [path.absolute().parents[2], results_dir, results_dir / "runs", *run_folders(results_dir)]
+
+
+def _commit_notes(environment: Environment) -> list[str]:
+    commit, dirty = environment.commit, environment.dirty
     notes = ["uncommitted code"] if dirty is not False else []
     if commit is not None and is_ancestor(commit) is False:
         notes.append(f"commit {commit[:12]} is not in this history")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolov9bench.config import project_root
-from yolov9bench.records.contents import RecordName
+from yolov9bench.records.contents import EvaluateContents, RecordName
 from yolov9bench.records.record import Record, hash_of, path_of, read
 from yolov9bench.records.training import read_train
 
@@ -48,3 +48,24 @@ def training_files(folders: Iterable[Path]) -> Iterator[Path]:
 def name_of(record: Record | None) -> RecordName | None:
     """How another record names this one."""
     return None if record is None else RecordName(path_of(record, Path()).name, hash_of(record))
+
+
+def find_broken_links(record: Record, stated: EvaluateContents, folders: Iterable[Path]) -> list[str]:
+    """What is wrong with the training that an evaluation names; `folders`: whose records/ may hold it.
+
+    RecordError for one that was changed since it was written.
+    """
+    named = stated.inputs.training
+    if named is None:
+        return []
+    training = next((read(each) for each in training_files(folders) if each.name == named.file), None)
+    if training is None:
+        return [f"its weights' training {named.file} is not there"]
+    faults = []
+    if hash_of(training) != named.sha256:
+        faults.append(f"{named.file} is another training than the record names")
+    if stated.inputs.weights_sha256 not in (read_train(training).values.checkpoints or {}).values():
+        faults.append(f"its weights are none that {named.file} wrote")
+    if training.row != record.row:
+        faults.append(f"{named.file} trained {training.row}, not {record.row}")
+    return faults

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolov9bench.io.provenance import Environment
-from yolov9bench.records.contents import RecordName, read_part
+from yolov9bench.records.contents import read_part
 from yolov9bench.records.record import Record, as_stored, hash8
 from yolov9bench.zoo.recipe import Recipe
 from yolov9bench.zoo.rows import ROWS
@@ -80,10 +80,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class TrainInputs:
-    """What went in. `start_sha256`: the weights that the run began with, None for fresh ones.
-
-    `extends`: the record of the same run from before it got more epochs. `run`: the name of its folder.
-    """
+    """What went in. `start_sha256`: the weights that the run began with, None for fresh ones."""
 
     spec: str | None
     classes: int | None
@@ -91,8 +88,6 @@ class TrainInputs:
     train: DataFacts
     validation: DataFacts
     start_sha256: str | None
-    extends: RecordName | None
-    run: str | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ def recipe_departures(usual: Recipe | None, applied: Mapping[str, Any]) -> list[
     return [f"another {', '.join(changed)}"] if changed else []
 
 
-def find_contradictions(record: Record, stated: TrainContents) -> list[str]:
+def find_false_claims(record: Record, stated: TrainContents) -> list[str]:
     """What a training's record says that its other statements, or its row's recipe, contradict."""
     values, settings, faults = stated.values, stated.settings, []
     if not values.checkpoints or settings.recipe is None:
