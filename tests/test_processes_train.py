@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import small_data, small_job
+from small_runs import FILES, file_bytes, small_data, small_job
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -134,12 +134,7 @@ def test_a_step_of_two_processes_is_that_of_both_halves_losses(out: Path) -> Non
 
 
 def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
-    assert sorted(path.name for path in (out / "run").iterdir()) == [
-        "best.pt",
-        "last.pt",
-        "log.jsonl",
-        "run.json",
-    ]
+    assert sorted(path.name for path in (out / "run").iterdir()) == FILES
     entries = [json.loads(line) for line in (out / "run/log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in entries] == [0, 1, 2]
     assert [entry["steps"] for entry in entries] == [2, 4, 6]  # three images each, two at a time
@@ -186,11 +181,11 @@ def test_another_number_of_processes_is_refused_and_both_are_named(
     out: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the other number of processes would see the folder; nothing in it changes."""
-    before = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
+    before = file_bytes(out / "run")
     monkeypatch.setattr("yolov9bench.train.checks.current_ranks", lambda: Ranks(0, world_size))
     with pytest.raises(TrainingError, match=f"holds a run in 2 processes, and this is one in {world_size}"):
         train(replace(two_processes_job(out / "data", out), world_size=world_size))
-    assert {path.name: path.read_bytes() for path in (out / "run").iterdir()} == before
+    assert file_bytes(out / "run") == before
 
 
 def test_a_job_for_other_processes_than_there_are_is_refused(out: Path, tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def remove_strays(folder: Path) -> None:
     """Remove what a kill in the middle of writing has left."""
     if not current_ranks().is_main:
         return
-    for pattern in (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json"):
+    files = (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json", "records/*/.train-*.json")
+    for pattern in files:
         for stray in folder.glob(pattern):
             stray.unlink()
