@@ -109,6 +109,7 @@ def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
+    from yolov9bench.records.lineage import keep_training
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     record = evaluate_file(
@@ -117,6 +118,8 @@ def evaluate(config: EvaluateConfig) -> None:
     if not find_ranks().is_main:
         return
     keep(record, config)
+    if config.results:
+        keep_training(record, Path(config.checkpoint), config.results)
     print("\n".join(f"{name:5} {record.values[name]:.5f}" for name in METRICS))
 
 
@@ -151,21 +154,13 @@ def measure(config: MeasureConfig) -> None:
 
 
 def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
-    """Write a record where the command says: as a file, into a results folder, or nowhere.
-
-    A results folder also gets the record of the training that an evaluation's weights come from.
-    """
+    """Write a record where the command says: as a file, into a results folder, or nowhere."""
     from yolov9bench import records
     from yolov9bench.io.files import write_json
-    from yolov9bench.records.lineage import find_training
 
     if config.json:
         write_json(config.json, asdict(record))
     if config.results:
-        if isinstance(config, EvaluateConfig) and record.inputs["training"] is not None:
-            training = find_training(record.inputs["weights_sha256"], Path(config.checkpoint))
-            if training is not None:
-                records.write(training, config.results)
         print(f"record: {records.write(record, config.results)}", file=sys.stderr)
 
 

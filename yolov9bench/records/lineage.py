@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolov9bench.config import project_root
-from yolov9bench.records.contents import EvaluateContents, RecordName
-from yolov9bench.records.record import Record, hash_of, path_of, read
+from yolov9bench.records.contents import EvaluateContents, RecordName, read_evaluate
+from yolov9bench.records.record import Record, hash_of, path_of, read, write
 from yolov9bench.records.training import read_train
 
 
@@ -25,6 +25,14 @@ def find_training(weights_sha256: str, file: Path | None) -> Record | None:
     ]
     wrote = [each for each in found if weights_sha256 in (read_train(each).values.checkpoints or {}).values()]
     return max(wrote, key=lambda record: (record.start, record.seconds), default=None)
+
+
+def keep_training(evaluation: Record, file: Path, results_dir: Path) -> None:
+    """Add the training that an evaluation of a file of weights names to the results that hold it."""
+    named = read_evaluate(evaluation).inputs
+    training = find_training(str(named.weights_sha256), file) if named.training else None
+    if training is not None:
+        write(training, results_dir)
 
 
 def training_folders(file: Path | None) -> list[Path]:
