@@ -15,6 +15,7 @@ from small_runs import FILES, file_bytes, small_data, small_job
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from yolov9bench import records
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.ops.distributed import process_group
@@ -143,6 +144,9 @@ def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
         assert all(each["images_per_second"] > 0 for each in entry["processes"])
     written = json.loads((out / "run/run.json").read_text())
     assert (written["world_size"], written["environment"]["device"]) == (2, "cpu")
+    (record,) = records.select(out / "run")
+    assert (record.settings["processes"], len(record.values["parts"][0]["devices"])) == (2, 2)
+    assert record.values["device_hours"] == pytest.approx(2 * record.seconds / 3600, abs=1e-4)
 
 
 def test_frozen_parts_stay_in_several_processes(out: Path) -> None:
