@@ -17,12 +17,12 @@ from yolov9bench import records, reproduce
 from yolov9bench.evaluation import evaluate
 from yolov9bench.records import Record, as_stored
 from yolov9bench.records.lineage import name_of
-from yolov9bench.records.training import find_false_claims, read_train
+from yolov9bench.records.training import find_false_claims, read_train, recipe_hash
 from yolov9bench.train.trainer import train
 from yolov9bench.verify import Outcome, is_clean, verify
 from yolov9bench.zoo import RECIPES
 
-Lie = Callable[[Path], None]
+Lie = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,11 @@ LIES: dict[str, tuple[Lie, str, str]] = {
         "train",
         "the images of train are not the first 4 of its annotations by id",
     ),
+    "counts": (
+        lambda root: change(root, "evaluate", values={"counts": {"images": 9, "detections": 0}}),
+        "evaluate",
+        "9 images were run and 3 are stated; 0 detections were kept and",
+    ),
     "future": (
         lambda root: change_training(root, start="2099-01-01T00:00:00+00:00"),
         "train",
@@ -216,9 +221,16 @@ def test_a_recipe_called_the_rows_own_is_held_against_the_table(rate: float, fau
         kind="train",
         row="yolov8-n",
         values={"checkpoints": {"best.pt": "0" * 64}, "device_hours": 2.0},
-        settings={"recipe": as_stored(recipe), "departures": ["float32 throughout"], "processes": 2},
+        settings={
+            "recipe": as_stored(recipe),
+            "departures": ["float32 throughout"],
+            "row_recipe_sha256": recipe_hash(RECIPES["yolov8-n"]),
+            "processes": 2,
+        },
         seconds=3600,
     )
     found = find_false_claims(record, read_train(record))
     assert len(found) == faults
     assert not faults or "another optimizer.learning_rate" in found[0]
+    earlier = replace(record, settings=record.settings | {"row_recipe_sha256": "0" * 64})
+    assert find_false_claims(earlier, read_train(earlier)) == []  # of a recipe that was corrected since

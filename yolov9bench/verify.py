@@ -206,10 +206,12 @@ def _name(path: Path) -> str:
 
 def _annotations_of(record: Record) -> list[str]:
     """The sha256 of the annotations that a record is about."""
-    if record.kind == "train":
-        inputs = read_train(record).inputs
-        return [str(each.annotations_sha256) for each in (inputs.train, inputs.validation)]
-    return [str(record.inputs.get("annotations_sha256"))] if record.kind == "evaluate" else []
+    parts = {
+        "evaluate": [record.inputs],
+        "train": [record.inputs.get(key) for key in ("train", "validation")],
+    }
+    data = parts.get(record.kind, [])
+    return [str(each.get("annotations_sha256")) for each in data if isinstance(each, dict)]
 
 
 def _time_faults(record: Record) -> list[str]:

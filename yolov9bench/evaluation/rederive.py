@@ -41,6 +41,11 @@ def find_contradictions(detections: Predictions, stated: EvaluateContents) -> li
     count = (stated.values.detections or {}).get("count")
     if count != len(detections):
         faults.append(f"{count} detections are stated and {len(detections)} stored")
+    counts = stated.values.counts or {}
+    if counts and counts.get("images") != stated.inputs.images:
+        faults.append(f"{counts.get('images')} images were run and {stated.inputs.images} are stated")
+    if counts and not stated.settings.classes and counts.get("detections") != len(detections):
+        faults.append(f"{counts.get('detections')} detections were kept and {len(detections)} are stored")
     lowest = float(detections.scores.min()) if len(detections) else None
     threshold = protocol.get("score_threshold")
     if lowest is not None and isinstance(threshold, float | int) and lowest < threshold - SCORE_STEP:

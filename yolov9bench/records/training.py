@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,11 +56,13 @@ class TrainValues:
 class TrainSettings:
     """What was trained by: the recipe as applied, and sentences on how it departs from the row's own.
 
-    `batch_size`: images of an iteration in each of the `processes`. `protocol`: that of the validation.
+    `row_recipe_sha256`: `recipe_hash` of the row's own, None where it is not known. `batch_size`: images of
+    an iteration in each of the `processes`. `protocol`: that of the validation.
     """
 
     recipe: dict[str, Any] | None
     departures: list[str] | None
+    row_recipe_sha256: str | None
     batch_size: int | None
     processes: int | None
     precision: str | None
@@ -120,13 +124,20 @@ def recipe_departures(usual: Recipe | None, applied: Mapping[str, Any]) -> list[
     return [f"another {', '.join(changed)}"] if changed else []
 
 
+def recipe_hash(recipe: Recipe | None) -> str | None:
+    """The sha256 of a recipe as a record stores it; departures from a recipe that changed are no lie."""
+    text = json.dumps(as_stored(recipe), sort_keys=True)
+    return None if recipe is None else hashlib.sha256(text.encode()).hexdigest()
+
+
 def find_false_claims(record: Record, stated: TrainContents) -> list[str]:
     """What a training's record says that its other statements, or its row's recipe, contradict."""
     values, settings, faults = stated.values, stated.settings, []
     if not values.checkpoints or settings.recipe is None:
         faults.append("it names no checkpoint or no recipe")
     row = ROWS.get(record.row or "")
-    if row is not None and settings.recipe is not None:
+    is_todays = row is not None and recipe_hash(row.recipe) == settings.row_recipe_sha256
+    if row is not None and is_todays and settings.recipe is not None:
         expected = recipe_departures(row.recipe, settings.recipe)
         said = [each for each in settings.departures or [] if each.startswith(("the recipe is ", "another "))]
         if said != expected:

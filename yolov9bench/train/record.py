@@ -30,6 +30,7 @@ from yolov9bench.records.training import (
     TrainValues,
     device_hours,
     read_train,
+    recipe_hash,
 )
 from yolov9bench.train.checkpoint import read_run
 from yolov9bench.train.job import Job, list_departures, validation_settings
@@ -87,7 +88,8 @@ def write_record(job: Job, state: State, configuration: dict[str, Any]) -> Path 
         return None
     checkpoints = {name: sha256_of(job.out / name) for name in CHECKPOINTS if (job.out / name).is_file()}
     written = records.select(job.out, kind="train")
-    if any(read_train(each).values.checkpoints == checkpoints for each in written):
+    known = [(read_train(each).values.checkpoints or {}).get("last.pt") for each in written]
+    if checkpoints["last.pt"] in known:
         return None
     record = Record(
         row=job.row.id,
@@ -126,6 +128,7 @@ def describe_settings(job: Job) -> TrainSettings:
     return TrainSettings(
         recipe=records.as_stored(job.recipe),
         departures=list_departures(job, usual),
+        row_recipe_sha256=recipe_hash(usual),
         batch_size=job.batch_size,
         processes=job.world_size,
         precision=job.precision,

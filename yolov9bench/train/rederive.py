@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from yolov9bench.config import from_root
 from yolov9bench.data.annotations import read_annotations
 from yolov9bench.data.coco import image_list_sha256_of
+from yolov9bench.errors import RecordError
 from yolov9bench.io.files import sha256_of
 from yolov9bench.records import Record, as_stored
 from yolov9bench.records.training import DataFacts, TrainContents
@@ -19,13 +21,17 @@ from yolov9bench.records.training import DataFacts, TrainContents
 def find_run(record: Record, folders: Iterable[Path]) -> Path | None:
     """The folder where the run of a record still stands as it ended; None if none does.
 
-    A run that went on since, or begins anew, has other parts in its run.json and other checkpoints.
+    A run that went on since, or began anew, has other parts in its run.json and other checkpoints.
+    RecordError for a run.json that cannot be read.
     """
     parts = record.values.get("parts")
-    for folder in folders:
-        file = folder / "run.json"
-        if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("parts") == parts:
-            return folder
+    for file in (folder / "run.json" for folder in folders):
+        try:
+            run = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{from_root(file)} cannot be read ({error}): restore it") from error
+        if parts and run.get("parts") == parts:
+            return file.parent
     return None
 
 
