@@ -206,11 +206,8 @@ def _name(path: Path) -> str:
 
 def _annotations_of(record: Record) -> list[str]:
     """The sha256 of the annotations that a record is about."""
-    parts = {
-        "evaluate": [record.inputs],
-        "train": [record.inputs.get(key) for key in ("train", "validation")],
-    }
-    data = parts.get(record.kind, [])
+    keys = {"evaluate": ("",), "train": ("train", "validation")}.get(record.kind, ())
+    data = [record.inputs.get(key) if key else record.inputs for key in keys]
     return [str(each.get("annotations_sha256")) for each in data if isinstance(each, dict)]
 
 

@@ -79,8 +79,8 @@ def timed(state: State, save: Callable[[State], None]) -> Callable[[State], None
 def write_record(job: Job, state: State, configuration: dict[str, Any]) -> Path | None:
     """Write the record of a run that has ended into the records/ of its folder, and return its file.
 
-    None, with nothing written, in all processes but rank 0, where the checkpoints have their record already,
-    and for a run that an earlier version began. All is taken from what the run left, so that it does not
+    None, with nothing written, in all processes but rank 0, where last.pt has its record already or is
+    gone, and for a run that an earlier version began. All is taken from what the run left, so that it does not
     depend on who writes it.
     """
     parts = read_run(job.out).get("parts")
@@ -89,7 +89,7 @@ def write_record(job: Job, state: State, configuration: dict[str, Any]) -> Path 
     checkpoints = {name: sha256_of(job.out / name) for name in CHECKPOINTS if (job.out / name).is_file()}
     written = records.select(job.out, kind="train")
     known = [(read_train(each).values.checkpoints or {}).get("last.pt") for each in written]
-    if checkpoints["last.pt"] in known:
+    if checkpoints.get("last.pt") in (None, *known):
         return None
     record = Record(
         row=job.row.id,
