@@ -27,6 +27,9 @@ RECIPE = RECIPES["demo"].varied(
 NOT_STEERED = {"warmup_bias_learning_rate": 0.0, "weight_decay": 0.0, "learning_rate": 0.0}  # nothing moves
 
 
+FILES = ["best.pt", "last.pt", "log.jsonl", "records", "run.json"]  # of a run that has ended
+
+
 class Killed(BaseException):
     """As sudden as SIGKILL for what does not expect it."""
 
@@ -76,6 +79,11 @@ def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> l
     monkeypatch.setattr(evaluate, "run_inference", detected)
     monkeypatch.setattr(trainer, "coco_metrics", metrics)
     return seen
+
+
+def file_bytes(out: Path) -> dict[str, bytes]:
+    """Every file in a run's folder by its path there."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def run_content(out: Path, without: tuple[str, ...]) -> dict[str, Any]:

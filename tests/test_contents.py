@@ -23,6 +23,7 @@ from yolov9bench.records.contents import (
     read_part,
 )
 from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.training import read_train
 from yolov9bench.records.verdict import ap_text, images_text, verdict
 from yolov9bench.report import table
 
@@ -34,7 +35,8 @@ def test_every_committed_record_is_read_to_the_last_key(path: Path) -> None:
     """Each key is what its file says; those that later versions added are None."""
     stored = json.loads(path.read_text())
     record = read(path)
-    stated = asdict(read_measure(record) if record.kind == "measure" else read_evaluate(record))
+    readers: dict[str, Any] = {"measure": read_measure, "evaluate": read_evaluate, "train": read_train}
+    stated = asdict(readers[record.kind](record))
     assert without_none({part: stated[part] for part in PARTS}) == without_none(
         {part: stored[part] for part in PARTS}
     )

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import run_content
+from small_runs import FILES, run_content
 
 from yolov9bench.__main__ import main
 from yolov9bench.data.demo import make_demo
 
 SPEED = ("seconds", "images_per_second")
-FILES = ["best.pt", "last.pt", "log.jsonl", "run.json"]
 
 
 def command(folder: Path, out: Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import small_data, small_job
+from small_runs import FILES, file_bytes, small_data, small_job
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from yolov9bench import records
 from yolov9bench.errors import SettingsError, TrainingError
 from yolov9bench.nn.detector import Detector, build
 from yolov9bench.ops.distributed import process_group
@@ -134,12 +135,7 @@ def test_a_step_of_two_processes_is_that_of_both_halves_losses(out: Path) -> Non
 
 
 def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
-    assert sorted(path.name for path in (out / "run").iterdir()) == [
-        "best.pt",
-        "last.pt",
-        "log.jsonl",
-        "run.json",
-    ]
+    assert sorted(path.name for path in (out / "run").iterdir()) == FILES
     entries = [json.loads(line) for line in (out / "run/log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in entries] == [0, 1, 2]
     assert [entry["steps"] for entry in entries] == [2, 4, 6]  # three images each, two at a time
@@ -148,6 +144,9 @@ def test_a_run_of_two_processes_leaves_what_one_leaves(out: Path) -> None:
         assert all(each["images_per_second"] > 0 for each in entry["processes"])
     written = json.loads((out / "run/run.json").read_text())
     assert (written["world_size"], written["environment"]["device"]) == (2, "cpu")
+    (record,) = records.select(out / "run")
+    assert (record.settings["processes"], len(record.values["parts"][0]["devices"])) == (2, 2)
+    assert record.values["device_hours"] == pytest.approx(2 * record.seconds / 3600, abs=1e-4)
 
 
 def test_frozen_parts_stay_in_several_processes(out: Path) -> None:
@@ -186,11 +185,11 @@ def test_another_number_of_processes_is_refused_and_both_are_named(
     out: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the other number of processes would see the folder; nothing in it changes."""
-    before = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
+    before = file_bytes(out / "run")
     monkeypatch.setattr("yolov9bench.train.checks.current_ranks", lambda: Ranks(0, world_size))
     with pytest.raises(TrainingError, match=f"holds a run in 2 processes, and this is one in {world_size}"):
         train(replace(two_processes_job(out / "data", out), world_size=world_size))
-    assert {path.name: path.read_bytes() for path in (out / "run").iterdir()} == before
+    assert file_bytes(out / "run") == before
 
 
 def test_a_job_for_other_processes_than_there_are_is_refused(out: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import FILES
 
 from yolov9bench import records, reproduce
 from yolov9bench.config import ReproduceConfig, from_root
@@ -193,7 +194,7 @@ def test_a_demonstration_ends_in_a_marked_record(tmp_path: Path, caplog: pytest.
     assert found.settings["protocol"]["image_size"] == 64
     assert "the embedded demo set" in str(verdict_of(found))
     (run,) = (tmp_path / "out/runs/train").iterdir()
-    assert sorted(path.name for path in run.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    assert sorted(path.name for path in run.iterdir()) == FILES
 
 
 def test_an_unknown_checkpoint_gets_a_record_and_no_comparison(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import stub_validation
+from small_runs import FILES, stub_validation
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import CheckpointError, SettingsError, TrainingError
@@ -80,9 +80,9 @@ def log(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_four_files_and_a_line_an_epoch(job: Job) -> None:
+def test_a_run_leaves_its_files_and_a_line_an_epoch(job: Job) -> None:
     best = train(job)
-    assert sorted(path.name for path in job.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    assert sorted(path.name for path in job.out.iterdir()) == FILES
     entries = log(job.out)
     assert [entry["epoch"] for entry in entries] == [0, 1, 2, 3]
     assert [entry["AP"] is None for entry in entries] == [True, False, True, False]
@@ -119,7 +119,7 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
     assert len(ours) > 300
     for key, value in theirs.items():
         assert torch.equal(ours[key], value), key
-    assert sorted(path.name for path in job.out.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "run.json"]
+    assert sorted(path.name for path in job.out.iterdir()) == FILES
     for ours_entry, theirs_entry in zip(log(job.out), log(whole_run), strict=True):
         speed = {"seconds": 0, "images_per_second": 0}
         assert ours_entry | speed == theirs_entry | speed

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import NOT_STEERED, RECIPE, SPEC, Killed, small_data, small_job, stub_validation
+from small_runs import FILES, NOT_STEERED, RECIPE, SPEC, Killed, small_data, small_job, stub_validation
 from synthetic import lively, narrowed
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -282,7 +282,9 @@ def test_checkpoints_come_after_ten_minutes_and_after_each_epoch(
     assert kept == [3, 5, 8, 10]
 
 
-@pytest.mark.parametrize("name", ["last.pt", "best.pt", "log.jsonl", "run.json"])
+@pytest.mark.parametrize(
+    "name", ["last.pt", "best.pt", "log.jsonl", "run.json", "records/yolov8-n/train-.json"]
+)
 def test_what_a_kill_left_half_written_is_removed_and_nothing_else(
     data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +299,8 @@ def test_what_a_kill_left_half_written_is_removed_and_nothing_else(
         (job.out / other).write_text("mine")
     train(job)
     left = {path.name for path in job.out.iterdir()}
-    assert left == {"best.pt", "last.pt", "log.jsonl", "run.json", *others}
+    assert left == {*FILES, *others}
+    assert len(list((job.out / "records/yolov8-n").iterdir())) == 1
 
 
 def head_convolutions(detector: Detector) -> dict[str, nn.Conv2d]:

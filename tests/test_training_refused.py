@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import SPEC, small_data, small_job, stub_validation
+from small_runs import SPEC, file_bytes, small_data, small_job, stub_validation
 
 from yolov9bench.config import ReproduceConfig
 from yolov9bench.data.demo import NAMES
@@ -39,10 +40,6 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Job:
         stub_validation(patch, count(0.9, -0.1))
         train(job)
     return job
-
-
-def content(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
 def other_start(job: Job, place: Path) -> Job:
@@ -110,10 +107,10 @@ def test_a_run_with_another_setting_is_refused_and_left_as_it_is(
     ended: Job, name: str, tmp_path: Path
 ) -> None:
     key, change = REFUSED[name]
-    before = content(ended.out)
+    before = file_bytes(ended.out)
     with pytest.raises(TrainingError, match=rf"holds a run with another {key}: "):
         train(change(ended, tmp_path))
-    assert content(ended.out) == before
+    assert file_bytes(ended.out) == before
 
 
 @pytest.mark.parametrize("name", ANNOUNCED)
@@ -152,9 +149,7 @@ def test_what_decides_nothing_may_change(
 def test_other_weights_under_the_same_name_are_refused(ended: Job, tmp_path: Path) -> None:
     assert ended.start is not None
     job = replace(ended, start=tmp_path / "start.pt", out=tmp_path / "run")
-    job.out.mkdir()
-    for name, file in content(ended.out).items():
-        (job.out / name).write_bytes(file)
+    shutil.copytree(ended.out, job.out)
     (tmp_path / "start.pt").write_bytes(ended.start.read_bytes())
     train(job)
     save(tmp_path / "start.pt", build(SPEC, classes=6, seed=2), CLASSES)

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from functools import singledispatch
+from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff
@@ -113,12 +114,15 @@ def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
+    from yolov9bench.records.lineage import keep_training
 
     given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
     record = evaluate_file(**given)
     if not find_ranks().is_main:
         return
     keep(record, config)
+    if config.results:
+        keep_training(record, Path(config.checkpoint), config.results)
     print("\n".join(f"{name:5} {record.values[name]:.5f}" for name in METRICS))
 
 

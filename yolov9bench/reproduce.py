@@ -201,13 +201,15 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
 
 
 def write_record(plan: Plan, evaluation: evaluate.Evaluation) -> Path:
-    """Write the record where the plan says and return its file.
+    """Write the record where the plan says, with that of the weights' training, and return its file.
 
     Of a record for the table the detections are kept beside it, if they are small enough to be committed.
     """
     folder = plan.config.records_folder
     if plan.config.fill_table:
         keep_detections(folder, result_json(evaluation.predictions))
+    if evaluation.training is not None:
+        records.write(evaluation.training, folder)
     return records.write(evaluation.record, folder)
 
 

@@ -1,4 +1,4 @@
-"""Whether the records are true: every measured AP is computed again from its detections and annotations.
+"""Whether the records are true: AP computed again from its detections, weights led back to their training.
 
 python -m yolov9bench verify                       # the records in results/, their history, and the report
 python -m yolov9bench verify results/records/yolov9-c/evaluate-....json --annotations instances_val2017.json
@@ -22,10 +22,13 @@ from yolov9bench.evaluation.rederive import (
     find_detections,
     find_wrong_metrics,
 )
+from yolov9bench.io.provenance import Environment
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
-from yolov9bench.records.contents import EvaluateContents, read_evaluate, read_measure
+from yolov9bench.records.contents import ADDED_SETTINGS, EvaluateContents, read_evaluate, read_measure
 from yolov9bench.records.history import find_altered, is_ancestor
+from yolov9bench.records.lineage import find_broken_links, run_folders
+from yolov9bench.records.training import find_false_claims, read_train
 
 Word = Literal["verified", "hash only", "false"]
 NO_AP = "no AP to compute again"
@@ -84,11 +87,14 @@ def check_record(path: Path, record: Record, results_dir: Path, annotations: Ann
     name = _name(path)
     try:
         faults = _time_faults(record)
-        if record.kind != "evaluate":
+        if record.kind == "train":
+            return check_training(path, record, results_dir, annotations)
+        if record.kind == "measure":
             read_measure(record)
             return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NO_AP,))
         stated, missing = read_evaluate(record), []
         faults += _missing_settings(stated)
+        faults += find_broken_links(record, stated, _folders(path, results_dir))
         found = (stated.values.detections or {}).get("sha256")
         detections = find_detections(str(found), path, results_dir, stated)
         source = annotations.get(str(stated.inputs.annotations_sha256))
@@ -102,12 +108,38 @@ def check_record(path: Path, record: Record, results_dir: Path, annotations: Ann
             faults += find_wrong_metrics(detections, source, stated)
     except BenchError as error:
         return Outcome(name, "false", (str(error),))
-    notes = tuple(_commit_notes(stated))
+    notes = tuple(_commit_notes(stated.environment))
     if faults:
         return Outcome(name, "false", tuple(faults), notes)
     if missing:
         return Outcome(name, "hash only", (f"missing: {' and '.join(missing)}",), notes)
     return Outcome(name, "verified", (), notes)
+
+
+def check_training(path: Path, record: Record, results_dir: Path, annotations: Annotations) -> Outcome:
+    """The record of a training: its claims, the checkpoints in its run's folder, and its images.
+
+    RecordError for a value of another type. What is elsewhere is a note: no table's figure depends on it.
+    """
+    from yolov9bench.train import rederive  # here, because it takes torch, which other records do not need
+
+    stated = read_train(record)
+    faults, missing = _time_faults(record) + find_false_claims(record, stated), []
+    run = rederive.find_run(record, _folders(path, results_dir))
+    if run is None:
+        missing.append("checkpoints")
+    else:
+        faults += rederive.find_other_checkpoints(run, stated)
+    for data in (stated.inputs.train, stated.inputs.validation):
+        content = annotations.get(str(data.annotations_sha256))
+        if content is None:
+            missing.append(f"annotations of {data.split}")
+        else:
+            faults += rederive.find_other_images(data, content["images"])
+    notes = (*_commit_notes(stated.environment), *(f"missing: {each}" for each in missing))
+    if missing and not faults:
+        return Outcome(_name(path), "hash only", (NO_AP,), notes)
+    return Outcome(_name(path), "false" if faults else "verified", tuple(faults), notes)
 
 
 def check_history(results_dir: Path) -> list[Outcome]:
@@ -166,13 +198,19 @@ def _time_faults(record: Record) -> list[str]:
 
 
 def _missing_settings(stated: EvaluateContents) -> list[str]:
-    # Records from before classes could be chosen do not state them, and are of all.
-    lacking = [key for key, value in vars(stated.settings).items() if value is None and key != "classes"]
+    lacking = [
+        key for key, value in vars(stated.settings).items() if value is None and key not in ADDED_SETTINGS
+    ]
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 
-def _commit_notes(stated: EvaluateContents) -> list[str]:
-    commit, dirty = stated.environment.commit, stated.environment.dirty
+def _folders(path: Path, results_dir: Path) -> list[Path]:
+    """Whose records/ may hold the training behind a record: its own folder's, the results', the runs'."""
+    return [path.absolute().parents[2], results_dir, results_dir / "runs", *run_folders(results_dir)]
+
+
+def _commit_notes(environment: Environment) -> list[str]:
+    commit, dirty = environment.commit, environment.dirty
     notes = ["uncommitted code"] if dirty is not False else []
     if commit is not None and is_ancestor(commit) is False:
         notes.append(f"commit {commit[:12]} is not in this history")

@@ -93,7 +93,7 @@ class TrainConfig(Config):
     dataset: str
     """A folder in COCO's format; demo: drawn here; coco: COCO 2017, fetched."""
     out: Path
-    """The folder of the run: last.pt, best.pt, log.jsonl and run.json."""
+    """The folder of the run: last.pt, best.pt, log.jsonl, run.json and, at its end, its record."""
     epochs: int | None = None
     """The recipe's if omitted."""
     image_size: int | None = None

@@ -20,7 +20,7 @@ from yolov9bench.evaluation.truth import (
     run_evaluator,
 )
 from yolov9bench.predict.predictions import Predictions
-from yolov9bench.records.contents import METRICS
+from yolov9bench.records.contents import METRICS, EvaluatorSettings
 
 JUDGE_TOLERANCE = 1e-12
 
@@ -40,7 +40,8 @@ class CocoResult:
 
     `recall` is COCO's grid 0, .01 .. 1 [101]. `precision` holds under "0.50", "0.75" and "0.50:0.95" (IoU)
     the mean over the classes that have objects [101]; `class_precision` holds [101] at IoU .50 per class
-    name. The mean of a curve is the AP at its IoU. All are fractions; -1 where undefined.
+    name. The mean of a curve is the AP at its IoU. All are fractions; -1 where undefined. `judged`:
+    whether pycocotools agreed. `evaluator` is what hotcoco says of its own run.
     """
 
     metrics: dict[str, float]
@@ -48,6 +49,8 @@ class CocoResult:
     recall: Array
     precision: dict[str, Array]
     class_precision: dict[str, Array]
+    judged: bool = False
+    evaluator: EvaluatorSettings | None = None
 
 
 def coco_metrics(
@@ -68,8 +71,9 @@ def coco_result(ground_truth: GroundTruth, predictions: Predictions, judge: bool
     evaluator = run_evaluator(truth, results)
     values = evaluator.get_results()
     metrics = {name: values[name] for name in METRICS}
-    if judge:
-        _compare(metrics, _judged(truth, results))
+    judged = _judged(truth, results) if judge else None
+    if judged is not None:
+        _compare(metrics, judged)
     accumulated: dict[str, Any] = evaluator.eval or {}
     # [IoU 10, recall 101, class], over all areas and up to 100 detections per image.
     precision = accumulated["precision"][:, :, :, 0, -1]
@@ -83,6 +87,8 @@ def coco_result(ground_truth: GroundTruth, predictions: Predictions, judge: bool
             "0.50:0.95": _curve(precision),
         },
         class_precision={name: precision[0, :, index] for index, name in enumerate(truth.names)},
+        judged=judged is not None,
+        evaluator=EvaluatorSettings(evaluator.provenance(), evaluator.reference_deviations()),
     )
 
 

@@ -42,6 +42,7 @@ from yolov9bench.ops.distributed import current_ranks, gather, process_group
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
+from yolov9bench.predict.postprocess import Counts, counting
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
 from yolov9bench.records import Record
 from yolov9bench.records.contents import (
@@ -50,6 +51,7 @@ from yolov9bench.records.contents import (
     EvaluateInputs,
     EvaluateValues,
 )
+from yolov9bench.records.lineage import find_training, name_of
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
@@ -60,12 +62,16 @@ logger = logging.getLogger("yolov9bench")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """One evaluation with everything behind its record: data, detections, metrics and curves."""
+    """One evaluation with everything behind its record: data, detections, metrics and curves.
+
+    `training`: the record of the training that wrote the weights, None where none is known.
+    """
 
     record: Record
     dataset: CocoDataset
     predictions: Predictions
     result: CocoResult
+    training: Record | None = None
 
     def __repr__(self) -> str:
         return f"<{self.record!r}, {len(self.predictions):,} detections>"
@@ -136,10 +142,11 @@ def evaluate_loaded(
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
     dataset = chosen.dataset
     require_objects(dataset)
+    training = find_training(checkpoint.sha256, checkpoint.path) if checkpoint.is_own else None
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
     with full_float32():
-        environment = describe_environment(device)
+        environment = describe_environment(str(next(detector.parameters()).device))
         try:
             predictions = run_inference(detector, batches, chosen.categories, device)
         except torch.OutOfMemoryError as error:
@@ -149,26 +156,26 @@ def evaluate_loaded(
     result = coco_result(truth, predictions, settings.judge)
     interval = intervals.ap_interval(truth, predictions)
     stored = store_predictions(predictions, settings.detections)
+    values = EvaluateValues(
+        **result.metrics,
+        AP_interval=interval and list(interval),
+        AP_interval_method=interval and intervals.METHOD,
+        detections=stored,
+        counts=asdict(batches.counts),
+    )
     record = Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
-        values=asdict(
-            EvaluateValues(
-                **result.metrics,
-                AP_interval=interval and list(interval),
-                AP_interval_method=interval and intervals.METHOD,
-                detections=stored,
-            )
-        ),
-        settings=asdict(applied_settings(settings, protocol, detector, chosen.names)),
-        inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin)),
+        values=asdict(values),
+        settings=asdict(applied_settings(detector, batches, result, chosen.names)),
+        inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin, training)),
         environment=asdict(environment),
         seed=seed,
         start=start.isoformat(timespec="seconds"),
         seconds=round(perf_counter() - began, 3),
         command=command or provenance.command(),
     )
-    return Evaluation(record, dataset, predictions, result)
+    return Evaluation(record, dataset, predictions, result, training)
 
 
 @contextmanager
@@ -198,10 +205,13 @@ def run_inference(
     by_image: dict[int, Arrays] = {}
     is_main = current_ranks().is_main
     for batch in track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches:
-        detections = detect_batch(detector, batch, protocol, device)
+        with counting(batches.counts):
+            detections = detect_batch(detector, batch, protocol, device)
         for image, each in zip(batch.images, detections, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
             by_image[image.id] = boxes, scores, labels
+            batches.counts.images += 1
+            batches.counts.detections += len(scores)
     by_image = join_shares(by_image, batches)
     warn_of_images(batches)
     return predictions_of(by_image, categories)
@@ -226,14 +236,16 @@ def _have(images: Sequence[str]) -> str:
 
 
 def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
-    """The detections of every process, and in `batches` what each left out or found of another size."""
-    shares = gather((by_image, batches.skipped, batches.other_size, batches.dim))
+    """The detections of every process, and in `batches` what each counted, left out or found otherwise."""
+    counts = asdict(batches.counts)
+    shares = gather((by_image, batches.skipped, batches.other_size, batches.dim, counts))
     order = {image.file_name: place for place, image in enumerate(batches.dataset.images)}
     batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, *_ in shares), key=order.__getitem__)
     batches.other_size = sorted(
-        chain.from_iterable(other for _, _, other, _ in shares), key=order.__getitem__
+        chain.from_iterable(other for _, _, other, *_ in shares), key=order.__getitem__
     )
-    batches.dim = list(chain.from_iterable(dim for *_, dim in shares))
+    batches.dim = list(chain.from_iterable(dim for *_, dim, _ in shares))
+    batches.counts = Counts(**{key: sum(each[key] for *_, each in shares) for key in counts})
     return {number: arrays for found, *_ in shares for number, arrays in found.items()}
 
 
@@ -279,7 +291,11 @@ def require_objects(dataset: CocoDataset) -> None:
 
 
 def describe_inputs(
-    checkpoint: Checkpoint, dataset: CocoDataset, batches: Batches, origin: Origin | None
+    checkpoint: Checkpoint,
+    dataset: CocoDataset,
+    batches: Batches,
+    origin: Origin | None,
+    training: Record | None = None,
 ) -> EvaluateInputs:
     """What went in, as a record has it; `origin` is of weights whose hash is known nowhere."""
     download = None if origin is None else Download(url=origin.url, bytes=origin.bytes, hash=UNPINNED)
@@ -297,6 +313,7 @@ def describe_inputs(
         images_skipped=batches.skipped,
         images_of_other_size=len(batches.other_size),
         download=download,
+        training=name_of(training),
     )
 
 

@@ -43,13 +43,13 @@ class Annotations:
 def find_annotations(
     found: Iterable[Record], given: Sequence[Path], data_folder: Path | None
 ) -> Iterator[Annotations]:
-    """The annotations of evaluations: among `given`, under `data_folder` (coco/ and demo/), or drawn again.
+    """The annotations of records: among `given`, under `data_folder` (coco/ and demo/), or drawn again.
 
     Each file is hashed at most once, and none once all that the records name are found. The demo set of a
     record's seed is drawn where its file is missing.
     """
-    evaluations = [record for record in found if record.kind == "evaluate"]
-    wanted = {str(record.inputs.get("annotations_sha256")) for record in evaluations}
+    named = [(record, sha256) for record in found for sha256 in _annotations_of(record)]
+    wanted = {sha256 for _, sha256 in named}
     folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
     files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
     known: dict[str, Path] = {}
@@ -59,14 +59,21 @@ def find_annotations(
         known[sha256_of(file)] = file
     drawn_again = {
         record.seed or 0
-        for record in evaluations
-        if record.inputs.get("demo") is True and str(record.inputs.get("annotations_sha256")) not in known
+        for record, sha256 in named
+        if record.inputs.get("demo") is True and sha256 not in known
     }
     with tempfile.TemporaryDirectory() as scratch:
         for seed in drawn_again:
             drawn = make_demo(Path(scratch, str(seed)), seed)
             known |= {sha256_of(file): file for file in drawn.glob("annotations/*.json")}
         yield Annotations(known)
+
+
+def _annotations_of(record: Record) -> list[str]:
+    """The sha256 of the annotations that a record is about."""
+    keys = {"evaluate": ("",), "train": ("train", "validation")}.get(record.kind, ())
+    data = [record.inputs.get(key) if key else record.inputs for key in keys]
+    return [str(each.get("annotations_sha256")) for each in data if isinstance(each, dict)]
 
 
 def find_detections(
@@ -92,6 +99,11 @@ def find_contradictions(detections: Predictions, stated: EvaluateContents) -> li
     count = (stated.values.detections or {}).get("count")
     if count != len(detections):
         faults.append(f"{count} detections are stated and {len(detections)} stored")
+    counts = stated.values.counts or {}
+    if counts and counts.get("images") != stated.inputs.images:
+        faults.append(f"{counts.get('images')} images were run and {stated.inputs.images} are stated")
+    if counts and not stated.settings.classes and counts.get("detections") != len(detections):
+        faults.append(f"{counts.get('detections')} detections were kept and {len(detections)} are stored")
     lowest = float(detections.scores.min()) if len(detections) else None
     threshold = protocol.get("score_threshold")
     if lowest is not None and isinstance(threshold, float | int) and lowest < threshold - SCORE_STEP:

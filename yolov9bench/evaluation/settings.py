@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolov9bench.errors import SettingsError
+from yolov9bench.evaluation.coco_metrics import CocoResult
 from yolov9bench.nn.detector import Detector
+from yolov9bench.predict.batches import Batches
 from yolov9bench.records import as_stored
 from yolov9bench.records.contents import EvaluateSettings
 from yolov9bench.weights import Checkpoint
@@ -44,17 +46,21 @@ class EvaluationSettings:
 
 
 def applied_settings(
-    settings: EvaluationSettings, protocol: Protocol, detector: Detector, classes: dict[str, str]
+    detector: Detector, batches: Batches, result: CocoResult, classes: dict[str, str]
 ) -> EvaluateSettings:
-    """The settings that ran, as a record has them; classes: those chosen, as `ChosenClasses.names`."""
+    """The settings that ran, as a record has them, read from the objects that ran.
+
+    classes: those chosen, as `ChosenClasses.names`.
+    """
     return EvaluateSettings(
-        protocol=as_stored(protocol),
-        batch_size=settings.batch_size,
+        protocol=as_stored(batches.protocol),
+        batch_size=batches.batch_size,
         dtype=str(next(detector.parameters()).dtype).removeprefix("torch."),
         fused=detector.fused,
-        judge=settings.judge,
-        skip_corrupt=settings.skip_corrupt,
+        judge=result.judged,
+        skip_corrupt=batches.skip_corrupt,
         classes=classes,
+        evaluator=result.evaluator,
     )
 
 

@@ -18,6 +18,7 @@ from yolov9bench.data.coco import CocoDataset, CocoImage
 from yolov9bench.errors import DatasetError
 from yolov9bench.ops.images import LetterboxInfo, Pixels, is_dim, letterbox, read_image, resize_long_side
 from yolov9bench.ops.ranks import ALONE, Ranks
+from yolov9bench.predict.postprocess import Counts
 from yolov9bench.zoo.protocols import Protocol
 
 Shape: TypeAlias = tuple[int, int]  # height, width
@@ -47,8 +48,9 @@ class Batches:
 
     The shape of an input depends on the protocol's groups alone, never on `batch_size`. A file that cannot be
     decoded raises DatasetError, or with `skip_corrupt` goes into `skipped`. `other_size` collects the files
-    whose decoded size is not the annotated one; the decoded size counts. `dim` has those of 12 bits. Each of
-    several processes has its share of the batches, so that every image is in one of them.
+    whose decoded size is not the annotated one; the decoded size counts. `dim` has those of 12 bits. `counts`
+    are for who detects on the batches. Each of several processes has its share of the batches, so that every
+    image is in one of them.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Batches:
         ranks: Ranks = ALONE,
     ) -> None:
         self.dataset, self.protocol, self.skip_corrupt = dataset, protocol, skip_corrupt
+        self.batch_size, self.counts = batch_size, Counts()
         self.skipped: list[str] = []
         self.other_size: list[str] = []
         self.dim: list[str] = []

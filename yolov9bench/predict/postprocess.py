@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,6 +23,31 @@ class Detections(NamedTuple):
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
+
+
+@dataclass
+class Counts:
+    """What one run came through: images, candidates before suppression, and the detections that were kept.
+
+    A candidate is a box and class whose score is above the protocol's threshold, in any view of an image.
+    """
+
+    images: int = 0
+    candidates: int = 0
+    detections: int = 0
+
+
+_COUNTS: ContextVar[Counts | None] = ContextVar("counts", default=None)
+
+
+@contextmanager
+def counting(counts: Counts) -> Iterator[None]:
+    """Let `nms` add its candidates to `counts` while the body runs."""
+    token = _COUNTS.set(counts)
+    try:
+        yield
+    finally:
+        _COUNTS.reset(token)
 
 
 def decode(levels: Levels) -> tuple[Tensor, Tensor]:
@@ -81,6 +109,8 @@ def nms(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
         best, best_labels = scores.max(dim=1)
         indices = (best > protocol.score_threshold).nonzero(as_tuple=True)[0]
         values, labels = best[indices], best_labels[indices]
+    if (counts := _COUNTS.get()) is not None:
+        counts.candidates += len(values)
     order = values.argsort(descending=True, stable=True)[: protocol.max_candidates]
     candidates = Detections(boxes[indices[order]], values[order], labels[order])
     keep = suppress(candidates, protocol)[: protocol.max_detections]

@@ -14,6 +14,7 @@ from yolov9bench.io.git import run_git
 from yolov9bench.io.progress import counted
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records.contents import (
+    PARITY,
     UNPINNED,
     Download,
     EvaluateContents,
@@ -90,6 +91,7 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
         *_weights_faults(stated.inputs, row),
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
+        *_evaluator_faults(stated.settings),
         *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
         *_code_faults(stated.environment),
         *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
@@ -162,6 +164,12 @@ def _class_faults(settings: EvaluateSettings) -> list[str]:
     """A choice is refused whatever it is, even of all; a record without the key is older than choices."""
     chosen = settings.classes or {}
     return [f"{len(chosen)} chosen {'class' if len(chosen) == 1 else 'classes'}"] if chosen else []
+
+
+def _evaluator_faults(settings: EvaluateSettings) -> list[str]:
+    """Older records do not say how the evaluator was set; the newest have its own word for it."""
+    evaluator = settings.evaluator
+    return [] if evaluator is None or evaluator.provenance == PARITY else ["metrics other than COCO's own"]
 
 
 def count_text(count: int | None, unit: str = "") -> str:

@@ -14,6 +14,8 @@ from yolov9bench.errors import RecordError
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records.record import Record, hash8
 
+PARITY = "parity_verified"  # hotcoco's word for a run by COCO's own parameters
+ADDED_SETTINGS = ("classes", "evaluator")  # of an evaluation, which older records do not state
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
 HALF_SAMPLES = (
@@ -40,6 +42,8 @@ class EvaluateValues:
     The metrics come first, in pycocotools' order. `AP_interval` has two ends, or is None where the images
     cannot tell it; `AP_interval_method` is HALF_SAMPLES, and None in records of the percentile bootstrap.
     `detections`: their file if they were kept, the sha256 of their JSON, and their count.
+    `counts` of the run: images, candidates (a box and class above the threshold, before suppression, in all
+    views) and detections that were kept, of all classes; None where a record is older.
     """
 
     AP: float | None
@@ -57,9 +61,21 @@ class EvaluateValues:
     AP_interval: list[float] | None
     AP_interval_method: str | None
     detections: dict[str, Any] | None
+    counts: dict[str, int] | None
 
 
 METRICS = tuple(name for name, hint in get_type_hints(EvaluateValues).items() if hint == float | None)
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """What the evaluator that ran says of itself: hotcoco's word for its parity, and each departure from it.
+
+    `provenance` is PARITY where every parameter is COCO's own; `reference_deviations` are sentences.
+    """
+
+    provenance: str | None
+    reference_deviations: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ class EvaluateSettings:
     """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights.
 
     `classes`: those that were chosen, the data set's name by the detector's; empty for all, and None where a
-    record is older than the choice, when there were always all.
+    record is older than the choice, when there were always all. `evaluator`: None where a record is older.
     """
 
     protocol: dict[str, Any] | None
@@ -77,6 +93,7 @@ class EvaluateSettings:
     judge: bool | None
     skip_corrupt: bool | None
     classes: dict[str, str] | None
+    evaluator: EvaluatorSettings | None
 
     @property
     def protocol_name(self) -> Any:
@@ -100,8 +117,19 @@ class Download:
 
 
 @dataclass(frozen=True)
+class RecordName:
+    """Another record: the name of its file, and the sha256 of its content as `record.hash_of` gives it."""
+
+    file: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
 class EvaluateInputs:
-    """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped."""
+    """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped.
+
+    `training` is the record of the training that wrote the weights, None where none is known.
+    """
 
     weights_sha256: str | None
     format: str | None
@@ -116,6 +144,7 @@ class EvaluateInputs:
     images_skipped: list[str] | None
     images_of_other_size: int | None
     download: Download | None
+    training: RecordName | None
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,15 @@ class Record:
         _check_types(self)
         if self.kind not in KINDS:
             raise RecordError(f"{self.kind!r} is not a kind of record: use one of {', '.join(KINDS)}.")
-        # The row is a folder's name: it must not lead elsewhere, nor to the folder of custom records.
-        if self.row is not None and (self.row == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", self.row)):
-            raise RecordError(f"{self.row!r} is not a row: use a row's id, or None for a custom record.")
+        require_row_name(self.row)
         _started(self)
         _check_plain(asdict(self), "record")
+
+
+def require_row_name(row: str | None) -> None:
+    """RecordError unless a row can be a folder's name: it must not lead elsewhere, nor to custom records."""
+    if row is not None and (row == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", row)):
+        raise RecordError(f"{row!r} is not a row: use a row's id, or None for a custom record.")
 
 
 def as_stored(settings: Any) -> Any:
@@ -70,9 +74,14 @@ def canonical(record: Record) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def hash_of(record: Record) -> str:
+    """The sha256 of `canonical`, 64 hex digits."""
+    return hashlib.sha256(canonical(record).encode()).hexdigest()
+
+
 def hash8(record: Record) -> str:
-    """The first 8 hex digits of the sha256 of `canonical`."""
-    return hashlib.sha256(canonical(record).encode()).hexdigest()[:8]
+    """The first 8 hex digits of `hash_of`."""
+    return hash_of(record)[:8]
 
 
 def path_of(record: Record, results_dir: Path) -> Path:

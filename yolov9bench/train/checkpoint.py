@@ -62,10 +62,12 @@ def write_run(
     """
     if not current_ranks().is_main and stopped is None:
         return
-    changes = read_run(job.out).get("changes", []) if changes is None else changes
+    before = read_run(job.out)
+    changes = before.get("changes", []) if changes is None else changes
     written = configuration | {"command": job.command or provenance.command()}
     written |= {"environment": asdict(describe_environment(job.device))}
     written |= {"changes": changes} if changes else {}
+    written |= {"parts": before["parts"]} if "parts" in before else {}
     write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
 
 
@@ -209,6 +211,7 @@ def remove_strays(folder: Path) -> None:
     """Remove what a kill in the middle of writing has left."""
     if not current_ranks().is_main:
         return
-    for pattern in (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json"):
+    files = (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json", "records/*/.train-*.json")
+    for pattern in files:
         for stray in folder.glob(pattern):
             stray.unlink()

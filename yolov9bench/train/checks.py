@@ -5,6 +5,7 @@ from __future__ import annotations
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.nn.head import STRIDES
 from yolov9bench.ops.distributed import current_ranks
+from yolov9bench.records.record import require_row_name
 from yolov9bench.train.event_files import require_writer
 from yolov9bench.train.job import Job, validation_settings
 
@@ -14,13 +15,14 @@ def require_usable(job: Job) -> None:
 
     SettingsError: an image size that no network takes, a batch that BatchNorm does not take, or another
     number of processes than the job's. DatasetError: a validation set of other classes than are trained on,
-    or one that cannot tell checkpoints apart.
+    or one that cannot tell checkpoints apart. RecordError: a row whose id cannot name its record's folder.
     """
     if job.world_size != current_ranks().world_size:
         raise SettingsError(
             f"the job is for {job.world_size} processes, but here are {current_ranks().world_size}: start "
             "that many with torchrun"
         )
+    require_row_name(job.row.id)
     validation_settings(job)
     require_statistics(job)
     if job.tensorboard:

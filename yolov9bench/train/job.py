@@ -22,6 +22,7 @@ from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_choice, require_in_range
 from yolov9bench.ops.ranks import find_ranks, processes_here
 from yolov9bench.records import as_stored
+from yolov9bench.records.training import recipe_departures
 from yolov9bench.train.optim import images_per_step
 from yolov9bench.train.state import PRECISIONS, Precision
 from yolov9bench.weights import load
@@ -224,14 +225,13 @@ def first_images(job: Job, count: int) -> list[Sample]:
 
 def departures(job: Job) -> str:
     """What a run does otherwise than its published recipe, as a Markdown list."""
-    said = []
-    usual = job.row.recipe
-    if usual is None or usual.name != job.recipe.name:
-        said.append(f"the recipe is `{job.recipe.name}`, not the row's own")
-    elif usual != job.recipe:
-        numbers = job.recipe.numbers()
-        changed = [name for name, value in usual.numbers().items() if numbers[name] != value]
-        said.append(f"another {', '.join(changed)}")
+    said = list_departures(job, job.row.recipe)
+    return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."
+
+
+def list_departures(job: Job, usual: Recipe | None) -> list[str]:
+    """What a run does otherwise than the `usual` recipe of its row, None where that is unknown."""
+    said = recipe_departures(usual, as_stored(job.recipe))
     if job.start is not None:
         said.append(f"the weights begin as those of `{job.start.name}`, not at random")
     if job.freeze:
@@ -248,4 +248,4 @@ def departures(job: Job) -> str:
         )
     if job.recipe.run.amp and job.precision == "float32":
         said.append("float32 throughout, where mixed precision was used")
-    return "\n".join(f"- {each}" for each in said) or "Exactly the published recipe."
+    return said

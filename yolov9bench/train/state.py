@@ -35,7 +35,8 @@ class State:
     of the optimiser, whose gradients wait for it; at a checkpoint there are none. `steps` counts all steps,
     those included that float16 skipped because a gradient was not finite: `skipped` of this epoch and
     `skipped_in_a_row` up to now. `unread` are losses [4] of this epoch that wait on the device; `sums` has
-    those that were read, of all processes, less the `unusable` ones, which were not finite.
+    those that were read, of all processes, less the `unusable` ones, which were not finite. `seconds` is the
+    time behind what was saved, of every part of the run, validation included.
     """
 
     detector: Detector
@@ -52,6 +53,7 @@ class State:
     skipped_in_a_row: int = 0
     unusable: int = 0
     best: float = -1.0
+    seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TERMS, 0.0))
     log: list[dict[str, Any]] = field(default_factory=list)
     unread: list[Tensor] = field(default_factory=list)
@@ -66,6 +68,7 @@ class State:
         "skipped_in_a_row",
         "unusable",
         "best",
+        "seconds",
         "sums",
         "log",
     )

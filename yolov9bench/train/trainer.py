@@ -50,6 +50,7 @@ from yolov9bench.train.initialise import initialise_head
 from yolov9bench.train.job import Job, configuration_of, make_job, validation_settings
 from yolov9bench.train.loop import Hooks, fit, too_large
 from yolov9bench.train.optim import Schedule
+from yolov9bench.train.record import note_part, timed, write_record
 from yolov9bench.train.state import State, is_done, make_state
 from yolov9bench.weights import save
 from yolov9bench.weights.start import fit_class_width, take_weights
@@ -86,10 +87,10 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     """Run a job, or what is left of it, and return its best checkpoint; `watch` sees the log as it grows.
 
     `job.out` holds last.pt (to resume from), best.pt (the averaged detector of highest AP), log.jsonl (a line
-    an epoch) and run.json (the configuration). TrainingError if the folder belongs to another configuration,
-    and for a run that diverges or does not fit into memory: last.pt then holds the last state that was
-    finite, and the same folder accepts what the error proposes (`changes.REMEDIES`). A job that extends its
-    run may have more epochs than it was begun with.
+    an epoch), run.json (the configuration) and, once the run has ended, its record in records/. TrainingError
+    if the folder belongs to another configuration, and for a run that diverges or does not fit into memory:
+    last.pt then holds the last state that was finite, and the same folder accepts what the error proposes
+    (`changes.REMEDIES`). A job that extends its run may have more epochs than it was begun with.
     """
     configuration = configuration_of(job)
     require_usable(job)
@@ -105,19 +106,21 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     if is_done(vars(state), job.recipe.run.epochs, job.max_steps):
         done = job.out.name, state.epoch, state.steps
         logger.info("%s is finished: %d epochs, %d steps; extend and more epochs let it go on", *done)
+        write_record(job, state, configuration)  # which a run that was killed as it ended lacks
         return job.out / "best.pt"
     batches = TrainingBatches(
         job.train, job.recipe, job.batch_size, job.seed, ranks=current_ranks(), loading=job.loading
     )
     if not resumes:  # only now: a data set that cannot be trained on leaves nothing behind
         write_run(job, configuration)
+    note_part(job, resumes)
     announce(job, state)
     events = job.out / "tensorboard" if job.tensorboard and current_ranks().is_main else None
     try:
         with chosen_algorithms(job), batches.watched(), event_files(events, state.iteration) as show:
             hooks = Hooks(
                 after_epoch=lambda state: validate(job, state),
-                save=lambda state: save_checkpoint(job, state, configuration, watch),
+                save=timed(state, lambda state: save_checkpoint(job, state, configuration, watch)),
                 show=show,
             )
             fit(state, schedule, batches.of_epoch, job.precision, hooks, job.max_steps)
@@ -126,6 +129,7 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
         raise TrainingError(f"{error}; {remedy(job)}") from error
     if read_run(job.out).get("stopped"):
         write_run(job, configuration)
+    write_record(job, state, configuration)
     return job.out / "best.pt"
 
 

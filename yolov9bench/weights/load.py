@@ -25,7 +25,8 @@ class Checkpoint:
 
     `names`: class names by label, None where the file has none. `dropped`: the keys, or entries, of the file
     that the detector does not hold. `fused` and `parameters_trainable` describe the file's network, auxiliary
-    branch included and the frozen DFL projection excluded. `row`: set in our own files alone.
+    branch included and the frozen DFL projection excluded. `row`: set in our own files alone. `path`: the
+    file.
     """
 
     detector: Detector
@@ -38,6 +39,12 @@ class Checkpoint:
     fused: bool
     parameters_trainable: int
     row: str | None = None
+    path: Path | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the file is one that a training here may have written."""
+        return self.format == "yolov9bench"
 
     def __repr__(self) -> str:
         classes = self.detector.num_classes
@@ -82,6 +89,7 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
         fused,
         trainable,
         contents.facts.get("row"),
+        path,
     )
 
 
