@@ -27,6 +27,7 @@ from yolov9bench.records.history import find_altered, is_ancestor
 
 Word = Literal["verified", "hash only", "false"]
 NO_AP = "no AP to compute again"
+UNKNOWN_OF_A_FUNCTION = ("dtype", "fused")  # settings of a network
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,9 @@ def _time_faults(record: Record) -> list[str]:
 
 def _missing_settings(stated: EvaluateContents) -> list[str]:
     # Records from before classes could be chosen do not state them, and are of all.
-    lacking = [key for key, value in vars(stated.settings).items() if value is None and key != "classes"]
+    own = stated.inputs.own
+    needless = ("classes",) if own is None or own.function is None else ("classes", *UNKNOWN_OF_A_FUNCTION)
+    lacking = [key for key, value in vars(stated.settings).items() if value is None and key not in needless]
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 

@@ -13,7 +13,16 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
-from yolov9bench.config.values import Config, from_root, parse_classes, project_root, require_checkpoint
+from yolov9bench.config.values import (
+    Config,
+    from_root,
+    parse_classes,
+    project_root,
+    require_checkpoint,
+    require_name,
+    require_one_detector,
+    require_unset,
+)
 
 __all__ = [
     "CheckDataConfig",
@@ -35,4 +44,7 @@ __all__ = [
     "parse_classes",
     "project_root",
     "require_checkpoint",
+    "require_name",
+    "require_one_detector",
+    "require_unset",
 ]

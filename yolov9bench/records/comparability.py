@@ -86,11 +86,37 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
         stated = read_evaluate(record)
     except RecordError as error:
         return [str(error)]
+    if stated.inputs.own is not None:
+        return ["a detector of one's own, which is in no row"]
     return [
         *_weights_faults(stated.inputs, row),
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
         *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
+        *_code_faults(stated.environment),
+        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
+    ]
+
+
+def own_obstacles(record: Record, now: datetime | None = None) -> list[str]:
+    """Why an evaluation of a detector of one's own is not comparable with the figure stated for it.
+
+    It is if it ran the whole stated protocol, of a function its own, on all of val2017, as `obstacles` says
+    of a row; which weights or function ran is what the record states. `now` as there.
+    """
+    try:
+        stated = read_evaluate(record)
+    except RecordError as error:
+        return [str(error)]
+    own = stated.inputs.own
+    if own is None:
+        return ["no detector of one's own"]
+    changed = differences(as_stored(stated.settings.protocol), as_stored(own.protocol))
+    name = (own.protocol or {}).get("name")
+    return [
+        *_data_faults(stated.inputs),
+        *_class_faults(stated.settings),
+        *([f"protocol {stated.settings.protocol_name}, not the stated {name}"] if changed else []),
         *_code_faults(stated.environment),
         *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
     ]

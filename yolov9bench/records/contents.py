@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from yolov9bench.errors import RecordError
 from yolov9bench.io.provenance import Environment
+from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record, hash8
 
 UNPINNED = "unpinned"  # the hash of a download for which none is published
@@ -96,7 +97,10 @@ class Download:
 
 @dataclass(frozen=True)
 class EvaluateInputs:
-    """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped."""
+    """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped.
+
+    `own` is of a detector of the user's own, which no row of the table has; a function has no weights.
+    """
 
     weights_sha256: str | None
     format: str | None
@@ -111,6 +115,7 @@ class EvaluateInputs:
     images_skipped: list[str] | None
     images_of_other_size: int | None
     download: Download | None
+    own: OwnDetector | None
 
 
 @dataclass(frozen=True)
