@@ -20,7 +20,6 @@ import torch
 from yolov9bench.config import (
     parse_classes,
     require_checkpoint,
-    require_name,
     require_unset,
 )
 from yolov9bench.data.classes import choose_classes
@@ -195,8 +194,6 @@ def evaluate_function(
     table; the function's own if None. published: the figures to compare with.
     """
     start, began = datetime.now(UTC), perf_counter()
-    name = function.label if name is None else name
-    require_name(name)
     require_in_range(1, batch_size=settings.batch_size)
     if find_ranks().world_size > 1:
         raise SettingsError(f"{function.label} is evaluated by one process: start it without torchrun")
@@ -209,7 +206,7 @@ def evaluate_function(
     warn_of_images(images)
     used = without_skipped(chosen.dataset, images.skipped)
     result, values = compute_values(used, predictions, settings.judge, settings.detections)
-    own = describe_own_function(function, name, published)
+    own = describe_own_function(function, name or function.label, published)
     record = Record(
         row=None,
         kind="evaluate",

@@ -97,7 +97,7 @@ def run_function(
         except Exception as error:
             names = ", ".join(image.file_name for image, _ in batch[:3])
             raise DetectorError(
-                f"detector {own.label} fails on {names} ({describe_failure(error)}): correct it"
+                f"detector {own.label} fails on {names} ({describe_failure(error, own.file)}): correct it"
             ) from error
         for (image, _), size, result in zip(
             batch, sizes, as_results(own.label, returned, len(batch)), strict=True

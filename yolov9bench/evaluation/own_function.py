@@ -32,16 +32,17 @@ HOW_TO_NAME = "give file.py:function or module:function"
 
 @dataclass(frozen=True)
 class OwnFunction:
-    """A detector as a function, with its name as in my.py:detect, and what tells its source file.
+    """A detector as a function, with its name as in my.py:detect, and its source file.
 
-    `sha256` is None for what has no source file, as a function typed in a notebook; `commit` is the one that
-    holds the file as it is, if any does.
+    Without a source file, as of a function typed in a notebook, `file` and `sha256` are None; `commit` is the
+    one that holds the file as it is, if any does.
     """
 
     detect: DetectFunction
     label: str
-    sha256: str | None
-    commit: str | None
+    file: Path | None = None
+    sha256: str | None = None
+    commit: str | None = None
 
 
 def find_function(named: str | DetectFunction) -> OwnFunction:
@@ -73,10 +74,10 @@ def describe_function(function: DetectFunction, label: str = "", file: Path | No
             file = Path(str(inspect.getsourcefile(kind)))
         except TypeError:  # of a built-in one
             file = Path()
-    label = label or f"{file.name or kind.__module__}:{kind.__qualname__}"
+    label = label or f"{file.name or kind.__module__}:{kind.__name__}"
     if not file.is_file():
-        return OwnFunction(function, label, None, None)
-    return OwnFunction(function, label, sha256_of(file), commit_of(file))
+        return OwnFunction(function, label)
+    return OwnFunction(function, label, file, sha256_of(file), commit_of(file))
 
 
 def import_file(file: Path) -> ModuleType:
@@ -94,9 +95,7 @@ def import_file(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise DetectorError(
-            f"{file.name} fails when it is imported ({describe_failure(error)}): correct it"
-        ) from error
+        raise _failed_import(file.name, error, file) from error
     finally:
         sys.path.remove(folder)
     return module
@@ -107,20 +106,22 @@ def import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
+        if error.name and f"{name}.".startswith(f"{error.name}."):
             raise SettingsError(f"detector module {name!r} is not found: {HOW_TO_NAME}") from error
-        raise DetectorError(
-            f"{name} fails when it is imported ({describe_failure(error)}): correct it"
-        ) from error
+        raise _failed_import(name, error) from error
     except (Exception, SystemExit) as error:
-        raise DetectorError(
-            f"{name} fails when it is imported ({describe_failure(error)}): correct it"
-        ) from error
+        raise _failed_import(name, error) from error
 
 
-def describe_failure(error: BaseException) -> str:
-    """An exception of the user's code, with the file and line where it was raised."""
+def _failed_import(name: str, error: BaseException, file: Path | None = None) -> DetectorError:
+    return DetectorError(f"{name} fails when it is imported ({describe_failure(error, file)}): correct it")
+
+
+def describe_failure(error: BaseException, file: Path | None = None) -> str:
+    """An exception of the user's code: where it was raised, or the last line of `file` on the way there."""
     said = " ".join(str(error).split())
     frames = extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    return shown(f"{type(error).__name__}: {said}" if said else type(error).__name__) + f" in {where}"
+    own = [frame for frame in frames if file is not None and Path(frame.filename).resolve() == file.resolve()]
+    last = (own or frames)[-1]
+    what = shown(f"{type(error).__name__}: {said}" if said else type(error).__name__)
+    return f"{what} in {Path(last.filename).name}, line {last.lineno}"

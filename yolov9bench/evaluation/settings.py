@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolov9bench.config import require_one_detector
+from yolov9bench.config import require_name, require_one_detector
 from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation.own_function import DetectFunction
 from yolov9bench.nn.detector import Detector
@@ -77,6 +77,8 @@ def choose_detector(
     require_one_detector(checkpoint=checkpoint, detector=detector, row=described)
     if name is not None and detector is None:
         raise SettingsError("name is of a detector's function, and other detectors have theirs: leave it out")
+    if name is not None:
+        require_name(name)
     if described is not None:
         own = read_own_row(described)
         return ChosenDetector(own.checkpoint or "", own.detector, own.id, own.row, own)

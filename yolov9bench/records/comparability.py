@@ -114,11 +114,19 @@ def own_obstacles(record: Record, now: datetime | None = None) -> list[str]:
     changed = differences(as_stored(stated.settings.protocol), as_stored(own.protocol))
     name = (own.protocol or {}).get("name")
     return [
+        *image_obstacles(record),
+        *([f"protocol {stated.settings.protocol_name}, not the stated {name}"] if changed else []),
+        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
+    ]
+
+
+def image_obstacles(record: Record) -> list[str]:
+    """Why an evaluation is none of all of val2017 by committed code, whatever was evaluated and how."""
+    stated = read_stated(record)
+    return [
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
-        *([f"protocol {stated.settings.protocol_name}, not the stated {name}"] if changed else []),
         *_code_faults(stated.environment),
-        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
     ]
 
 

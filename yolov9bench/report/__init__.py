@@ -9,7 +9,7 @@ from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
 from yolov9bench.records import Record
-from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.evidence import checks, evidence, own_evaluations
 from yolov9bench.report import rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
@@ -32,7 +32,7 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
     """
     measured = records.select(results_dir)
     texts = _render_texts(measured, results_dir, readme)
-    write_figures(results_dir / "figures", evidence(measured), checks(measured))
+    write_figures(results_dir / "figures", evidence(measured), checks(measured), own_evaluations(measured))
     for path, text in texts.items():
         write_text(path, text)
 
@@ -45,7 +45,9 @@ def check(results_dir: Path, readme: Path | None = None) -> None:
         for path, text in _render_texts(measured, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += find_faulty_figures(results_dir / "figures", evidence(measured), checks(measured))
+    differing += find_faulty_figures(
+        results_dir / "figures", evidence(measured), checks(measured), own_evaluations(measured)
+    )
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(
@@ -56,14 +58,14 @@ def check(results_dir: Path, readme: Path | None = None) -> None:
 
 def _render_texts(measured: list[Record], results_dir: Path, readme: Path | None) -> dict[Path, str]:
     """The texts of the report by file."""
-    found, others = evidence(measured), checks(measured)
+    found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
     texts = {
-        results_dir / "table.md": PAGE + table.block(found, others),
+        results_dir / "table.md": PAGE + table.block(found, others, own=own),
         results_dir / "table.csv": table.csv_text(found),
         results_dir / "rows.md": rows_page.render_page(),
     }
     if readme is not None:
-        block = GENERATED + table.block(found, others, f"{results_dir.name}/")
+        block = GENERATED + table.block(found, others, f"{results_dir.name}/", own)
         texts[readme] = _replace_block(readme, block)
     return texts
 

@@ -42,7 +42,7 @@ def as_dataclass(form: type[Form], table: Mapping[str, Any], place: str) -> Form
     hints = get_type_hints(form)
     for key in table:
         if key not in known:
-            raise SettingsError(f"{place}{unknown('key', key, known)}")
+            raise SettingsError(f"{place.rstrip('.: ')}: {unknown('key', key, known)}")
     for name, each in known.items():
         if name not in table and each.default is MISSING and each.default_factory is MISSING:
             raise SettingsError(f"{place}{name} is missing: give {describe(hints[name])}")
