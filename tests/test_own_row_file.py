@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from painted_detector import __file__ as DETECTOR
 from report_records import evaluation
@@ -219,5 +220,5 @@ def test_only_what_ran_on_all_of_val2017_at_a_stated_cost_is_plotted() -> None:
     )
     axes = performance.plot_performance(data).axes[0]
     (star,) = [line for line in axes.lines if line.get_color() == "black"]
-    assert star.get_marker() == "*" and star.get_xydata().tolist() == [[25.0, 50.12]]
+    assert star.get_marker() == "*" and np.asarray(star.get_xydata()).tolist() == [[25.0, 50.12]]
     assert "mine" in [text.get_text() for text in axes.texts]
