@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def test_a_record_that_claims_a_row_does_not_enter_it() -> None:
         (returning(SHIFTED, [0.9, 0.8]), "scores have the shape [2] beside 1 box: return [1]"),
         (returning(SHIFTED, labels=[]), "labels have the shape [0] beside 1 box: return [1]"),
         (returning([[4, 3, np.nan, 23]]), "box 0 [4, 3, nan, 23] of score 0.9 is not finite: return numbers"),
+        (returning([[0, 0, 1e300, 1]]), "box 0 [0, 0, 1e+300, 1] of score 0.9 is not finite"),
         (returning(SHIFTED, [np.inf]), "of score inf is not finite"),
         (returning(SHIFTED, [1.5]), "of score 1.5 has no score from 0 to 1: return scores from 0 to 1"),
         (returning([[50, 40, 20, 20]]), "ends before it begins: return x1 y1 x2 y2, not x y width height"),
@@ -147,6 +149,17 @@ def test_a_name_that_leads_nowhere_is_one_sentence(
     assert sentence in str(refused.value)
 
 
+def test_callables_of_any_kind_are_named() -> None:
+    class Detector:
+        def __call__(self, images: list[Any]) -> list[Any]:
+            return []
+
+    found = find_function(Detector())
+    assert (found.label, found.file) == (f"{Path(__file__).name}:Detector", Path(__file__))
+    assert find_function(partial(painted_detector.detect)).label == LABEL
+    assert find_function(len).label == "builtins:len" and find_function("sys:exit").sha256 is None
+
+
 def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from beside_it import detect\n")
     (tmp_path / "beside_it.py").write_text("def detect(images): return []\n")
@@ -174,15 +187,17 @@ def test_settings_of_a_network_are_refused(painted: Path, given: dict[str, Any],
 def test_one_process_evaluates_a_function(painted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in zip(ranks.VARIABLES, ("0", "2", "0"), strict=True):
         monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match="is evaluated by one process: start it without torchrun"):
+    with pytest.raises(
+        SettingsError, match="a function is evaluated by one process: start it without torchrun"
+    ):
         evaluate(dataset=painted, split="val", detector=painted_detector.detect)
 
 
 def test_boxes_beyond_an_image_are_counted_and_kept(
     painted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    stored = tmp_path / "found.json"
     with caplog.at_level(logging.WARNING, "yolov9bench"):
-        stored = tmp_path / "found.json"
         evaluate(dataset=painted, split="val", detector=returning([[-2, 0, 95, 9]]), detections=stored)
     assert "6 boxes on 6 images (first 000001.png) reach out of their image" in caplog.text
     assert json.loads(stored.read_text())[0]["bbox"] == [-2, 0, 97, 9]
@@ -191,16 +206,15 @@ def test_boxes_beyond_an_image_are_counted_and_kept(
 def test_tensors_and_empty_results_are_taken_best_first(painted: Path, tmp_path: Path) -> None:
     def detect(images: list[Any]) -> list[Any]:
         boxes, scores = torch.tensor([[0, 0, 9, 9], [1, 1, 8, 8.0]]), torch.tensor([0.25, 0.5])
+        second = (np.array([[0, 0, 9, 9], [1, 1, 8, 8]], np.uint8), np.array([0, 1], np.uint8), [1, 2])
         first = (boxes.bfloat16(), scores.requires_grad_(), torch.tensor([1, 2]))
-        return [first, *(([], [], []) for _ in images[1:])]
+        return [first, second, *(([], [], []) for _ in images[2:])]
 
     stored = tmp_path / "found.json"
     evaluate(dataset=painted, split="val", detector=detect, detections=stored)
     found = json.loads(stored.read_text())
-    assert [(row["image_id"], row["category_id"], row["score"]) for row in found] == [
-        (1, 2, 0.5),
-        (1, 1, 0.25),
-    ]
+    best_first = [(2, 0.5), (1, 0.25), (2, 1), (1, 0)]
+    assert [(row["category_id"], row["score"]) for row in found] == best_first
 
 
 def test_chosen_classes_and_a_corrupt_image(tiny: Path) -> None:

@@ -191,7 +191,7 @@ def test_the_verdict_rounds_as_that_of_a_row(ap: float, word: str) -> None:
         ({"own": {"published": None}}, "no published figure is stated"),
         ({"own": {"protocol": {"name": "own"}}}, "protocol yolov9, not the stated own"),
         ({"own": {"protocol": None}}, "protocol yolov9, not the stated None"),
-        ({"with_": {"nms_iou": 0.6}}, "protocol yolov9, not the stated yolov9"),
+        ({"with_": {"nms_iou": 0.6}}, "protocol yolov9 with another nms_iou"),
         ({"dirty": True}, "uncommitted code"),
     ],
 )

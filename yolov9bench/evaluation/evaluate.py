@@ -7,7 +7,7 @@ python -m yolov9bench evaluate --detector my.py:detect --dataset coco --name "my
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,11 +17,7 @@ from typing import Any
 
 import torch
 
-from yolov9bench.config import (
-    parse_classes,
-    require_checkpoint,
-    require_unset,
-)
+from yolov9bench.config import parse_classes, require_checkpoint, require_unset
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.download import Origin
@@ -33,6 +29,7 @@ from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, 
 from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
+    ChosenDetector,
     EvaluationSettings,
     applied_settings,
     choose_detector,
@@ -121,16 +118,24 @@ def evaluate(
         classes=parse_classes(classes),
     )
     places = [None if path is None else Path(path) for path in (annotations, images)]
+    return evaluate_chosen(chosen, lambda: read_coco(Path(dataset), split, limit, *places), settings).record
+
+
+def evaluate_chosen(
+    chosen: ChosenDetector, read_data: Callable[[], CocoDataset], settings: EvaluationSettings
+) -> Evaluation:
+    """Evaluate what was chosen; the data set is read once the detector is known to be there."""
     if chosen.function is not None:
-        found = find_function(chosen.function)
-        data = read_coco(Path(dataset), split, limit, *places)
-        return evaluate_function(found, data, settings, chosen.name, chosen.published).record
+        if find_ranks().world_size > 1:
+            raise SettingsError("a function is evaluated by one process: start it without torchrun")
+        function = find_function(chosen.function)
+        return evaluate_function(function, read_data(), settings, chosen.name, chosen.published)
     require_checkpoint(chosen.weights)
-    data = read_coco(Path(dataset), split, limit, *places)
+    dataset = read_data()
     with process_group(settings.device):
         loaded = load_any(chosen.weights)
         require_stated_network(chosen.own, loaded)
-        return evaluate_loaded(loaded, data, settings, row=chosen.row, own=chosen.own).record
+        return evaluate_loaded(loaded, dataset, settings, row=chosen.row, own=chosen.own)
 
 
 def evaluate_loaded(
@@ -195,8 +200,6 @@ def evaluate_function(
     """
     start, began = datetime.now(UTC), perf_counter()
     require_in_range(1, batch_size=settings.batch_size)
-    if find_ranks().world_size > 1:
-        raise SettingsError(f"{function.label} is evaluated by one process: start it without torchrun")
     chosen = choose_by_id(dataset, settings.classes)
     require_objects(chosen.dataset)
     environment = replace(describe_environment(resolve_device("auto")), device=None)

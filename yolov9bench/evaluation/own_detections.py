@@ -19,6 +19,7 @@ from yolov9bench.io.progress import counted, track
 from yolov9bench.ops.images import Pixels, is_dim, read_image
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 
+FARTHEST = 2.0**24  # px: as good as infinite, and no longer exact in float32
 BEYOND = 1e-3  # px that a box may reach out of its image unsaid: what is stored has three decimals
 
 logger = logging.getLogger("yolov9bench")
@@ -165,13 +166,14 @@ def check_result(place: str, result: Any, ids: Sequence[int]) -> Arrays:
                 f"{place}: {name} have the shape {list(values.shape)} beside {counted(len(boxes), 'boxes')}: "
                 f"return [{len(boxes)}]"
             )
+    boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
     _check_values(place, boxes, scores)
     order = np.argsort(-scores, kind="stable")
     return boxes[order], scores[order], _as_indices(place, labels, ids)[order]
 
 
 def as_numbers(place: str, name: str, values: Any) -> npt.NDArray[Any]:
-    """Values as an array of numbers, float64 or whole; tensors of any device are taken too."""
+    """Values as an array of numbers; tensors of any device are taken too."""
     if hasattr(values, "detach"):  # torch's; bfloat16 is unknown to numpy
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
@@ -181,13 +183,13 @@ def as_numbers(place: str, name: str, values: Any) -> npt.NDArray[Any]:
         array = np.asarray(None)
     if array.dtype.kind not in "iuf":
         raise DetectorError(f"{place}: {name} are {shown_value(values)}: return an array of numbers")
-    return array if array.dtype.kind in "iu" else array.astype(np.float64)
+    return array
 
 
 def _check_values(place: str, boxes: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
     """DetectorError for the first box that is not finite, ends before it begins, or has no such score."""
     faults = {
-        "is not finite": ~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores)),
+        "is not finite": ~((np.abs(boxes) < FARTHEST).all(axis=1) & np.isfinite(scores)),
         "ends before it begins": (boxes[:, 2:] < boxes[:, :2]).any(axis=1),
         "has no score from 0 to 1": (scores < 0) | (scores > 1),
     }

@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
@@ -63,18 +64,19 @@ def find_function(named: str | DetectFunction) -> OwnFunction:
         raise unknown(f"function of {label}", name, [key for key in vars(module) if not key.startswith("_")])
     if not callable(found):
         raise SettingsError(f"detector {named!r} is a {type(found).__name__}, no function: {HOW_TO_NAME}")
-    return describe_function(found, f"{label}:{name}", Path(str(module.__file__)))
+    return describe_function(found, f"{label}:{name}", Path(str(getattr(module, "__file__", None))))
 
 
 def describe_function(function: DetectFunction, label: str = "", file: Path | None = None) -> OwnFunction:
     """A callable with its name and its source: of an object those of its class; `label`, `file` if known."""
-    kind = function if inspect.isroutine(function) else type(function)
+    inner = function.func if isinstance(function, partial) else function
+    kind = inner if inspect.isroutine(inner) else type(inner)
     if file is None:
         try:
             file = Path(str(inspect.getsourcefile(kind)))
         except TypeError:  # of a built-in one
             file = Path()
-    label = label or f"{file.name or kind.__module__}:{kind.__name__}"
+    label = label or f"{file.name if file.is_file() else kind.__module__}:{kind.__name__}"
     if not file.is_file():
         return OwnFunction(function, label)
     return OwnFunction(function, label, file, sha256_of(file), commit_of(file))

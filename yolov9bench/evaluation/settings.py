@@ -133,7 +133,8 @@ def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
     row: a Row of your own, whose protocol is taken whatever the file, but for one of ours that was trained
     for another unknown row. SettingsError for a file of ours that names no row, or an unknown one.
     """
-    if row is not None and row.id not in ROWS and checkpoint.row in (None, row.id, *ROWS):
+    is_own = row is not None and row.id not in ROWS and checkpoint.row in (None, *ROWS)
+    if row is not None and (is_own or row.id == checkpoint.row):
         return row.protocol
     if checkpoint.format != "yolov9bench":
         return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])

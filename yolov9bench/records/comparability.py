@@ -104,29 +104,21 @@ def own_obstacles(record: Record, now: datetime | None = None) -> list[str]:
     It is if it ran the whole stated protocol, of a function its own, on all of val2017, as `obstacles` says
     of a row; which weights or function ran is what the record states. `now` as there.
     """
-    try:
-        stated = read_evaluate(record)
-    except RecordError as error:
-        return [str(error)]
+    stated = read_stated(record)
     own = stated.inputs.own
     if own is None:
         return ["no detector of one's own"]
-    changed = differences(as_stored(stated.settings.protocol), as_stored(own.protocol))
-    name = (own.protocol or {}).get("name")
-    return [
-        *image_obstacles(record),
-        *([f"protocol {stated.settings.protocol_name}, not the stated {name}"] if changed else []),
-        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
-    ]
+    return [*image_obstacles(record, now), *_unlike(stated.settings, own.protocol or {}, "stated")]
 
 
-def image_obstacles(record: Record) -> list[str]:
-    """Why an evaluation is none of all of val2017 by committed code, whatever was evaluated and how."""
+def image_obstacles(record: Record, now: datetime | None = None) -> list[str]:
+    """Why an evaluation is none on all of val2017 by committed code, whatever detected; `now` as above."""
     stated = read_stated(record)
     return [
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
         *_code_faults(stated.environment),
+        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
     ]
 
 
@@ -209,10 +201,16 @@ def _protocol_faults(settings: EvaluateSettings, own: Protocol | None, row: Row)
     name = settings.protocol_name
     if own is None:
         return [f"protocol {name}, which is not defined for the row's {row.protocol.name}"]
-    if name != own.name:
-        return [f"protocol {name}, not the row's {own.name}"]
-    changed = differences(as_stored(settings.protocol), as_stored(own))
-    return [f"protocol {own.name} with another {', '.join(changed)}"] if changed else []
+    return _unlike(settings, as_stored(own), "row's")
+
+
+def _unlike(settings: EvaluateSettings, own: dict[str, Any], whose: str) -> list[str]:
+    """What of a protocol did not run as `own` has it, as a record stores one; whose: as in "row's"."""
+    name = settings.protocol_name
+    if name != own.get("name"):
+        return [f"protocol {name}, not the {whose} {own.get('name')}"]
+    changed = differences(as_stored(settings.protocol), own)
+    return [f"protocol {name} with another {', '.join(changed)}"] if changed else []
 
 
 def _code_faults(environment: Environment) -> list[str]:
