@@ -61,7 +61,7 @@ def test_words_that_name_none_are_refused(words: Any, sentence: str) -> None:
 
 def test_commands_refuse_them_before_anything_is_read() -> None:
     with pytest.raises(SettingsError, match="classes has 'car='"):
-        EvaluateConfig("weights.pt", Path("set"), classes=(("car=",),))
+        EvaluateConfig("weights.pt", dataset=Path("set"), classes=(("car=",),))
     with pytest.raises(SettingsError, match="classes has 'car='"):
         ReproduceConfig(classes="car=")
 

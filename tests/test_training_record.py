@@ -16,7 +16,7 @@ from yolov9bench import records
 from yolov9bench.commands import evaluate as evaluate_command
 from yolov9bench.config import EvaluateConfig
 from yolov9bench.errors import RecordError, TrainingError
-from yolov9bench.evaluation import intervals
+from yolov9bench.evaluation import evaluate, intervals
 from yolov9bench.records import Record, as_stored
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.records.training import TrainContents, read_train

@@ -3,6 +3,7 @@
     checkpoint = yolov9bench.load("yolov9-m")            # a row's published file, or a path
     yolov9bench.predict(checkpoint, "street.jpg").plot()
     yolov9bench.evaluate("yolov9-m.pt", "data/coco")     # -> Record: values, settings, inputs, environment
+    yolov9bench.evaluate(detector=detect, dataset="data/coco")  # a function of your own
     yolov9bench.train("yolov8-n", "demo", "runs/n")      # -> the best checkpoint
     yolov9bench.reproduce(family="yolov9", size="m")     # -> Record, and a verdict in the log
     yolov9bench.verify("results")                        # -> what became of each record

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import singledispatch
-from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff
@@ -115,15 +114,23 @@ def evaluate(config: EvaluateConfig) -> None:
     from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
     from yolov9bench.records.lineage import keep_training
+    from yolov9bench.records.verdict import verdict
 
+    is_own = config.checkpoint is None
+    if is_own and config.results and config.detections is None:
+        config = replace(config, detections=config.results / "runs" / "detections")
     given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
     record = evaluate_file(**given)
     if not find_ranks().is_main:
         return
+    if is_own:
+        keep_own_detections(record, config)
     keep(record, config)
     if config.results:
-        keep_training(record, Path(config.checkpoint), config.results)
+        keep_training(record, config.checkpoint, config.results)
     print("\n".join(f"{name:5} {record.values[name]:.5f}" for name in METRICS))
+    if is_own and record.inputs["own"]["published"]:
+        print(verdict(record))
 
 
 @run.register
@@ -165,6 +172,16 @@ def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
         write_json(config.json, asdict(record))
     if config.results:
         print(f"record: {records.write(record, config.results)}", file=sys.stderr)
+
+
+def keep_own_detections(record: Record, config: EvaluateConfig) -> None:
+    """Keep what the record of one's own detector is computed from beside it, as a table's records have it."""
+    from yolov9bench.records.detections import keep_detections
+
+    if config.results and config.detections:
+        file = config.detections
+        file = file if file.suffix else file / record.values["detections"]["file"]
+        keep_detections(config.results, file.read_text(encoding="utf-8"))
 
 
 @run.register

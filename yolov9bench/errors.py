@@ -52,6 +52,10 @@ class MetricsError(BenchError):
     """Detections that do not fit their ground truth, or a metric on which two evaluators disagree."""
 
 
+class DetectorError(BenchError):
+    """A detector of the user's own that fails, or that returns what are no detections."""
+
+
 class TrainingError(BenchError):
     """A run that diverged, does not fit into memory, or does not continue the one in its folder."""
 

@@ -32,6 +32,7 @@ from yolov9bench.records.training import find_false_claims, read_train
 
 Word = Literal["verified", "hash only", "false"]
 NO_AP = "no AP to compute again"
+UNKNOWN_OF_A_FUNCTION = ("dtype", "fused")  # settings of a network
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,10 @@ def _time_faults(record: Record) -> list[str]:
 
 
 def _missing_settings(stated: EvaluateContents) -> list[str]:
-    lacking = [
-        key for key, value in vars(stated.settings).items() if value is None and key not in ADDED_SETTINGS
-    ]
+    own = stated.inputs.own
+    unknown = () if own is None or own.function is None else UNKNOWN_OF_A_FUNCTION
+    needless = (*ADDED_SETTINGS, *unknown)
+    lacking = [key for key, value in vars(stated.settings).items() if value is None and key not in needless]
     return [f"settings lack {', '.join(lacking)}"] if lacking else []
 
 

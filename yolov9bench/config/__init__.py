@@ -21,6 +21,9 @@ from yolov9bench.config.values import (
     parse_classes,
     project_root,
     require_checkpoint,
+    require_name,
+    require_one_detector,
+    require_unset,
     results_folder,
 )
 
@@ -47,5 +50,8 @@ __all__ = [
     "parse_classes",
     "project_root",
     "require_checkpoint",
+    "require_name",
+    "require_one_detector",
+    "require_unset",
     "results_folder",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,8 @@ from yolov9bench.config.values import (
     parse_classes,
     project_root,
     require_checkpoint,
+    require_name,
+    require_one_detector,
     require_protocol,
 )
 from yolov9bench.errors import (
@@ -29,12 +31,19 @@ from yolov9bench.zoo.recipes import find_recipe
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
-    """Compute the COCO metrics of a checkpoint on a data set."""
+    """Compute the COCO metrics of a checkpoint, or of a function of your own, on a data set."""
 
-    checkpoint: Annotated[str, arg(metavar="PATH")]
+    checkpoint: Annotated[str | None, arg(metavar="PATH")] = None
     """The file of weights, of any known format; or a row id, whose published file is fetched."""
-    dataset: Path
+    dataset: Path = field(kw_only=True)
     """A folder in COCO's format: annotations/instances_<split>.json and <split>/."""
+    detector: Annotated[str | None, arg(metavar="FILE.py:FUNCTION")] = None
+    """In place of a checkpoint: your function, also as MODULE:FUNCTION, from RGB images to boxes, scores and
+    category ids; its file is imported, so that its code runs, because you name it here."""
+    name: str | None = None
+    """Of the detector in the table; FILE.py:FUNCTION if omitted."""
+    row: Annotated[Path | None, arg(metavar="FILE.toml")] = None
+    """In place of a checkpoint: your row, with spec, checkpoint, protocol and published figures."""
     protocol: str = "auto"
     """How images become detections: yolov9, ultralytics, ultralytics-square or mmyolo; auto: that of the
     checkpoint's format."""
@@ -65,9 +74,12 @@ class EvaluateConfig(Config):
     json: Path | None = None
     """Write the record to this file."""
     results: Path | None = None
-    """Add the record to this folder's records/."""
+    """Add the record to this folder's records/, that of your own detector with its detections."""
 
     def validate(self) -> None:
+        require_one_detector(checkpoint=self.checkpoint, detector=self.detector, row=self.row)
+        if self.name is not None:
+            require_name(self.name)
         require_protocol(self.protocol)
         parse_classes(self.classes)
         require_image_size(self.image_size)
@@ -75,7 +87,9 @@ class EvaluateConfig(Config):
 
     def require_paths(self) -> None:
         """SettingsError for an input that does not exist or an output that cannot be written."""
-        require_checkpoint(self.checkpoint)
+        if self.checkpoint is not None:
+            require_checkpoint(self.checkpoint)
+        require_present("row", self.row)
         require_present("dataset", self.dataset)
         require_present("annotations", self.annotations)
         require_present("images", self.images)

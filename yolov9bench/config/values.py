@@ -17,6 +17,7 @@ from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.rows import ROWS
 
 Words = UseAppendAction[tuple[tuple[str, ...], ...]]  # a flag with many values, which may be given twice
+MOST_OF_A_NAME = 60  # characters of a detector's own name
 PLAIN = (str, int, float, bool, NoneType)
 
 
@@ -124,6 +125,30 @@ def require_checkpoint(path: str | Path) -> None:
         if isinstance(path, str) and not place.suffix and "/" not in name:
             raise unknown("checkpoint or row", name, ROWS)
         raise SettingsError(f"checkpoint {name} does not exist: check the path, or give the id of a row")
+
+
+def require_one_detector(**given: object) -> None:
+    """SettingsError unless one of what names a detector is given, and no more."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        fault = f"{' and '.join(named)} are given" if named else "no detector is given"
+        raise SettingsError(f"{fault}: give one of {', '.join(given)}")
+
+
+def require_unset(**given: object) -> None:
+    """SettingsError for a setting of a network, which a function sees to itself; it is as usual or None."""
+    for name, value in given.items():
+        if value not in (None, "auto", False):
+            raise SettingsError(
+                f"{name} is {value!r}, but a function detects in its own way: leave {name} out"
+            )
+
+
+def require_name(name: str) -> None:
+    """SettingsError for a detector's name that does not fit the cell of a table."""
+    if not name.strip() or not name.isprintable() or len(name) > MOST_OF_A_NAME:
+        given = shown_value(name)
+        raise SettingsError(f"name is {given}: give 1 to {MOST_OF_A_NAME} characters on one line")
 
 
 def _converted(name: str, given: Any, hint: Any) -> Any:

@@ -1,61 +1,59 @@
-"""A checkpoint over a data set: images to detections to COCO metrics to a Record.
+"""A checkpoint, or a function of the user's own, over a data set: detections to COCO metrics to a Record.
 
 python -m yolov9bench evaluate --checkpoint yolov9-c-converted.pt --dataset coco --json record.json
+python -m yolov9bench evaluate --detector my.py:detect --dataset coco --name "my detector" --results results
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from yolov9bench.config import parse_classes, require_checkpoint
+from yolov9bench.config import parse_classes, require_checkpoint, require_unset
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.demo import DEMO_NAME
 from yolov9bench.data.download import Origin
-from yolov9bench.errors import DatasetError, SettingsError, require_in_range
-from yolov9bench.evaluation import intervals
-from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
+from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, require_in_range
+from yolov9bench.evaluation.coco_metrics import CocoResult
+from yolov9bench.evaluation.images_used import join_shares, require_objects, too_large, warn_of_images
+from yolov9bench.evaluation.inputs import describe_inputs, describe_own_function, describe_own_row
+from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, run_function
+from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
+    ChosenDetector,
     EvaluationSettings,
     applied_settings,
+    choose_detector,
     choose_protocol,
+    function_settings,
     row_id,
 )
+from yolov9bench.evaluation.values import compute_values
 from yolov9bench.io import provenance
-from yolov9bench.io.files import write_text
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import counted, track
 from yolov9bench.nn.detector import Detector
-from yolov9bench.ops.distributed import current_ranks, gather, process_group
+from yolov9bench.ops.distributed import current_ranks, process_group
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.detect import detect_batch
-from yolov9bench.predict.postprocess import Counts, counting
-from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of, result_json
+from yolov9bench.predict.postprocess import counting
+from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 from yolov9bench.records import Record
-from yolov9bench.records.contents import (
-    UNPINNED,
-    Download,
-    EvaluateInputs,
-    EvaluateValues,
-)
-from yolov9bench.records.lineage import find_training, name_of
+from yolov9bench.records.lineage import find_training
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
-from yolov9bench.zoo.protocols import Protocol
-from yolov9bench.zoo.rows import Row
+from yolov9bench.zoo.own_rows import OwnRow, has_network_of
+from yolov9bench.zoo.rows import Published, Row
 
 logger = logging.getLogger("yolov9bench")
 
@@ -78,8 +76,8 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: str | Path,
-    dataset: str | Path,
+    checkpoint: str | Path | None = None,
+    dataset: str | Path | None = None,
     protocol: str = "auto",
     split: str = "val2017",
     batch_size: int = BATCH_SIZE,
@@ -90,19 +88,30 @@ def evaluate(
     skip_corrupt: bool = False,
     detections: str | Path | None = None,
     tta: bool = False,
-    row: Row | None = None,
+    row: Row | str | Path | None = None,
     annotations: str | Path | None = None,
     images: str | Path | None = None,
     classes: str | Sequence[Any] = (),
+    detector: str | DetectFunction | None = None,
+    name: str | None = None,
 ) -> Record:
     """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
+    In place of the checkpoint: `detector`, a function of your own or its name, as `own_function` has it, with
+    a `name` for the table; or `row`, a TOML file that describes a row or such a function, as `zoo.own_rows`
+    has it. `row` as an object is your own Row, for a checkpoint that was trained for it.
+
     Other keywords are those of `EvaluationSettings`; only `detections` is written. limit: the first image ids
-    only, ground truth likewise. Any detector can be evaluated with `tta`. row: your own, for a checkpoint
-    that was trained for it. annotations, images: the file of boxes and the folder of images, where they lie
-    elsewhere than the split's are looked for. classes: "person" or "bicycle=bike", for a data set that shares
-    only some with the detector. Raises BenchErrors that name the offender and the remedy.
+    only, ground truth likewise. Any checkpoint can be evaluated with `tta`. annotations, images: the file of
+    boxes and the folder of images, where they lie elsewhere than the split's are looked for. classes:
+    "person" or "bicycle=bike", for a data set that shares only some with the detector. Raises BenchErrors
+    that name the offender and the remedy.
     """
+    if dataset is None:
+        raise SettingsError("dataset is missing: give a folder in COCO's format")
+    chosen = choose_detector(checkpoint, detector, row, name)
+    if chosen.function is not None:
+        require_unset(protocol=protocol, image_size=image_size, tta=tta, device=device)
     settings = EvaluationSettings(
         protocol=protocol,
         batch_size=batch_size,
@@ -114,11 +123,25 @@ def evaluate(
         tta=tta,
         classes=parse_classes(classes),
     )
-    require_checkpoint(checkpoint)
-    places = (None if path is None else Path(path) for path in (annotations, images))
-    data = read_coco(Path(dataset), split, limit, *places)
+    places = [None if path is None else Path(path) for path in (annotations, images)]
+    return evaluate_chosen(chosen, lambda: read_coco(Path(dataset), split, limit, *places), settings).record
+
+
+def evaluate_chosen(
+    chosen: ChosenDetector, read_data: Callable[[], CocoDataset], settings: EvaluationSettings
+) -> Evaluation:
+    """Evaluate what was chosen; the data set is read once the detector is known to be there."""
+    if chosen.function is not None:
+        if find_ranks().world_size > 1:
+            raise SettingsError("a function is evaluated by one process: start it without torchrun")
+        function = find_function(chosen.function)
+        return evaluate_function(function, read_data(), settings, chosen.name, chosen.published)
+    require_checkpoint(chosen.weights)
+    dataset = read_data()
     with process_group(settings.device):
-        return evaluate_loaded(load_any(checkpoint), data, settings, row=row).record
+        loaded = load_any(chosen.weights)
+        require_stated_network(chosen.own, loaded)
+        return evaluate_loaded(loaded, dataset, settings, row=chosen.row, own=chosen.own)
 
 
 def evaluate_loaded(
@@ -129,11 +152,13 @@ def evaluate_loaded(
     row: Row | None = None,
     origin: Origin | None = None,
     command: list[str] | None = None,
+    own: OwnRow | None = None,
 ) -> Evaluation:
     """As `evaluate`, on what is loaded already, with the detections and curves that figures need.
 
     row, origin: of a checkpoint whose hash is known nowhere, the row whose own download brought it, and from
     where; a known hash identifies the row by itself. command: for the record, if not that of this process.
+    own: the file that described `row`, whose record is then of no row of the table.
     """
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(settings.device)
@@ -152,23 +177,13 @@ def evaluate_loaded(
         except torch.OutOfMemoryError as error:
             raise too_large(settings.batch_size, protocol) from error
     dataset = without_skipped(dataset, batches.skipped)
-    truth = dataset.ground_truth()
-    result = coco_result(truth, predictions, settings.judge)
-    interval = intervals.ap_interval(truth, predictions)
-    stored = store_predictions(predictions, settings.detections)
-    values = EvaluateValues(
-        **result.metrics,
-        AP_interval=interval and list(interval),
-        AP_interval_method=interval and intervals.METHOD,
-        detections=stored,
-        counts=asdict(batches.counts),
-    )
+    result, values = compute_values(dataset, predictions, settings, asdict(batches.counts))
     record = Record(
-        row=row.id if row and origin else row_id(checkpoint),
+        row=None if own else row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
         values=asdict(values),
         settings=asdict(applied_settings(detector, batches, result, chosen.names)),
-        inputs=asdict(describe_inputs(checkpoint, dataset, batches, origin, training)),
+        inputs=asdict(describe_inputs(dataset, batches, checkpoint, origin, describe_own_row(own), training)),
         environment=asdict(environment),
         seed=seed,
         start=start.isoformat(timespec="seconds"),
@@ -176,6 +191,46 @@ def evaluate_loaded(
         command=command or provenance.command(),
     )
     return Evaluation(record, dataset, predictions, result, training)
+
+
+def evaluate_function(
+    function: OwnFunction,
+    dataset: CocoDataset,
+    settings: EvaluationSettings,
+    name: str | None = None,
+    published: Published | None = None,
+) -> Evaluation:
+    """As `evaluate_loaded`, of a function, of which neither weights nor protocol nor device are known.
+
+    Of the settings it needs batch_size, judge, skip_corrupt, detections and classes alone. name: for the
+    table; the function's own if None. published: the figures to compare with.
+    """
+    start, began = datetime.now(UTC), perf_counter()
+    require_in_range(1, batch_size=settings.batch_size)
+    chosen = choose_by_id(dataset, settings.classes)
+    require_objects(chosen.dataset)
+    environment = replace(describe_environment(resolve_device("auto")), device=None)
+    images = OriginalImages(chosen.dataset, settings.batch_size, settings.skip_corrupt)
+    ids = [number for number, _ in dataset.categories]
+    predictions = run_function(function, images, ids, chosen.categories)
+    warn_of_images(images)
+    used = without_skipped(chosen.dataset, images.skipped)
+    counts = {"images": len(used.images), "detections": len(predictions)}
+    result, values = compute_values(used, predictions, settings, counts)
+    own = describe_own_function(function, name or function.label, published)
+    record = Record(
+        row=None,
+        kind="evaluate",
+        values=asdict(values),
+        settings=asdict(function_settings(images, result, chosen.names)),
+        inputs=asdict(describe_inputs(used, images, None, own=own)),
+        environment=asdict(environment),
+        seed=None,
+        start=start.isoformat(timespec="seconds"),
+        seconds=round(perf_counter() - began, 3),
+        command=provenance.command(),
+    )
+    return Evaluation(record, used, predictions, result)
 
 
 @contextmanager
@@ -217,56 +272,13 @@ def run_inference(
     return predictions_of(by_image, categories)
 
 
-def warn_of_images(batches: Batches) -> None:
-    """Say which images were left out, have another size than annotated, or are almost black."""
-    if batches.skipped:
-        left_out = counted(len(batches.skipped), "images")
-        logger.warning("left out %s that cannot be decoded: %s", left_out, batches.skipped)
-    if batches.other_size:
-        what, first = "another size than annotated", batches.other_size[0]
-        logger.warning("%s %s (first %s): their own counts", _have(batches.other_size), what, first)
-    if batches.dim:
-        what, first = "16 bits a pixel with 12 in use", min(batches.dim)
-        remedy = "almost black: scale the pixel values"
-        logger.warning("%s %s (first %s), %s", _have(batches.dim), what, first, remedy)
-
-
-def _have(images: Sequence[str]) -> str:
-    return f"{counted(len(images), 'images')} {'has' if len(images) == 1 else 'have'}"
-
-
-def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
-    """The detections of every process, and in `batches` what each counted, left out or found otherwise."""
-    counts = asdict(batches.counts)
-    shares = gather((by_image, batches.skipped, batches.other_size, batches.dim, counts))
-    order = {image.file_name: place for place, image in enumerate(batches.dataset.images)}
-    batches.skipped = sorted(chain.from_iterable(skipped for _, skipped, *_ in shares), key=order.__getitem__)
-    batches.other_size = sorted(
-        chain.from_iterable(other for _, _, other, *_ in shares), key=order.__getitem__
-    )
-    batches.dim = list(chain.from_iterable(dim for *_, dim, _ in shares))
-    batches.counts = Counts(**{key: sum(each[key] for *_, each in shares) for key in counts})
-    return {number: arrays for found, *_ in shares for number, arrays in found.items()}
-
-
-def too_large(images: int, protocol: Protocol) -> SettingsError:
-    """The error for so many images at a time that a GPU has no memory for."""
-    remedy = f"give batch_size {images // 2}" if images > 1 else "give a smaller image_size, or device cpu"
-    size = protocol.image_size
-    return SettingsError(
-        f"a batch of {counted(images, 'images')} of {size} px does not fit into the GPU's memory: {remedy}"
-    )
-
-
-def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
-    """Write the detections as JSON, if anywhere, and say what a record needs to find and check them."""
-    text = result_json(predictions)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    if target is not None:
-        target = target if target.suffix else target / f"detections-{digest[:8]}.json"
-        if current_ranks().is_main:
-            write_text(target, text)
-    return {"file": target.name if target else None, "sha256": digest, "count": len(predictions)}
+def require_stated_network(own: OwnRow | None, checkpoint: Checkpoint) -> None:
+    """CheckpointError for a checkpoint that holds another network than the file that names it states."""
+    if own is not None and own.row is not None and not has_network_of(own.row, checkpoint.spec):
+        raise CheckpointError(
+            f"{own.checkpoint} holds the network {checkpoint.spec.name}, not {own.row.spec.name} as row "
+            f"{own.id} states: correct its spec or its checkpoint"
+        )
 
 
 def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
@@ -279,42 +291,6 @@ def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
             f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
         )
     return dataset.restricted(kept)
-
-
-def require_objects(dataset: CocoDataset) -> None:
-    """DatasetError for images on which no object is annotated, crowds apart: every metric would be -1."""
-    if not dataset.has_objects:
-        raise DatasetError(
-            f"no object is annotated on the {len(dataset.images)} images of {dataset.folder} "
-            f"({len(dataset.annotations)} crowds), so that there is nothing to score: choose other images"
-        )
-
-
-def describe_inputs(
-    checkpoint: Checkpoint,
-    dataset: CocoDataset,
-    batches: Batches,
-    origin: Origin | None,
-    training: Record | None = None,
-) -> EvaluateInputs:
-    """What went in, as a record has it; `origin` is of weights whose hash is known nowhere."""
-    download = None if origin is None else Download(url=origin.url, bytes=origin.bytes, hash=UNPINNED)
-    return EvaluateInputs(
-        weights_sha256=checkpoint.sha256,
-        format=checkpoint.format,
-        flavour=checkpoint.flavour,
-        spec=checkpoint.spec.name,
-        classes=checkpoint.detector.num_classes,
-        demo=dataset.description == DEMO_NAME,
-        split=dataset.split,
-        annotations_sha256=dataset.annotations_sha256,
-        image_list_sha256=dataset.image_list_sha256,
-        images=len(dataset.images),
-        images_skipped=batches.skipped,
-        images_of_other_size=len(batches.other_size),
-        download=download,
-        training=name_of(training),
-    )
 
 
 def resolve_device(device: str) -> str:

@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yolov9bench.config import require_name, require_one_detector
 from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation.coco_metrics import CocoResult
+from yolov9bench.evaluation.own_detections import OriginalImages
+from yolov9bench.evaluation.own_function import DetectFunction
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.records import as_stored
 from yolov9bench.records.contents import EvaluateSettings
+from yolov9bench.records.own import OWN_PROTOCOL
 from yolov9bench.weights import Checkpoint
+from yolov9bench.zoo.own_rows import OwnRow, read_own_row
 from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
-from yolov9bench.zoo.rows import ROWS, Row, row_of_file
+from yolov9bench.zoo.rows import ROWS, Published, Row, row_of_file
 
 BATCH_SIZE = 16  # images at a time unless told otherwise: changes speed and memory, not the detections
 
@@ -45,6 +50,44 @@ class EvaluationSettings:
     classes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ChosenDetector:
+    """What is evaluated: `function` with its `name`, or else `weights`, with a `row` of one's own if any.
+
+    `own` is the file that described either.
+    """
+
+    weights: str | Path = ""
+    function: str | DetectFunction | None = None
+    name: str | None = None
+    row: Row | None = None
+    own: OwnRow | None = None
+
+    @property
+    def published(self) -> Published | None:
+        """The figures that the file states."""
+        return None if self.own is None else self.own.published
+
+
+def choose_detector(
+    checkpoint: str | Path | None,
+    detector: str | DetectFunction | None,
+    row: Row | str | Path | None,
+    name: str | None,
+) -> ChosenDetector:
+    """The one detector asked for; a file that describes it is read. SettingsError for none and for two."""
+    described = None if isinstance(row, Row) else row
+    require_one_detector(checkpoint=checkpoint, detector=detector, row=described)
+    if name is not None and detector is None:
+        raise SettingsError("name is of a detector's function, and other detectors have theirs: leave it out")
+    if name is not None:
+        require_name(name)
+    if described is not None:
+        own = read_own_row(described)
+        return ChosenDetector(own.checkpoint or "", own.detector, own.id, own.row, own)
+    return ChosenDetector(checkpoint or "", detector, name, row if isinstance(row, Row) else None)
+
+
 def applied_settings(
     detector: Detector, batches: Batches, result: CocoResult, classes: dict[str, str]
 ) -> EvaluateSettings:
@@ -59,6 +102,22 @@ def applied_settings(
         fused=detector.fused,
         judge=result.judged,
         skip_corrupt=batches.skip_corrupt,
+        classes=classes,
+        evaluator=result.evaluator,
+    )
+
+
+def function_settings(
+    images: OriginalImages, result: CocoResult, classes: dict[str, str]
+) -> EvaluateSettings:
+    """As `applied_settings`, of a function: its protocol is its own, and its network is not known."""
+    return EvaluateSettings(
+        protocol={"name": OWN_PROTOCOL},
+        batch_size=images.batch_size,
+        dtype=None,
+        fused=None,
+        judge=result.judged,
+        skip_corrupt=images.skip_corrupt,
         classes=classes,
         evaluator=result.evaluator,
     )
@@ -81,8 +140,12 @@ def choose_protocol(
 def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
     """The protocol of a checkpoint: its format's, or that of the row our own file was trained for.
 
-    row: a Row of your own. SettingsError for a file of ours that names no row, or an unknown one.
+    row: a Row of your own, whose protocol is taken whatever the file, but for one of ours that was trained
+    for another unknown row. SettingsError for a file of ours that names no row, or an unknown one.
     """
+    is_own = row is not None and row.id not in ROWS and checkpoint.row in (None, *ROWS)
+    if row is not None and (is_own or row.id == checkpoint.row):
+        return row.protocol
     if checkpoint.format != "yolov9bench":
         return find_protocol(PROTOCOL_OF_FORMAT[checkpoint.format])
     if checkpoint.row is None:
@@ -90,8 +153,6 @@ def own_protocol(checkpoint: Checkpoint, row: Row | None = None) -> Protocol:
             "this checkpoint of our own names no row, so no protocol follows from it: "
             "pass one, for instance yolov9"
         )
-    if row is not None and row.id == checkpoint.row:
-        return row.protocol
     if checkpoint.row not in ROWS:
         raise SettingsError(
             f"this checkpoint was trained for row {checkpoint.row!r}, which is not one of the table's: "

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from yolov9bench.plots.diagrams import lay_out
-from yolov9bench.records.comparability import ap_of, column_of, read_stated, row_of
+from yolov9bench.records import Record
+from yolov9bench.records.comparability import ap_of, column_of, image_obstacles, read_stated, row_of
 from yolov9bench.records.evidence import Check, Evidence
 from yolov9bench.records.verdict import published_ap
 from yolov9bench.zoo.paper_points import SERIES
@@ -21,11 +22,12 @@ FigureData = dict[str, Any]
 DRAWN_SPECS = ("yolov8-s", "yolov9-s", "yolov9-c", "yolov9-e")
 
 
-def gather_performance(evidence: Mapping[str, Evidence]) -> FigureData:
+def gather_performance(evidence: Mapping[str, Evidence], own: Sequence[Record] = ()) -> FigureData:
     """The paper's series and those of the table: AP in percent, parameters in millions, GFLOPs.
 
     A row's costs are those published for its network by any source. Ultralytics' rows appear once they are
-    measured, since their published figures are those of the paper's YOLOv8 and of YOLOv9's authors.
+    measured, since their published figures are those of the paper's YOLOv8 and of YOLOv9's authors. Of `own`
+    detectors those appear that state a cost and were measured on all of val2017, by whatever protocol.
     """
     table: dict[str, list[FigureData]] = {}
     for row in ROWS.values():
@@ -36,7 +38,21 @@ def gather_performance(evidence: Mapping[str, Evidence]) -> FigureData:
         if measured is not None or published is not None:
             figures = {"published": published, "measured": None if measured is None else round(measured, 3)}
             table.setdefault(series_of(row), []).append(point | figures)
-    return {"paper": [asdict(series) for series in SERIES], "table": table}
+    data = {"paper": [asdict(series) for series in SERIES], "table": table}
+    points = [point for record in own for point in own_points(record)]
+    return data | {"own": points} if points else data  # figures of before have no such key
+
+
+def own_points(record: Record) -> list[FigureData]:
+    """The point of an own detector in the performance plot; none where it may not stand beside the others."""
+    stated, ap = read_stated(record), ap_of(record)
+    own = stated.inputs.own
+    if own is None or own.published is None or ap is None or image_obstacles(record):
+        return []
+    costs = {"parameters_m": own.published.parameters_m, "gflops": own.published.gflops}
+    if costs == {"parameters_m": None, "gflops": None}:
+        return []
+    return [{"name": own.name, "measured": round(100 * ap, 3), **costs}]
 
 
 def gather_memory(evidence: Mapping[str, Evidence]) -> FigureData:

@@ -37,6 +37,8 @@ LOOKS = {
 TONES = ("0.45", "#8a7a55", "#5f7f93")
 STYLES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 PAPER_MARKERS = "osD^v<>pPX*h"
+OWN_COLOUR = "black"
+OWN_LOOK: dict[str, Any] = {"color": OWN_COLOUR, "marker": "*", "linestyle": "none", "markersize": 9}
 LETTERED = ("YOLOv8 (mmyolo)", "YOLOv9 (official)")  # the other rows have the same sizes above or below
 AXES = {"parameters_m": "parameters (millions)", "gflops": "operations at 640 x 640 (GFLOPs)"}
 LOWEST_AP = 36.0  # percent; as in the paper's figure, which leaves out YOLOv5-N below
@@ -56,16 +58,17 @@ def plot_performance(data: FigureData) -> Figure:
     figure = Figure(figsize=(7.3, 5.4), layout="constrained")
     figure.suptitle("Accuracy over cost: the rows of the table among published detectors", fontsize=HEADING)
     panels = figure.subplots(1, 2, sharey=True)
-    figure.legend(
-        handles=_legend_handles(), loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL
-    )
+    own = data.get("own", ())
+    handles = _legend_handles(bool(own))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     for axes, (cost, quantity) in zip(panels, AXES.items(), strict=True):
         _draw_paper(axes, data["paper"], cost)
         _draw_table(axes, data["table"], cost)
+        _draw_own(axes, own, cost)
         _scale(axes, quantity)
     panels[0].set_ylabel("box AP on COCO val2017 (%)", fontsize=SMALL)
     for axes, cost in zip(panels, AXES, strict=True):
-        place_labels(axes, [*_letters(data["table"], cost), *_names(data, cost)])
+        place_labels(axes, [*_letters(data["table"], cost), *_names(data, cost), *_own_names(own, cost)])
     return figure
 
 
@@ -171,10 +174,29 @@ def _draw_table(axes: Axes, table: Mapping[str, Sequence[Mapping[str, Any]]], co
             )
 
 
-def _legend_handles() -> list[Line2D]:
+def _draw_own(axes: Axes, own: Sequence[Mapping[str, Any]], cost: str) -> None:
+    """Detectors of one's own: a star each, no line, since nothing says that they are sizes of one."""
+    known = [point for point in own if point[cost] is not None]
+    costs, values = [point[cost] for point in known], [point["measured"] for point in known]
+    if known:
+        axes.plot(costs, values, **OWN_LOOK)
+
+
+def _own_names(own: Sequence[Mapping[str, Any]], cost: str) -> list[Label]:
+    """Their names, in which a dollar sign begins no formula."""
+    return [
+        Label(point["name"].replace("$", r"\$"), [(point[cost], point["measured"])], OWN_COLOUR, bold=True)
+        for point in own
+        if point[cost] is not None and point["measured"] > LOWEST_AP
+    ]
+
+
+def _legend_handles(has_own: bool) -> list[Line2D]:
     """Samples of the lines by source, and of the markers by kind of value."""
     handles = [Line2D([], [], color=TONES[0], linewidth=0.8, label="thin: published in arXiv:2402.13616")]
     for kind, fill in (("hollow: published", "white"), ("full: measured here", "0.3")):
         look: dict[str, Any] = {"color": "0.3", "marker": "o", "markerfacecolor": fill, "linestyle": "none"}
         handles.append(Line2D([], [], label=kind, **look))
+    if has_own:
+        handles.append(Line2D([], [], label="star: own detectors, measured here", **OWN_LOOK))
     return handles

@@ -87,12 +87,38 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
         stated = read_evaluate(record)
     except RecordError as error:
         return [str(error)]
+    if stated.inputs.own is not None:
+        return ["a detector of one's own, which is in no row"]
     return [
         *_weights_faults(stated.inputs, row),
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
         *_evaluator_faults(stated.settings),
         *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
+        *_code_faults(stated.environment),
+        *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
+    ]
+
+
+def own_obstacles(record: Record, now: datetime | None = None) -> list[str]:
+    """Why an evaluation of a detector of one's own is not comparable with the figure stated for it.
+
+    It is if it ran the whole stated protocol, of a function its own, on all of val2017, as `obstacles` says
+    of a row; which weights or function ran is what the record states. `now` as there.
+    """
+    stated = read_stated(record)
+    own = stated.inputs.own
+    if own is None:
+        return ["no detector of one's own"]
+    return [*image_obstacles(record, now), *_unlike(stated.settings, own.protocol or {}, "stated")]
+
+
+def image_obstacles(record: Record, now: datetime | None = None) -> list[str]:
+    """Why an evaluation is none on all of val2017 by committed code, whatever detected; `now` as above."""
+    stated = read_stated(record)
+    return [
+        *_data_faults(stated.inputs),
+        *_class_faults(stated.settings),
         *_code_faults(stated.environment),
         *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
     ]
@@ -183,10 +209,16 @@ def _protocol_faults(settings: EvaluateSettings, own: Protocol | None, row: Row)
     name = settings.protocol_name
     if own is None:
         return [f"protocol {name}, which is not defined for the row's {row.protocol.name}"]
-    if name != own.name:
-        return [f"protocol {name}, not the row's {own.name}"]
-    changed = differences(as_stored(settings.protocol), as_stored(own))
-    return [f"protocol {own.name} with another {', '.join(changed)}"] if changed else []
+    return _unlike(settings, as_stored(own), "row's")
+
+
+def _unlike(settings: EvaluateSettings, own: dict[str, Any], whose: str) -> list[str]:
+    """What of a protocol did not run as `own` has it, as a record stores one; whose: as in "row's"."""
+    name = settings.protocol_name
+    if name != own.get("name"):
+        return [f"protocol {name}, not the {whose} {own.get('name')}"]
+    changed = differences(as_stored(settings.protocol), own)
+    return [f"protocol {name} with another {', '.join(changed)}"] if changed else []
 
 
 def _code_faults(environment: Environment) -> list[str]:

@@ -12,15 +12,14 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from yolov9bench.errors import RecordError
 from yolov9bench.io.provenance import Environment
+from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record, hash8
 
 PARITY = "parity_verified"  # hotcoco's word for a run by COCO's own parameters
 ADDED_SETTINGS = ("classes", "evaluator")  # of an evaluation, which older records do not state
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
-HALF_SAMPLES = (
-    "half-samples"  # how an interval of AP was found; of records that do not say, a bootstrap's percentiles
-)
+HALF_SAMPLES = "half-samples"  # how an interval of AP was found
 PUBLISHED_SETUP = "published_setup"  # the training step as the published memory was measured
 TYPE_NAMES: dict[type, str] = {
     float: "a number",
@@ -128,7 +127,8 @@ class RecordName:
 class EvaluateInputs:
     """What went in: hashes of weights, annotations and image list, and counts; `images` less the skipped.
 
-    `training` is the record of the training that wrote the weights, None where none is known.
+    `training` is the record of the training that wrote the weights, None where none is known. `own` is of a
+    detector of the user's own, which no row of the table has; a function has no weights.
     """
 
     weights_sha256: str | None
@@ -145,6 +145,7 @@ class EvaluateInputs:
     images_of_other_size: int | None
     download: Download | None
     training: RecordName | None
+    own: OwnDetector | None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from yolov9bench.records import Record
@@ -84,7 +85,8 @@ def evidence(records: Iterable[Record]) -> dict[str, Evidence]:
 
 
 def checks(records: Iterable[Record]) -> list[Check]:
-    """The other evaluations, without those of the demo set: the newest of each row, settings and images.
+    """The other evaluations of checkpoints, without those of the demo set: the newest of each row, settings
+    and images.
 
     In the order of the rows, then by the protocol's name and the number of images.
     """
@@ -92,7 +94,7 @@ def checks(records: Iterable[Record]) -> list[Check]:
     for record in records:
         stated = read_stated(record)
         inputs = stated.inputs
-        if record.kind != "evaluate" or inputs.demo:
+        if record.kind != "evaluate" or inputs.demo or inputs.own is not None:
             continue
         reasons = obstacles(record)
         if reasons:
@@ -108,6 +110,22 @@ def checks(records: Iterable[Record]) -> list[Check]:
         return place, str(stated.settings.protocol_name), stated.inputs.images or 0
 
     return sorted(newest.values(), key=order)
+
+
+def own_evaluations(records: Iterable[Record]) -> list[Record]:
+    """The evaluations of detectors of one's own, without those of the demo set: the newest of each name,
+    protocol, classes and images, by name and number of images.
+    """
+    newest: dict[str, tuple[str, int, Record]] = {}
+    for record in records:
+        stated = read_stated(record)
+        own, inputs = stated.inputs.own, stated.inputs
+        if record.kind != "evaluate" or own is None or inputs.demo:
+            continue
+        settings = (stated.settings.protocol, stated.settings.classes or {})
+        key = json.dumps([own.name, *settings, inputs.image_list_sha256], sort_keys=True)
+        newest[key] = str(own.name), inputs.images or 0, record
+    return [record for _, _, record in sorted(newest.values(), key=itemgetter(0, 1))]
 
 
 def training_memory(record: Record, row: Row) -> dict[str, float]:

@@ -27,10 +27,12 @@ def find_training(weights_sha256: str, file: Path | None) -> Record | None:
     return max(wrote, key=lambda record: (record.start, record.seconds), default=None)
 
 
-def keep_training(evaluation: Record, file: Path, results_dir: Path) -> None:
+def keep_training(evaluation: Record, file: str | Path | None, results_dir: Path) -> None:
     """Add the training that an evaluation of a file of weights names to the results that hold it."""
     named = read_evaluate(evaluation).inputs
-    training = find_training(str(named.weights_sha256), file) if named.training else None
+    if named.training is None:
+        return
+    training = find_training(str(named.weights_sha256), None if file is None else Path(file))
     if training is not None:
         write(training, results_dir)
 

@@ -16,10 +16,12 @@ from yolov9bench.records.comparability import (
     count_text,
     is_unpinned,
     obstacles,
+    own_obstacles,
     read_stated,
     row_of,
 )
 from yolov9bench.records.contents import HALF_SAMPLES, read_evaluate
+from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record
 from yolov9bench.zoo.rows import Row
 
@@ -57,6 +59,9 @@ def verdict(record: Record) -> Verdict:
     Figures are rounded to 0.1 and reproduced iff they then differ by at most 0.1; comparable only where
     `comparability.obstacles` finds nothing, which is also what the table asks.
     """
+    own = read_stated(record).inputs.own
+    if own is not None:
+        return _own_verdict(record, own)
     column, ap = column_of(record), ap_of(record)
     row = row_of(record)
     measured = None if ap is None else round(100 * ap, 1)
@@ -64,11 +69,27 @@ def verdict(record: Record) -> Verdict:
     reasons = tuple(obstacles(record))
     if row is not None and published is None:
         reasons = (f"no published {'TTA ' if column == 'TTA box AP' else ''}figure is known", *reasons)
+    return _judge(measured, published, reasons, column, is_unpinned(record))
+
+
+def _own_verdict(record: Record, own: OwnDetector) -> Verdict:
+    """Of a detector of one's own, against the figure that the record states for it."""
+    ap, published = ap_of(record), None if own.published is None else own.published.box_ap
+    reasons = tuple(own_obstacles(record))
+    if published is None:
+        reasons = ("no published figure is stated", *reasons)
+    return _judge(None if ap is None else round(100 * ap, 1), published, reasons, "box AP", False)
+
+
+def _judge(
+    measured: float | None, published: float | None, reasons: tuple[str, ...], column: Column, unpinned: bool
+) -> Verdict:
+    """The verdict on two figures in percent, where no reason is against a comparison."""
     if reasons or measured is None or published is None:
         return Verdict("not comparable", measured, published, reasons, column)
     tenths = abs(round(10 * measured) - round(10 * published))
     word: Literal["reproduced", "not reproduced"] = "reproduced" if tenths <= 1 else "not reproduced"
-    return Verdict(word, measured, published, (), column, is_unpinned(record))
+    return Verdict(word, measured, published, (), column, unpinned)
 
 
 def verdict_cells(record: Record) -> dict[str, str]:

@@ -10,7 +10,7 @@ from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
 from yolov9bench.records import Record
-from yolov9bench.records.evidence import Check, Evidence, checks, evidence
+from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
 from yolov9bench.report import rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
@@ -32,9 +32,9 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
     ReportError: a README without a place for the table.
     """
     measured = records.select(results_dir)
-    found, others = evidence(measured), checks(measured)
-    texts = _render_texts(found, others, results_dir, readme)
-    write_figures(results_dir / "figures", found, others)
+    found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
+    texts = _render_texts(found, others, own, results_dir, readme)
+    write_figures(results_dir / "figures", found, others, own)
     for path, text in texts.items():
         write_text(path, text)
 
@@ -45,13 +45,13 @@ def check(results_dir: Path, readme: Path | None = None, measured: Iterable[Reco
     measured: the folder's records, where they have been read already.
     """
     measured = records.select(results_dir) if measured is None else records.by_start(measured)
-    found, others = evidence(measured), checks(measured)
+    found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
     differing = [
         path
-        for path, text in _render_texts(found, others, results_dir, readme).items()
+        for path, text in _render_texts(found, others, own, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += find_faulty_figures(results_dir / "figures", found, others)
+    differing += find_faulty_figures(results_dir / "figures", found, others, own)
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(
@@ -61,16 +61,20 @@ def check(results_dir: Path, readme: Path | None = None, measured: Iterable[Reco
 
 
 def _render_texts(
-    found: Mapping[str, Evidence], others: Sequence[Check], results_dir: Path, readme: Path | None
+    found: Mapping[str, Evidence],
+    others: Sequence[Check],
+    own: Sequence[Record],
+    results_dir: Path,
+    readme: Path | None,
 ) -> dict[Path, str]:
     """The texts of the report by file."""
     texts = {
-        results_dir / "table.md": PAGE + table.block(found, others),
+        results_dir / "table.md": PAGE + table.block(found, others, own=own),
         results_dir / "table.csv": table.csv_text(found),
         results_dir / "rows.md": rows_page.render_page(),
     }
     if readme is not None:
-        block = GENERATED + table.block(found, others, f"{results_dir.name}/")
+        block = GENERATED + table.block(found, others, f"{results_dir.name}/", own)
         texts[readme] = _replace_block(readme, block)
     return texts
 

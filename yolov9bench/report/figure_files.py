@@ -16,6 +16,7 @@ from yolov9bench.plots.figure_data import (
     gather_performance,
     gather_structures,
 )
+from yolov9bench.records import Record
 from yolov9bench.records.evidence import Check, Evidence
 
 NAMES = ("checks", "memory", "performance", "structures")
@@ -26,7 +27,9 @@ DATA_HASH_PATTERN = re.compile(DATA_HASH.encode() + rb"([0-9a-f]{64})")
 PNG_DPI = 120
 
 
-def write_figures(folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check]) -> None:
+def write_figures(
+    folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record] = ()
+) -> None:
     """Draw every figure into `folder`, as SVG and PNG, with the list of their hashes."""
     import matplotlib
     from matplotlib import style
@@ -41,7 +44,7 @@ def write_figures(folder: Path, evidence: Mapping[str, Evidence], checks: Sequen
         "structures": structure.plot_structures,
     }
     with style.context("default"), matplotlib.rc_context({"svg.hashsalt": "yolov9bench"}):
-        for name, data in _gather(evidence, checks).items():
+        for name, data in _gather(evidence, checks, own).items():
             figure = plots[name](data)
             description = DATA_HASH + data_sha256(data)
             with atomic_path(folder / f"{name}.svg") as fresh:
@@ -53,7 +56,7 @@ def write_figures(folder: Path, evidence: Mapping[str, Evidence], checks: Sequen
 
 
 def find_faulty_figures(
-    folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check]
+    folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record] = ()
 ) -> list[Path]:
     """The figures that are missing, that show other data than the records hold, or that were edited.
 
@@ -62,7 +65,7 @@ def find_faulty_figures(
     sums = folder / SUMS
     listed = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     faulty = []
-    for name, data in _gather(evidence, checks).items():
+    for name, data in _gather(evidence, checks, own).items():
         for path in (folder / (name + suffix) for suffix in SUFFIXES):
             shown = DATA_HASH_PATTERN.search(path.read_bytes()) if path.is_file() else None
             current = shown is not None and shown[1].decode() == data_sha256(data)
@@ -71,11 +74,13 @@ def find_faulty_figures(
     return faulty
 
 
-def _gather(evidence: Mapping[str, Evidence], checks: Sequence[Check]) -> dict[str, FigureData]:
+def _gather(
+    evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record]
+) -> dict[str, FigureData]:
     data = (
         gather_checks(checks),
         gather_memory(evidence),
-        gather_performance(evidence),
+        gather_performance(evidence, own),
         gather_structures(evidence),
     )
     return dict(zip(NAMES, data, strict=True))

@@ -13,6 +13,7 @@ from yolov9bench.records import Record, path_of
 from yolov9bench.records.comparability import HASH_UNPINNED, PERCENTILE_CAVEAT, ap_of, read_stated
 from yolov9bench.records.contents import HALF_SAMPLES, EvaluateValues
 from yolov9bench.records.evidence import Check, Evidence
+from yolov9bench.report import own_detectors
 from yolov9bench.zoo.rows import ROWS, Row
 
 ABSENT = "—"
@@ -69,8 +70,13 @@ def section_of(row: Row) -> str:
     return {"yolov8": "YOLOv8 of mmyolo", "yolov9": "YOLOv9", "gelan": "GELAN"}[row.family]
 
 
-def block(evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str = "") -> str:
-    """Table, legend and the table of checks, as Markdown; `folder` leads to the results, as in "results/"."""
+def block(
+    evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str = "", own: Sequence[Record] = ()
+) -> str:
+    """Table, legend, the table of checks and, if there are any, of own detectors, as Markdown.
+
+    `folder` leads to the results, as in "results/"; `own` is as `evidence.own_evaluations` gives it.
+    """
     lines: list[Sequence[str]] = []
     section = ""
     for row in ROWS.values():
@@ -79,9 +85,8 @@ def block(evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str
             lines.append([f"**{section}**", *[""] * (len(HEADER) - 1)])
         lines.append(cells(row, evidence[row.id], folder))
     table = markdown_table(HEADER, lines)
-    return "\n".join(
-        [table, "", LEGEND, "", "### Checked on subsets", "", *_checked_lines(checks, folder), ""]
-    )
+    checked = ["### Checked on subsets", "", *_checked_lines(checks, folder), ""]
+    return "\n".join([table, "", LEGEND, "", *checked, *_own_lines(own, folder)])
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -158,6 +163,13 @@ def _checked_lines(checks: Sequence[Check], folder: str) -> list[str]:
     explained = f"{CHECKED} Of those with percentiles: {PERCENTILE_CAVEAT}" if older else CHECKED
     table = markdown_table(CHECKED_HEADER, (_checked_cells(check, folder) for check in checks))
     return [explained, "", table]
+
+
+def _own_lines(own: Sequence[Record], folder: str) -> list[str]:
+    if not own:
+        return []
+    lines = markdown_table(own_detectors.HEADER, (own_detectors.own_cells(each, folder) for each in own))
+    return ["", own_detectors.TITLE, "", own_detectors.EXPLAINED, "", lines, ""]
 
 
 def _checked_cells(check: Check, folder: str) -> tuple[str, ...]:
