@@ -157,7 +157,7 @@ def test_callables_of_any_kind_are_named() -> None:
     found = find_function(Detector())
     assert (found.label, found.file) == (f"{Path(__file__).name}:Detector", Path(__file__))
     assert find_function(partial(painted_detector.detect)).label == LABEL
-    assert find_function("builtins:len").label == "builtins:len" and find_function("sys:exit").sha256 is None
+    assert find_function("sys:exit").sha256 is None
 
 
 def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:

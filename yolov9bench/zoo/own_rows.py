@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from yolov9bench.errors import SettingsError, require_present, unknown
-from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
+from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS, Protocol
 from yolov9bench.zoo.recipes import find_recipe
 from yolov9bench.zoo.rows import AUTO_SOURCE, ROWS, Family, Published, Row, Source
 from yolov9bench.zoo.specs import SPECS, Spec, with_class_width
@@ -130,7 +130,7 @@ def _find_protocol(stated: str | Mapping[str, Any], place: str) -> Protocol:
         return PROTOCOLS[stated]
     settings = {key: value for key, value in stated.items() if key != "base"}
     base = stated.get("base")
-    if "name" not in settings or settings["name"] in (*PROTOCOLS, "own"):
+    if "name" not in settings or settings["name"] in (*PROTOCOLS, MMYOLO_TTA.name, "own"):
         raise SettingsError(f"{place}protocol.name must be one that no protocol has: give a name of your own")
     if base is None:
         return as_dataclass(Protocol, settings, f"{place}protocol.")
