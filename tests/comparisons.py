@@ -1,7 +1,7 @@
-"""A pytest plugin: tests hold what they compare with a reference to a tolerance, and `--parity FILE` keeps it.
+"""A pytest plugin: what tests compare with a reference is held to a tolerance; `--parity FILE` keeps it.
 
-With the option, only tests that take the fixture `parity` run, and FILE is written if all of them passed. Under
-pytest-xdist what a worker compared travels with its reports, in `user_properties`.
+With the option, only tests that take the fixture `parity` run, and FILE is written if all of them passed.
+Under pytest-xdist what a worker compared travels with its reports, in `user_properties`.
 """
 
 import os
@@ -31,7 +31,9 @@ class Comparisons:
 
     def require(self, quantity: str, unit: str, difference: float, tolerance: float, count: int) -> None:
         """Fail unless the largest difference of `count` values is within the tolerance; NaN never is."""
-        assert difference <= tolerance, f"{quantity} of {self.reference}: {difference} {unit}, not {tolerance}"
+        assert difference <= tolerance, (
+            f"{quantity} of {self.reference}: {difference} {unit}, not {tolerance}"
+        )
         if count:
             test = self.item.nodeid.partition("[")[0]
             noted = Comparison(
@@ -50,7 +52,7 @@ class Comparisons:
     def require_relative(
         self, quantity: str, found: ArrayLike, expected: ArrayLike, tolerance: float, floor: float
     ) -> None:
-        """As `require_close`, each difference in parts of the expected value, or of `floor` if that is more."""
+        """As `require_close`, in parts of the expected value, or of `floor` if that is more."""
         ours, theirs = np.asarray(found, np.float64), np.asarray(expected, np.float64)
         scale = np.maximum(np.abs(theirs), floor)
         self.require_close(quantity, "relative", ours / scale, theirs / scale, tolerance)
@@ -101,7 +103,9 @@ class Writer:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--parity", metavar="FILE", help="run the tests that compare with the references, write how near they are"
+        "--parity",
+        metavar="FILE",
+        help="run the tests that compare with the references, write how near they are",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparisons import Comparisons
 from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Polygon
@@ -59,6 +60,6 @@ def seen(pixels: Pixels, label: int) -> NDArray[np.int64] | None:
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-def assert_agrees(sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
+def require_agreement(held: Comparisons, sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
     assert sample.labels.tolist() == labels.tolist()
-    np.testing.assert_allclose(sample.boxes, boxes.reshape(-1, 4), atol=0.01)
+    held.require_close("boxes", "px", sample.boxes, boxes.reshape(-1, 4), 0.01)

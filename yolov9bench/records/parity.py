@@ -112,7 +112,7 @@ def write(parity: Parity, path: Path) -> None:
 
 
 def read(path: Path) -> Parity:
-    """The comparisons in a file; RecordError unless all is there and every difference within its tolerance."""
+    """The comparisons in a file; RecordError unless it is whole and every difference within its tolerance."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:

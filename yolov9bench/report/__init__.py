@@ -95,7 +95,8 @@ def _replace_blocks(readme: Path, blocks: Mapping[str, str]) -> str:
             continue
         if len(inside.findall(text)) != 1:
             raise ReportError(
-                f"{readme} needs a line <!-- {name} --> and a line <!-- /{name} --> around its {name}: add them"
+                f"{readme} needs a line <!-- {name} --> and a line <!-- /{name} --> around its {name}: "
+                "add them"
             )
         text = inside.sub(lambda _, block=block: block, text)
     return text
