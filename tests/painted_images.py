@@ -13,6 +13,7 @@ from yolov9bench.data.transforms import Sample
 from yolov9bench.ops.images import Pixels
 
 Recorded = Mapping[str, NDArray[Any]]
+BOX_CLOSE = 3e-4  # px: a few of the last digits of float32
 
 
 def load(shared: Path, name: str) -> Recorded:
@@ -62,4 +63,4 @@ def seen(pixels: Pixels, label: int) -> NDArray[np.int64] | None:
 
 def require_agreement(held: Comparisons, sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
     assert sample.labels.tolist() == labels.tolist()
-    held.require_close("boxes", "px", sample.boxes, boxes.reshape(-1, 4), 0.01)
+    held.require_close("boxes", "px", sample.boxes, boxes.reshape(-1, 4), BOX_CLOSE)

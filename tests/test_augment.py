@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from comparisons import Compare
 from numpy.random import default_rng
-from painted_images import Recorded, corners, load, outlines, painted, refine_sample, require_agreement, seen
+from painted_images import (
+    BOX_CLOSE,
+    Recorded,
+    corners,
+    load,
+    outlines,
+    painted,
+    refine_sample,
+    require_agreement,
+    seen,
+)
 
 from yolov9bench.data.transforms import (
     BLUR_KERNELS,
@@ -93,7 +103,9 @@ def test_refined_boxes_agree_before_the_filter(shared: Path, case: str, parity: 
     parts = np.array([box for box in boxes[[1, 4]] if box.any()] or [np.zeros(4)])
     boxes[1] = [*parts[:, :2].min(axis=0), *parts[:, 2:].max(axis=0)]
     theirs = golden[f"{case}_refine_boxes_before_filter"]
-    parity("mmyolo", "augmentations").require_close("boxes before the filter", "px", boxes[:4], theirs, 0.01)
+    parity("mmyolo", "augmentations").require_close(
+        "boxes before the filter", "px", boxes[:4], theirs, BOX_CLOSE
+    )
 
 
 def test_hsv_agrees_with_the_reference(shared: Path, parity: Compare) -> None:

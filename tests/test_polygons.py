@@ -149,7 +149,7 @@ def test_resampling_agrees_with_the_reference(shared: Path, parity: Compare) -> 
                 warped = polygon @ matrix[:2, :2].T + matrix[:2, 2]
                 kept = golden[f"{case}_refine_kept{name}"].reshape(-1, 2)
                 ours = resampled(warped, 1000).clip(0, golden[f"{case}_dst_hw"][::-1])
-                held.require_close("points of outlines", "px", ours, kept, 1e-3)
+                held.require_close("points of outlines", "px", ours, kept, 1e-9)
 
 
 @pytest.mark.parametrize(

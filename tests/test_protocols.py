@@ -166,7 +166,7 @@ def test_official_scaling_back(shared: Path, index: int, parity: Compare) -> Non
     boxes = to_original(torch.from_numpy(golden[f"val{index}_boxes_in"]), info, YOLOV9)
     expected = torch.from_numpy(golden[f"val{index}_boxes_ratio_pad"])
     held = parity("yolov9", "post-processing")
-    held.require_close("boxes scaled back", "px", clipped(boxes, info.original), expected, 1e-3)
+    held.require_close("boxes scaled back", "px", clipped(boxes, info.original), expected, 1e-4)
 
 
 def test_ultralytics_scaling_back(shared: Path, parity: Compare) -> None:
@@ -180,7 +180,7 @@ def test_ultralytics_scaling_back(shared: Path, parity: Compare) -> None:
         image = np.zeros((height, width, 3), np.uint8)
         _, info = letterbox(image, tuple(row["final_hw"]), scale_up=True)
         found = clipped(to_original(boxes, info, ULTRALYTICS), info.original)
-        held.require_close("boxes scaled back", "px", found, row["scaled_back"], 1e-3)
+        held.require_close("boxes scaled back", "px", found, row["scaled_back"], 1e-4)
 
 
 def test_scaling_back_by_hand() -> None:

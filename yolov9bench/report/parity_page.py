@@ -30,8 +30,8 @@ HEADLINES: dict[Part, str] = {
     "augmentations": "px",
     "pre-processing": "grey levels",
     "post-processing": "px",
-    "AP": "points",
-    "TTA AP": "points",
+    "AP": "AP points",
+    "TTA AP": "AP points",
 }
 LIBRARIES = ("python", "torch", "numpy", "opencv")
 
