@@ -93,10 +93,11 @@ def _replace_blocks(readme: Path, blocks: Mapping[str, str]) -> str:
         inside = re.compile(f"(?<={begin}).*?(?={end})", re.DOTALL)
         if name != "table" and begin not in text and end not in text:
             continue
-        if len(inside.findall(text)) != 1:
+        places = list(inside.finditer(text))
+        if len(places) != 1:
             raise ReportError(
                 f"{readme} needs a line <!-- {name} --> and a line <!-- /{name} --> around its {name}: "
                 "add them"
             )
-        text = inside.sub(lambda _, block=block: block, text)
+        text = text[: places[0].start()] + block + text[places[0].end() :]
     return text
