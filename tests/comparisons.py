@@ -74,7 +74,7 @@ class Writer:
         self.path, self.start, self.clock = path, datetime.now(UTC), time.monotonic()
         self.noted: list[Comparison] = []
         self.not_passed: set[str] = set()
-        self.said = "not written: the run was not clean"
+        self.said = "not written, since not every test passed"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
@@ -85,7 +85,7 @@ class Writer:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if session.exitstatus != pytest.ExitCode.OK or self.not_passed:
+        if session.exitstatus != pytest.ExitCode.OK or self.not_passed or not self.noted:
             return
         from yolov9bench.io.machine import describe_environment  # imports torch
 
