@@ -87,15 +87,18 @@ class Writer:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.exitstatus != pytest.ExitCode.OK or self.not_passed or not self.noted:
             return
-        from yolov9bench.io.machine import describe_environment  # imports torch
-
         try:
-            environment, seconds = describe_environment("cpu"), round(time.monotonic() - self.clock, 1)
-            start, command = self.start.isoformat(timespec="seconds"), provenance.command()
-            write(Parity(merge(self.noted), environment, start, seconds, command), self.path)
+            write(self.gathered(), self.path)
             self.said = f"{len(self.noted)} comparisons written"
         except BenchError as error:
             self.said, session.exitstatus = f"not written: {error}", pytest.ExitCode.TESTS_FAILED
+
+    def gathered(self) -> Parity:
+        comparisons, seconds = merge(self.noted), round(time.monotonic() - self.clock, 1)
+        from yolov9bench.io.machine import describe_environment  # imports torch
+
+        start, command = self.start.isoformat(timespec="seconds"), provenance.command()
+        return Parity(comparisons, describe_environment("cpu"), start, seconds, command)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"parity: {self.path.name}: {self.said}")
