@@ -68,9 +68,9 @@ def matched_share(ours: Sequence[Row], theirs: Sequence[Row]) -> float:
 
 
 def require_metrics(held: Comparisons, found: dict[str, float], wanted: dict[str, float]) -> None:
-    """AP within 0.05 points of 100, as AP50, AP75 and AR; by object size, of fewer objects, within 0.1."""
+    """In points of 100. Rounding of detections alone moves AP by up to 0.014 and a figure by size by 0.06."""
     for quantity, unit, names, tolerance in (
-        ("AP", "AP points", ["AP"], 0.05),
+        ("AP", "AP points", ["AP"], 0.02),
         ("AP50, AP75 and AR", "points", [name for name in wanted if name not in ("AP", *SIZE_METRICS)], 0.05),
         ("AP and AR by size", "points", [name for name in wanted if name in SIZE_METRICS], 0.1),
     ):

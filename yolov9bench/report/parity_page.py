@@ -17,7 +17,8 @@ TOP = f"""# Parity with the references
 Recorded output of four reference implementations beside what this code makes of the same input: the same
 weights, images and targets. Every line is held by a test, which fails beyond the tolerance, and is written
 only if all of them passed. A difference is the largest of all values and cases; *relative* ones are in parts
-of the reference's value. A tolerance of 0 asks for equality.
+of the reference's value. A tolerance of 0 asks for equality. Networks run in float64 here; beside a
+reference's float32 most of the difference is its own rounding.
 """
 NO_GOLDEN = "no golden"
 NOTE = f"The largest difference in each part; {ABSENT}: {NO_GOLDEN} of it was recorded."
