@@ -119,6 +119,8 @@ def read(path: Path) -> Parity:
             raise RecordError(f"{path} is not of schema {SCHEMA}: read it with the version that wrote it")
         listed = tuple(Comparison(**each) for each in content.pop("comparisons"))
         parity = Parity(listed, Environment(**content.pop("environment")), **content)
+        if not isinstance(parity.environment.versions, dict):
+            raise TypeError("it names no versions")
         datetime.fromisoformat(parity.start)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"{path} is no list of comparisons ({error}): {REMEDY}") from error
