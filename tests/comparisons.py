@@ -97,7 +97,7 @@ class Writer:
         comparisons, seconds = merge(self.noted), round(time.monotonic() - self.clock, 1)
         from yolov9bench.io.machine import describe_environment  # imports torch
 
-        start, command = self.start.isoformat(timespec="seconds"), provenance.command()
+        start, command = self.start.isoformat(timespec="seconds"), ["pytest", *provenance.command()[1:]]
         return Parity(comparisons, describe_environment("cpu"), start, seconds, command)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -69,7 +69,7 @@ def test_what_passed_is_written(tmp_path: Path, workers: list[str]) -> None:
     near = Comparison("mmyolo", "losses", "total loss", "px", 0.25, 0.5, 4, "test_inner.py::test_near")
     assert found.comparisons == (near,)
     assert found.environment.commit == report_records.COMMIT or found.environment.commit is None
-    assert "--parity" in found.command
+    assert found.command[0] == "pytest" and found.command[-1 - len(workers)] == "parity.json"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ of the reference's value. A tolerance of 0 asks for equality. Networks run in fl
 reference's float32 most of the difference is its own rounding.
 """
 NO_GOLDEN = "no golden"
-NOTE = f"The largest difference in each part; {ABSENT}: {NO_GOLDEN} of it was recorded."
+NOTE = (
+    "The largest difference in each part; AP, in points of 100, is that of real weights on 100 images of val2017. "
+    f"{ABSENT}: {NO_GOLDEN} of it was recorded."
+)
 HEADER = ("Part", "Quantity", "Largest difference", "Tolerance", "Unit", "Values", "Test")
 # The unit in which a part is told in one figure.
 HEADLINES: dict[Part, str] = {
