@@ -22,7 +22,7 @@ reference's float32 most of the difference is its own rounding.
 """
 NO_GOLDEN = "no golden"
 NOTE = (
-    "The largest difference in each part; AP, in points of 100, is that of real weights on 100 images of val2017. "
+    "The largest difference in each part; AP, in points of 100, is of real weights on 100 images of val2017. "
     f"{ABSENT}: {NO_GOLDEN} of it was recorded."
 )
 HEADER = ("Part", "Quantity", "Largest difference", "Tolerance", "Unit", "Values", "Test")
