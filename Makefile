@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce results smoke test accuracy lint types lock
+.PHONY: help environment reproduce results smoke test accuracy parity lint types lock
 
 help:
 	@echo "make reproduce SIZE=m   evaluate one row on COCO and compare it with its published figure"
@@ -20,6 +20,8 @@ help:
 	@echo "make smoke              run both notebooks on the demo set in about a minute"
 	@echo "make test               run the tests on every core (ARGS='-k nms' for pytest)"
 	@echo "make accuracy           the longest tests: real weights on all reference images, learning at full size, ten kills"
+	@echo "make parity             write how near this code comes to the references (results/parity.*), in some ten minutes;"
+	@echo "                        needs the developers' shared material"
 	@echo "make lint               check style and formatting with ruff"
 	@echo "make types              check types with mypy"
 	@echo "make lock               choose the newest versions that pyproject.toml allows into requirements.lock"
@@ -53,15 +55,20 @@ smoke: $(STAMP)
 # for the next one, which took a sixth of the time; it keeps it under these thresholds. Other systems ignore them.
 WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-test accuracy: export OMP_NUM_THREADS := 1
-test accuracy: export MALLOC_MMAP_THRESHOLD_ := 2000000000
-test accuracy: export MALLOC_TRIM_THRESHOLD_ := 20000000000
+test accuracy parity: export OMP_NUM_THREADS := 1
+test accuracy parity: export MALLOC_MMAP_THRESHOLD_ := 2000000000
+test accuracy parity: export MALLOC_TRIM_THRESHOLD_ := 20000000000
 test: $(STAMP)
 	$(RUN) pytest $(WORKERS) $(ARGS)
 
 # What takes minutes by its nature; most of it needs the developers' shared material and skips without it.
 accuracy: $(STAMP)
 	$(RUN) pytest $(WORKERS) -m accuracy $(ARGS)
+
+# The tests that compare with recorded output, of both lanes; written only if every one passed.
+parity: $(STAMP)
+	$(RUN) pytest $(WORKERS) -m "" --parity results/parity.json $(ARGS)
+	$(RUN) yolov9bench report
 
 lint: $(STAMP)
 	$(RUN) ruff check .

@@ -18,6 +18,8 @@ from yolov9bench.ops.images import read_image
 from yolov9bench.weights import save
 from yolov9bench.zoo.specs import Head, yolov8
 
+pytest_plugins = ["comparisons"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparisons import Comparisons
 from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Polygon
@@ -12,6 +13,7 @@ from yolov9bench.data.transforms import Sample
 from yolov9bench.ops.images import Pixels
 
 Recorded = Mapping[str, NDArray[Any]]
+BOX_CLOSE = 3e-4  # px: a few of the last digits of float32
 
 
 def load(shared: Path, name: str) -> Recorded:
@@ -59,6 +61,6 @@ def seen(pixels: Pixels, label: int) -> NDArray[np.int64] | None:
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-def assert_agrees(sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
+def require_agreement(held: Comparisons, sample: Sample, boxes: NDArray[Any], labels: NDArray[Any]) -> None:
     assert sample.labels.tolist() == labels.tolist()
-    np.testing.assert_allclose(sample.boxes, boxes.reshape(-1, 4), atol=0.01)
+    held.require_close("boxes", "px", sample.boxes, boxes.reshape(-1, 4), BOX_CLOSE)

@@ -7,8 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import Compare
 from numpy.random import default_rng
-from painted_images import Recorded, assert_agrees, corners, load, outlines, painted, refine_sample, seen
+from painted_images import (
+    BOX_CLOSE,
+    Recorded,
+    corners,
+    load,
+    outlines,
+    painted,
+    refine_sample,
+    require_agreement,
+    seen,
+)
 
 from yolov9bench.data.transforms import (
     BLUR_KERNELS,
@@ -47,25 +58,31 @@ def refine_affine(golden: Recorded, case: str, mask_refine: bool, limits: Mappin
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("name", "ratio"), [("plain", 0.1), ("plain_mar001", 0.01)])
-def test_plain_affine_agrees_with_the_reference(shared: Path, case: str, name: str, ratio: float) -> None:
+def test_plain_affine_agrees_with_the_reference(
+    shared: Path, case: str, name: str, ratio: float, parity: Compare
+) -> None:
+    held = parity("mmyolo", "augmentations")
     golden = load(shared, "mask_refine_affine")
     affine = refine_affine(golden, case, False, {"min_area_ratio": ratio, **YOLO_LIMITS})
     warped = apply_affine(refine_sample(golden), affine)
-    assert_agrees(warped, golden[f"{case}_{name}_boxes"], golden[f"{case}_{name}_labels"])
-    assert np.abs(warped.pixels.astype(int) - golden[f"{case}_img"]).max() <= 1
+    require_agreement(held, warped, golden[f"{case}_{name}_boxes"], golden[f"{case}_{name}_labels"])
+    held.require_close("pixels", "grey levels", warped.pixels, golden[f"{case}_img"], 1)
     assert warped.polygons == (None,) * len(warped.boxes)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("name", "ratio"), [("refine", 0.01), ("refine_mar01", 0.1)])
-def test_mask_refine_agrees_with_the_reference(shared: Path, case: str, name: str, ratio: float) -> None:
+def test_mask_refine_agrees_with_the_reference(
+    shared: Path, case: str, name: str, ratio: float, parity: Compare
+) -> None:
     """But for the object of two polygons, which a loaded sample never has: see the next test."""
     golden = load(shared, "mask_refine_affine")
     affine = refine_affine(golden, case, True, {"min_area_ratio": ratio, **YOLO_LIMITS})
     warped = apply_affine(refine_sample(golden), affine)
     ours, theirs = warped.labels != 7, golden[f"{case}_{name}_labels"] != 7
     expected = golden[f"{case}_{name}_boxes"].reshape(-1, 4)[theirs]
-    assert_agrees(
+    require_agreement(
+        parity("mmyolo", "augmentations"),
         replace(warped, boxes=warped.boxes[ours], labels=warped.labels[ours]),
         expected,
         golden[f"{case}_{name}_labels"][theirs],
@@ -73,7 +90,7 @@ def test_mask_refine_agrees_with_the_reference(shared: Path, case: str, name: st
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_refined_boxes_agree_before_the_filter(shared: Path, case: str) -> None:
+def test_refined_boxes_agree_before_the_filter(shared: Path, case: str, parity: Compare) -> None:
     golden = load(shared, "mask_refine_affine")
     whole = refine_sample(golden)
     both = Sample(  # the second polygon of the second object as one more object
@@ -85,16 +102,20 @@ def test_refined_boxes_agree_before_the_filter(shared: Path, case: str) -> None:
     boxes = apply_affine(both, refine_affine(golden, case, True, NO_LIMITS)).boxes
     parts = np.array([box for box in boxes[[1, 4]] if box.any()] or [np.zeros(4)])
     boxes[1] = [*parts[:, :2].min(axis=0), *parts[:, 2:].max(axis=0)]
-    np.testing.assert_allclose(boxes[:4], golden[f"{case}_refine_boxes_before_filter"], atol=0.01)
+    theirs = golden[f"{case}_refine_boxes_before_filter"]
+    parity("mmyolo", "augmentations").require_close(
+        "boxes before the filter", "px", boxes[:4], theirs, BOX_CLOSE
+    )
 
 
-def test_hsv_agrees_with_the_reference(shared: Path) -> None:
+def test_hsv_agrees_with_the_reference(shared: Path, parity: Compare) -> None:
+    held = parity("mmyolo", "augmentations")
     golden = load(shared, "hsv")
     sample = Sample(golden["img"], np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
     for seed in range(3):
         hue, saturation, value = golden[f"gains{seed}"].tolist()
         changed = apply_hsv(sample, (hue, saturation, value)).pixels
-        assert np.abs(changed.astype(int) - golden[f"out{seed}"]).max() <= 1
+        held.require_close("pixels of other colours", "grey levels", changed, golden[f"out{seed}"], 1)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comparisons import Compare, Comparisons
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -266,25 +267,26 @@ def suppressed(predictions: Array, arguments: dict[str, Any], base: Protocol) ->
     return np.column_stack([part.numpy() for part in detections])
 
 
-def require_rows(found: Array, expected: Array) -> None:
-    assert found.shape == expected.shape
-    assert np.array_equal(found[:, 4:], expected[:, 4:])
-    assert np.abs(found[:, :4] - expected[:, :4]).max(initial=0) <= 1e-4
+def require_rows(held: Comparisons, found: Array, expected: Array) -> None:
+    held.require_close("scores and classes kept", "score", found[:, 4:], expected[:, 4:])
+    held.require_close("boxes kept", "px", found[:, :4], expected[:, :4], 1e-4)
 
 
 @pytest.mark.parametrize("run", range(7))
-def test_official_suppression(shared: Path, run: int) -> None:
+def test_official_suppression(shared: Path, run: int, parity: Compare) -> None:
+    held = parity("yolov9", "post-processing")
     golden = recorded(shared / "facts/yolov9/goldens/nms.npz")
     arguments = json.loads(str(golden["runs_json"]))[run]
     for image, predictions in enumerate(golden[f"pred_{arguments['pred']}"]):
-        require_rows(suppressed(predictions, arguments, YOLOV9), golden[f"run{run}_img{image}"])
+        require_rows(held, suppressed(predictions, arguments, YOLOV9), golden[f"run{run}_img{image}"])
 
 
 @pytest.mark.parametrize("case", ["val", "predict", "agnostic", "classes", "nc1_multi", "maxdet", "maxnms"])
-def test_ultralytics_suppression(shared: Path, case: str) -> None:
+def test_ultralytics_suppression(shared: Path, case: str, parity: Compare) -> None:
+    held = parity("ultralytics", "post-processing")
     golden = recorded(shared / "facts/more_formats/goldens/nms_ultra.npz")
     cases = json.loads(str(golden["cases_json"]))
     assert cases.keys() == {"val", "predict", "agnostic", "classes", "nc1_multi", "maxdet", "maxnms"}
     for image, predictions in enumerate(golden[f"{case}_in"]):
         found = suppressed(predictions, cases[case], PROTOCOLS["ultralytics"])
-        require_rows(found, golden[f"{case}_out{image}"])
+        require_rows(held, found, golden[f"{case}_out{image}"])

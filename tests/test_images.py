@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from comparisons import Compare
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +23,7 @@ from yolov9bench.ops.images import (
 )
 
 Array = NDArray[Any]
+LEAST_FACTOR = 1e-3  # by which an image is scaled
 
 
 def noise(height: int, width: int) -> Pixels:
@@ -52,12 +54,13 @@ def ultralytics(shared: Path) -> dict[str, Array]:
 
 @pytest.mark.parametrize("index", range(5))
 @pytest.mark.parametrize("kind", ["square", "noscaleup", "rect96x160", "auto"])
-def test_official_letterbox(official: dict[str, Array], kind: str, index: int) -> None:
+def test_official_letterbox(official: dict[str, Array], kind: str, index: int, parity: Compare) -> None:
     image = official[f"im{index}"]
     height, width = image.shape[:2]
     shapes = {"auto": smallest_shape(height, width, 160), "rect96x160": (96, 160)}
     found, info = letterbox(image, shapes.get(kind, (160, 160)), scale_up=kind != "noscaleup")
-    assert np.array_equal(found, official[f"im{index}_{kind}"])
+    held = parity("yolov9", "pre-processing")
+    held.require_close("pixels", "grey levels", found, official[f"im{index}_{kind}"])
     ratio, _, half_width, half_height = official[f"im{index}_{kind}_ratio_pad"]
     assert info.resized == (round(height * ratio), round(width * ratio))
     assert (info.left, info.top) == (int(half_width), int(half_height))
@@ -65,15 +68,16 @@ def test_official_letterbox(official: dict[str, Array], kind: str, index: int) -
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_official_validation_images(official: dict[str, Array], index: int) -> None:
+def test_official_validation_images(official: dict[str, Array], index: int, parity: Compare) -> None:
     """Truncated sides and area averages; two of these do not fit their rectangle and are scaled once more."""
+    held = parity("yolov9", "pre-processing")
     image = official[f"im{index}"]
     resized = resize_long_side(image, 160, "truncate", "area")
-    assert np.array_equal(resized, official[f"val{index}_resized"])
+    held.require_close("resized pixels", "grey levels", resized, official[f"val{index}_resized"])
     expected = official[f"val{index}_letterboxed"]
     shape = (expected.shape[0], expected.shape[1])
     found, info = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
-    assert np.array_equal(found, expected)
+    held.require_close("pixels", "grey levels", found, expected)
     height, width, _, _, half_width, half_height, ratio, _ = official[f"val{index}_shapes"]
     assert info.original == (height, width)
     assert info.resized == tuple(round(side * ratio) for side in resized.shape[:2])
@@ -81,7 +85,10 @@ def test_official_validation_images(official: dict[str, Array], index: int) -> N
 
 
 @pytest.mark.parametrize("rectangular", [0, 1])
-def test_ultralytics_validation_images(ultralytics: dict[str, Array], rectangular: int) -> None:
+def test_ultralytics_validation_images(
+    ultralytics: dict[str, Array], rectangular: int, parity: Compare
+) -> None:
+    held = parity("ultralytics", "pre-processing")
     rows, gains = ultralytics[f"rows_rect{rectangular}"], ultralytics[f"gains_rect{rectangular}"]
     for row, gain in zip(rows.tolist(), gains, strict=True):
         _, index, *original, height, width, tall, wide, left, top = row
@@ -89,22 +96,25 @@ def test_ultralytics_validation_images(ultralytics: dict[str, Array], rectangula
         resized = resize_long_side(image, 96, "ceil", "linear")
         found, info = letterbox(resized, (tall, wide), scale_up=False, original=image.shape[:2])
         assert info == LetterboxInfo(tuple(original), (height, width), (tall, wide), left, top)
-        assert np.array_equal(
-            found[:, :, ::-1].transpose(2, 0, 1), ultralytics[f"out{index}_rect{rectangular}"]
-        )
+        theirs = ultralytics[f"out{index}_rect{rectangular}"]
+        held.require_close("pixels", "grey levels", found[:, :, ::-1].transpose(2, 0, 1), theirs)
         assert np.allclose(np.divide(info.resized, info.original), gain)
 
 
 @pytest.mark.parametrize("index", range(8))
 @pytest.mark.parametrize("kind", ["square", "auto"])
-def test_ultralytics_prediction_images(ultralytics: dict[str, Array], kind: str, index: int) -> None:
+def test_ultralytics_prediction_images(
+    ultralytics: dict[str, Array], kind: str, index: int, parity: Compare
+) -> None:
+    held = parity("ultralytics", "pre-processing")
     image = ultralytics[f"img{index}"]
     shape = (96, 96) if kind == "square" else smallest_shape(image.shape[0], image.shape[1], 96)
     found, _ = letterbox(image, shape, scale_up=True)
-    assert np.array_equal(found, ultralytics[f"pred_{kind}{index}"])
+    held.require_close("pixels", "grey levels", found, ultralytics[f"pred_{kind}{index}"])
 
 
-def test_ultralytics_geometry_of_many_sizes(shared: Path) -> None:
+def test_ultralytics_geometry_of_many_sizes(shared: Path, parity: Compare) -> None:
+    held = parity("ultralytics", "pre-processing")
     text = (shared / "facts/more_formats/goldens/predict_numbers.json").read_text(encoding="utf-8")
     rows = json.loads(text)["predict_letterbox"]
     assert len(rows) == 64
@@ -113,9 +123,9 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path) -> None:
         shape = smallest_shape(height, width, 640) if row["auto"] else (640, 640)
         _, info = letterbox(np.zeros((height, width, 3), np.uint8), shape, scale_up=True)
         top, bottom, left, right = row["top_bottom_left_right"]
-        assert info.resized[::-1] == tuple(row["new_unpad_wh"])
-        assert (info.top, info.left) == (top, left)
-        assert info.input == tuple(row["final_hw"])
+        ours = [*info.resized[::-1], info.top, info.left, *info.input]
+        theirs = [*row["new_unpad_wh"], top, left, *row["final_hw"]]
+        held.require_close("resized sides, padding, input", "px", ours, theirs)
         assert info.input == (top + info.resized[0] + bottom, left + info.resized[1] + right)
 
 
@@ -131,21 +141,22 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path) -> None:
         ("dog_crop_606", (640, 640)),
     ],
 )
-def test_mmyolo_images(shared: Path, name: str, shape: tuple[int, int]) -> None:
+def test_mmyolo_images(shared: Path, name: str, shape: tuple[int, int], parity: Compare) -> None:
+    held = parity("mmyolo", "pre-processing")
     golden = arrays_of(shared / f"facts/mmyolo/goldens/predict_n_{name}.npz")
     stem = name.partition("_bs")[0]
     image = read_image(next((shared / "facts/mmyolo/img").glob(f"{stem}.*")))
     if "ori_bgr" in golden:
-        assert np.array_equal(image, golden["ori_bgr"])
+        held.require_close("decoded pixels", "grey levels", image, golden["ori_bgr"])
     assert image.shape[:2] == tuple(golden["ori_shape"])
     resized = resize_long_side(image, 640, "truncate", "area")
     found, info = letterbox(resized, shape, scale_up=False, original=image.shape[:2])
-    assert np.array_equal(found, golden["letterboxed_bgr"])
+    held.require_close("pixels", "grey levels", found, golden["letterboxed_bgr"])
     factors = np.divide(info.resized, info.original)[::-1]  # width first
-    assert np.allclose(factors, golden["scale_factor"], rtol=1e-12)
+    held.require_relative("scale factors", factors, golden["scale_factor"], 1e-12, LEAST_FACTOR)
     bottom = info.input[0] - info.resized[0] - info.top
     right = info.input[1] - info.resized[1] - info.left
-    assert [info.top, bottom, info.left, right] == golden["pad_param"].tolist()
+    held.require_close("padding", "px", [info.top, bottom, info.left, right], golden["pad_param"])
 
 
 @pytest.mark.parametrize("side", [77, 154, 303, 308, 319, 581, 606, 616, 623, 638, 1077])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comparisons import Compare
 from numpy.typing import NDArray
 from test_assign import plain_ciou, plain_parts, plain_weight
 from torch import Tensor
@@ -18,6 +19,7 @@ from yolov9bench.errors import DatasetError
 from yolov9bench.nn import Level, Levels, Outputs
 from yolov9bench.ops.boxes import boxes_to_distances, ciou
 from yolov9bench.predict.postprocess import decode, distances_to_boxes
+from yolov9bench.records.parity import Reference
 from yolov9bench.train.assigner import Positives
 from yolov9bench.train.loss import by_image, detection_loss, find_positives, terms
 from yolov9bench.zoo.recipes import RECIPES
@@ -27,7 +29,10 @@ RECIPE = RECIPES["yolov9"]
 TERMS = ("box", "cls", "dfl")
 
 LOSS_CLOSE = 1e-5
-GRADIENT_CLOSE = 1e-4
+LEAST_LOSS = 1e-7  # below it differences are absolute: a term without objects is 0
+LEAST_SCORE = 0.1  # a score of 1e-9 is the sixth power of an overlap of few significant digits
+GRADIENT_CLOSE = 1e-5
+LEAST_NORM = 1e-8
 
 YOLOV9_CASES = [
     f"{heads}_{case}"
@@ -63,6 +68,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Golden:
+    reference: Reference
     recipe: str
     heads: dict[str, Head]
     targets: Tensor
@@ -96,6 +102,7 @@ def yolov9_golden(shared: Path, case: str) -> Golden:
     rows = torch.tensor(golden["targets"]).reshape(-1, 6)
     boxes = box_convert(rows[:, 2:] * torch.tensor([width, height, width, height]), "cxcywh", "xyxy")
     return Golden(
+        reference="yolov9",
         recipe="yolov9" if case.startswith("dual") else "gelan",
         heads={name: yolov9_head(golden, name) for name in ("main", "aux") if f"{name}_p3" in golden},
         targets=torch.cat([rows[:, :2], boxes], dim=1),
@@ -131,6 +138,7 @@ def mmyolo_golden(shared: Path, case: str) -> Golden:
     )
     names = dict(zip(TERMS, ("bbox", "cls", "dfl"), strict=True))
     return Golden(
+        reference="mmyolo",
         recipe="yolov8-n",
         heads={"main": head},
         targets=torch.tensor(golden["gt_rows"]).reshape(-1, 6),
@@ -149,33 +157,39 @@ def golden(request: pytest.FixtureRequest, shared: Path) -> Golden:
     return (yolov9_golden if family == "yolov9" else mmyolo_golden)(shared, case)
 
 
-def test_recorded_losses_and_gradients(golden: Golden) -> None:
-    heads = golden.heads
+def test_recorded_losses_and_gradients(golden: Golden, parity: Compare) -> None:
+    heads, held = golden.heads, parity(golden.reference, "losses")
     outputs = Outputs(heads["main"].levels, heads["aux"].levels if "aux" in heads else None)
     losses = detection_loss(outputs, golden.targets, RECIPES[golden.recipe])
-    assert losses["total"].item() == pytest.approx(golden.total, rel=LOSS_CLOSE)
-    for name, value in golden.parts.items():
-        assert losses[name].item() == pytest.approx(value, rel=LOSS_CLOSE), name
+    for name, value in {"total": golden.total, **golden.parts}.items():
+        held.require_relative(f"{name} loss", losses[name].item(), value, LOSS_CLOSE, LEAST_LOSS)
     losses["total"].backward()  # type: ignore[no-untyped-call]
     for head in heads.values():
         for leaf, gradient, norm in zip(head.leaves, head.gradients, head.norms, strict=True):
             assert leaf.grad is not None
-            assert leaf.grad.double().norm().item() == pytest.approx(norm, rel=GRADIENT_CLOSE)
+            found = leaf.grad.double()
+            held.require_relative("norms of gradients", found.norm().item(), norm, GRADIENT_CLOSE, LEAST_NORM)
             if gradient is not None:
-                limit = GRADIENT_CLOSE * np.abs(gradient).max()
-                np.testing.assert_allclose(leaf.grad.numpy(), gradient, rtol=0, atol=limit)
+                largest = max(float(np.abs(gradient).max()), LEAST_NORM)
+                held.require_relative("gradients", found, gradient, GRADIENT_CLOSE, largest)
 
 
-def test_recorded_assignments(golden: Golden) -> None:
+def test_recorded_assignments(golden: Golden, parity: Compare) -> None:
+    held = parity(golden.reference, "assignments")
     objects = by_image(golden.targets, golden.images, golden.classes)
     for head in golden.heads.values():
         positives = find_positives(head.levels, objects, RECIPES[golden.recipe].assigner)
-        for ours, theirs in zip(positives[:3], head.assigned, strict=True):
-            assert ours.tolist() == theirs.tolist()
-        np.testing.assert_array_equal(positives.box.numpy(), head.boxes)
-        # A score of 1e-9 is the sixth power of an overlap of few significant digits.
-        np.testing.assert_allclose(positives.score.numpy(), head.scores, rtol=1e-5, atol=1e-6)
-        assert positives.score.sum().item() == pytest.approx(head.score_sum, rel=LOSS_CLOSE)
+        ours, theirs = (
+            list(zip(*(part.tolist() for part in parts), strict=True))
+            for parts in (positives[:3], head.assigned)
+        )
+        differing = sum(own != expected for own, expected in zip(ours, theirs, strict=True))
+        held.require("anchors assigned otherwise", "anchors", differing, 0, len(theirs))
+        held.require_close("objects' boxes", "px", positives.box, head.boxes)
+        held.require_relative("target scores", positives.score, head.scores, LOSS_CLOSE, LEAST_SCORE)
+        held.require_relative(
+            "sums of scores", positives.score.sum().item(), head.score_sum, LOSS_CLOSE, LEAST_LOSS
+        )
 
 
 def random_levels(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparisons import Compare
 from numpy.random import default_rng
-from painted_images import assert_agrees, corners, load, outlines, painted, refine_sample, seen
+from painted_images import BOX_CLOSE, corners, load, outlines, painted, refine_sample, require_agreement, seen
 
 from yolov9bench.data.mosaic import (
     CopyPaste,
@@ -34,7 +35,8 @@ from yolov9bench.data.transforms import (
 from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
 
 
-def test_mosaic_agrees_with_the_reference(shared: Path) -> None:
+def test_mosaic_agrees_with_the_reference(shared: Path, parity: Compare) -> None:
+    held = parity("mmyolo", "augmentations")
     golden = load(shared, "mosaic")
     images = [
         Sample(
@@ -48,10 +50,10 @@ def test_mosaic_agrees_with_the_reference(shared: Path) -> None:
     for seed in range(3):
         x, y = golden[f"s{seed}_center"].tolist()
         sample = apply_mosaic([tile(image, 160) for image in images], Mosaic((1, 2, 3), (x, y), 160))
-        assert np.array_equal(sample.pixels, golden[f"s{seed}_img"])
-        assert_agrees(sample, golden[f"s{seed}_boxes"], golden[f"s{seed}_labels"])
+        held.require_close("pixels", "grey levels", sample.pixels, golden[f"s{seed}_img"])
+        require_agreement(held, sample, golden[f"s{seed}_boxes"], golden[f"s{seed}_labels"])
         extents = [[*outline.min(axis=0), *outline.max(axis=0)] for outline in outlines(sample)]
-        np.testing.assert_allclose(extents, golden[f"s{seed}_polyboxes"], atol=0.01)
+        held.require_close("extents of outlines", "px", extents, golden[f"s{seed}_polyboxes"], BOX_CLOSE)
 
 
 @pytest.mark.parametrize("painted_tile", range(4))
@@ -110,17 +112,18 @@ def test_a_tile_fills_its_long_side_and_no_more() -> None:
     np.testing.assert_allclose(tile(sample, 160).boxes, [[0, 0, 160, 30 * 160 / 61]], rtol=1e-6)
 
 
-def test_copy_paste_agrees_with_the_reference(shared: Path) -> None:
+def test_copy_paste_agrees_with_the_reference(shared: Path, parity: Compare) -> None:
+    held = parity("mmyolo", "augmentations")
     golden = load(shared, "copypaste")
     sample = replace(refine_sample(load(shared, "mask_refine_affine")), pixels=golden["img"])
     share = covered_share(apply_flip(sample, True).boxes, sample.boxes)
-    np.testing.assert_allclose(share, golden["ioa"], atol=1e-5)
+    held.require_close("covered shares", "share", share, golden["ioa"], 1e-6)
     for seed in range(4):
         pasted = golden[f"seed{seed}_labels"][-1]
         chosen = CopyPaste((sample.labels.tolist().index(pasted),))
         result = apply_copy_paste(sample, chosen)
-        assert np.array_equal(result.pixels, golden[f"seed{seed}_img"])
-        assert_agrees(result, golden[f"seed{seed}_boxes"], golden[f"seed{seed}_labels"])
+        held.require_close("pixels", "grey levels", result.pixels, golden[f"seed{seed}_img"])
+        require_agreement(held, result, golden[f"seed{seed}_boxes"], golden[f"seed{seed}_labels"])
     half = YOLOV9.varied(augmentation={"copy_paste": 0.5})
     drawn = {draw_copy_paste(default_rng(seed), sample, half.augmentation).chosen for seed in range(20)}
     assert drawn == {(0,), (2,)}  # of two admissible objects one

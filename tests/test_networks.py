@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comparisons import Compare
 from numpy.typing import NDArray
 from synthetic import converted_tensors, narrowed, synthetic_tensors
 from torch import Tensor
@@ -17,12 +18,13 @@ from yolov9bench.nn import Levels, Outputs
 from yolov9bench.nn.backbone import Backbone, CBBackbone
 from yolov9bench.nn.blocks import SPPF, AConv, ADown
 from yolov9bench.predict.postprocess import decode
+from yolov9bench.records.parity import Reference
 from yolov9bench.weights import load
 from yolov9bench.zoo.specs import SPECS
 
 Array = NDArray[Any]
 # Boxes in pixels and scores, against the references' float64 and float32 runs of the same weights.
-CLOSE_F64 = (1e-6, 1e-8)
+CLOSE_F64 = (1e-8, 1e-10)
 CLOSE_F32 = (0.05, 2e-4)
 CLOSE_RAW = 2e-3  # logits, against float32
 
@@ -90,6 +92,11 @@ def case(
         yield Case(name, golden, outputs, detector.without_aux()(image), deployed)
 
 
+def reference_of(case: Case) -> Reference:
+    families: dict[str, Reference] = {"ultra": "ultralytics", "mtl": "multimediatechlab"}
+    return families.get(case.name.partition("_")[0], "yolov9")
+
+
 def branches(case: Case) -> dict[str, Levels]:
     """The outputs by the prefix they have in the golden."""
     if case.name.startswith("ultra_"):
@@ -124,31 +131,32 @@ def deviation(found: Tensor, expected: Tensor | Array) -> float:
     return float((found - expected).abs().max())
 
 
-def test_boxes_and_scores(case: Case) -> None:
-    compared = 0
+def test_boxes_and_scores(case: Case, parity: Compare) -> None:
+    held, compared = parity(reference_of(case), "network outputs"), 0
     for prefix, levels in branches(case).items():
-        for ending, ours, (close_boxes, close_scores) in (
-            ("_f64", levels, CLOSE_F64),
-            ("", levels, CLOSE_F32),
-            ("_fused", case.deployed.main, CLOSE_F32),  # the reference's own folding
+        for ending, kind, ours, (close_boxes, close_scores) in (
+            ("_f64", "beside float64", levels, CLOSE_F64),
+            ("", "beside float32", levels, CLOSE_F32),
+            # The reference's own folding.
+            ("_fused", "folded, beside float32", case.deployed.main, CLOSE_F32),
         ):
             expected = recorded(case.golden, prefix, ending)
             if expected is None:
                 continue
             boxes, scores = decode(ours)
-            if "mtl" in case.name:
-                close_scores = CLOSE_F32[1]  # it has its scores in float32 alone
-            assert deviation(boxes, expected[0]) <= close_boxes, f"{prefix}{ending}"
-            assert deviation(scores, expected[1]) <= close_scores, f"{prefix}{ending}"
+            held.require_close(f"boxes, {kind}", "px", boxes, expected[0], close_boxes)
+            if ending != "_f64" or "mtl" not in case.name:  # it has its scores in float32 alone
+                held.require_close(f"scores, {kind}", "score", scores, expected[1], close_scores)
             compared += 1
     assert compared == (3 if case.name.startswith("ultra_") else 2 * len(branches(case)))
 
 
-def test_raw_maps(case: Case) -> None:
+def test_raw_maps(case: Case, parity: Compare) -> None:
+    held = parity(reference_of(case), "network outputs")
     for prefix, levels in branches(case).items():
         for level, (boxes, classes) in zip(levels, raw_maps(case.golden, prefix), strict=True):
-            assert deviation(level.box_logits, boxes) <= CLOSE_RAW, prefix
-            assert deviation(level.class_logits, classes) <= CLOSE_RAW, prefix
+            held.require_close("box logits", "logit", level.box_logits, boxes, CLOSE_RAW)
+            held.require_close("class logits", "logit", level.class_logits, classes, CLOSE_RAW)
 
 
 def test_folded_outputs(case: Case) -> None:
@@ -172,7 +180,8 @@ def test_cases_are_all_goldens(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["64x64", "128x160"])
-def test_mmyolo_maps(shared: Path, size: str) -> None:
+def test_mmyolo_maps(shared: Path, size: str, parity: Compare) -> None:
+    held = parity("mmyolo", "network outputs")
     with np.load(shared / f"facts/mmyolo/goldens/raw_n_{size}.npz") as arrays:
         golden = dict(arrays)
     detector = load(shared / MMYOLO_FILE, training=True).detector.eval().double()
@@ -181,13 +190,15 @@ def test_mmyolo_maps(shared: Path, size: str) -> None:
         levels = detector(images).main
         features = detector.main.pyramid(detector.backbone(images)) if detector.main.pyramid else []
     for index, (level, feature) in enumerate(zip(levels, features, strict=True)):
-        assert deviation(level.box_logits, golden[f"dist_logit{index}"]) <= CLOSE_RAW
-        assert deviation(level.class_logits, golden[f"cls_logit{index}"]) <= CLOSE_RAW
+        held.require_close("box logits", "logit", level.box_logits, golden[f"dist_logit{index}"], CLOSE_RAW)
+        held.require_close(
+            "class logits", "logit", level.class_logits, golden[f"cls_logit{index}"], CLOSE_RAW
+        )
         kept = golden[f"neck{index}"]
-        assert deviation(feature[:, : kept.shape[1]], kept) <= CLOSE_RAW
+        held.require_close("pyramid's features", "activation", feature[:, : kept.shape[1]], kept, CLOSE_RAW)
     boxes, scores = decode(levels)
-    assert deviation(boxes, golden["decoded_xyxy"]) <= CLOSE_F32[0]
-    assert deviation(scores, golden["scores"]) <= CLOSE_F32[1]
+    held.require_close("boxes, beside float32", "px", boxes, golden["decoded_xyxy"], CLOSE_F32[0])
+    held.require_close("scores, beside float32", "score", scores, golden["scores"], CLOSE_F32[1])
 
 
 def test_a_dual_file_detects_as_its_converted_one(shared: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import Compare
 from numpy.typing import NDArray
 
 from yolov9bench.data.polygons import Objects, Polygon, extent_inside, filled, joined, objects_of, resampled
@@ -33,7 +34,8 @@ def recorded(shared: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["plain", "mask2bbox"])
-def test_loading_agrees_with_the_reference(recorded: dict[str, Any], way: str) -> None:
+def test_loading_agrees_with_the_reference(recorded: dict[str, Any], way: str, parity: Compare) -> None:
+    held = parity("mmyolo", "augmentations")
     annotations = []
     for entry in recorded["instances"]:
         x1, y1, x2, y2 = entry["bbox"]
@@ -43,7 +45,7 @@ def test_loading_agrees_with_the_reference(recorded: dict[str, Any], way: str) -
     same = {label: label for label in range(6)}
     loaded = objects_of(annotations, same, 130, 100, mask_refine=way == "mask2bbox")
     assert loaded.labels.tolist() == recorded[way]["labels"]
-    np.testing.assert_allclose(loaded.boxes, recorded[way]["boxes"], atol=1e-5)
+    held.require_close("loaded boxes", "px", loaded.boxes, recorded[way]["boxes"], 1e-5)
     if way == "plain":
         assert loaded.polygons == (None,) * 5
     else:
@@ -136,8 +138,9 @@ def test_resampling_is_even_by_vertex_not_by_length() -> None:
     np.testing.assert_allclose(resampled(square, 9), np.array(points))
 
 
-def test_resampling_agrees_with_the_reference(shared: Path) -> None:
+def test_resampling_agrees_with_the_reference(shared: Path, parity: Compare) -> None:
     """Whose recorded outlines are clipped to the frame."""
+    held = parity("mmyolo", "augmentations")
     with np.load(shared / "facts/mmyolo/goldens/mask_refine_affine.npz") as golden:
         for case in ("scale_shift", "down", "rotshear"):
             matrix = golden[f"{case}_M_total"]
@@ -146,7 +149,7 @@ def test_resampling_agrees_with_the_reference(shared: Path) -> None:
                 warped = polygon @ matrix[:2, :2].T + matrix[:2, 2]
                 kept = golden[f"{case}_refine_kept{name}"].reshape(-1, 2)
                 ours = resampled(warped, 1000).clip(0, golden[f"{case}_dst_hw"][::-1])
-                np.testing.assert_allclose(ours, kept, atol=1e-3)
+                held.require_close("points of outlines", "px", ours, kept, 1e-9)
 
 
 @pytest.mark.parametrize(

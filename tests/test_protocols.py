@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from comparisons import Compare
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -111,23 +112,24 @@ def test_groups_go_by_ratio_and_keep_the_order_of_equals() -> None:
 
 @pytest.mark.parametrize("margin", [0.0, 0.5])
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_official_groups(shared: Path, size: int, margin: float) -> None:
+def test_official_groups(shared: Path, size: int, margin: float, parity: Compare) -> None:
     """The reference sorts unstably: images of one ratio may change places, which no shape depends on."""
     golden = arrays_of(shared / "facts/yolov9/goldens/letterbox.npz")
     images = described([(int(height), int(width)) for width, height in golden["rect_wh"]])
     protocol = replace(YOLOV9, image_size=160, group_size=size, margin=margin)
     found = group_images(images, protocol)
-    assert [shapes[160] for _, shapes in found] == [
-        tuple(row) for row in golden[f"rect_shapes_bs{size}_pad{margin}"]
-    ]
+    theirs = golden[f"rect_shapes_bs{size}_pad{margin}"]
+    held = parity("yolov9", "pre-processing")
+    held.require_close("shapes of groups", "px", [shapes[160] for _, shapes in found], theirs)
     order = [image for group, _ in found for image in group]
     assert [ratio(image) for image in order] == [ratio(images[index]) for index in golden["rect_order"]]
     assert sorted(image.id for image in order) == list(range(len(images)))
 
 
 @pytest.mark.parametrize("rectangular", [True, False])
-def test_ultralytics_geometry_of_many_sizes(shared: Path, rectangular: bool) -> None:
+def test_ultralytics_geometry_of_many_sizes(shared: Path, rectangular: bool, parity: Compare) -> None:
     """Sizes after loading, input shapes, paddings and both ratios; equal ratios may change places."""
+    held = parity("ultralytics", "pre-processing")
     text = (shared / "facts/more_formats/goldens/predict_numbers.json").read_text(encoding="utf-8")
     golden = json.loads(text)[f"val_rect_{str(rectangular).lower()}"]
     protocol = replace(ULTRALYTICS, rectangular=rectangular, group_size=golden["batch"])
@@ -142,17 +144,17 @@ def test_ultralytics_geometry_of_many_sizes(shared: Path, rectangular: bool) -> 
             row = expected[numbers[image.id]]
             pixels = np.zeros((image.height, image.width, 3), np.uint8)
             found, info = make_input(pixels, 640, shapes[640], protocol)
-            assert found.shape[:2] == tuple(row["final_hw"])
             assert info.original == tuple(row["h0w0"])
-            assert info.resized == tuple(row["loaded_hw"])
-            assert [info.left, info.top] == row["pad_lt"]
+            ours = [*info.resized, info.left, info.top, *found.shape[:2]]
+            theirs = [*row["loaded_hw"], *row["pad_lt"], *row["final_hw"]]
+            held.require_close("resized sides, padding, input", "px", ours, theirs)
             assert np.divide(info.resized, info.original).tolist() == row["gain_hw"]
             compared += 1
     assert compared == len(golden["rows"]) == 31
 
 
 @pytest.mark.parametrize("index", [0, 1, 4])
-def test_official_scaling_back(shared: Path, index: int) -> None:
+def test_official_scaling_back(shared: Path, index: int, parity: Compare) -> None:
     """One ratio for both axes and half pixels of padding.
 
     Images 2 and 3 of the golden do not fit the rectangle it gives them, as no group of a protocol does; the
@@ -163,10 +165,12 @@ def test_official_scaling_back(shared: Path, index: int) -> None:
     _, info = make_input(image, 160, shape, YOLOV9)
     boxes = to_original(torch.from_numpy(golden[f"val{index}_boxes_in"]), info, YOLOV9)
     expected = torch.from_numpy(golden[f"val{index}_boxes_ratio_pad"])
-    assert torch.allclose(clipped(boxes, info.original), expected, atol=1e-3, rtol=0)
+    held = parity("yolov9", "post-processing")
+    held.require_close("boxes scaled back", "px", clipped(boxes, info.original), expected, 1e-4)
 
 
-def test_ultralytics_scaling_back(shared: Path) -> None:
+def test_ultralytics_scaling_back(shared: Path, parity: Compare) -> None:
+    held = parity("ultralytics", "post-processing")
     text = (shared / "facts/more_formats/goldens/predict_numbers.json").read_text(encoding="utf-8")
     boxes = torch.tensor([[10.0, 20.0, 200.0, 300.0], [-5.0, -5.0, 700.0, 700.0]])
     rows = json.loads(text)["predict_letterbox"]
@@ -176,7 +180,7 @@ def test_ultralytics_scaling_back(shared: Path) -> None:
         image = np.zeros((height, width, 3), np.uint8)
         _, info = letterbox(image, tuple(row["final_hw"]), scale_up=True)
         found = clipped(to_original(boxes, info, ULTRALYTICS), info.original)
-        assert torch.allclose(found, torch.tensor(row["scaled_back"]), atol=1e-3, rtol=0), row
+        held.require_close("boxes scaled back", "px", found, row["scaled_back"], 1e-4)
 
 
 def test_scaling_back_by_hand() -> None:
@@ -235,8 +239,9 @@ def mmyolo_detector(shared: Path) -> Detector:
     "name",
     ["demo", "demo_bs480x672", "demo_rot90", "dog", "dog_bs512x672", "dog_crop_333x499", "dog_crop_606"],
 )
-def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str) -> None:
+def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str, parity: Compare) -> None:
     """As sets: scores that nearly tie change places between float32 and float64 already."""
+    held = parity("mmyolo", "post-processing")
     golden = arrays_of(shared / f"facts/mmyolo/goldens/predict_n_{name}.npz")
     image = read_image(next((shared / "facts/mmyolo/img").glob(f"{name.partition('_bs')[0]}.*")))
     shape = (int(golden["img_shape"][0]), int(golden["img_shape"][1]))
@@ -247,7 +252,7 @@ def test_mmyolo_detections(shared: Path, mmyolo_detector: Detector, name: str) -
     assert bool((found.scores.diff() <= 0).all())
     for ending in ("", "_f64"):
         far = matched(found, *(golden[part + ending] for part in ("bboxes", "scores", "labels")))
-        assert far <= 0.05, f"{far} px"
+        held.require("boxes of detections", "px", far, 0.05, golden["bboxes" + ending].size)
 
 
 class Painted:

@@ -338,6 +338,17 @@ def test_the_command_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) ->
     assert command() == ["yolov9bench", "verify", "--data=coco", "results"]
 
 
+def test_the_block_of_parity_is_generated_too(checkout: Path) -> None:
+    block = "<!-- parity -->\n| px |\n<!-- /parity -->\n"
+    (checkout / "README.md").write_text(README + block)
+    git(checkout, "commit", "--quiet", "--all", "--message", "Parity.")
+    (checkout / "README.md").write_text(README.replace("AP", "AP50") + block.replace("px", "points"))
+    assert code(checkout).dirty is False
+    code.cache_clear()
+    (checkout / "README.md").write_text(README + block.replace("/parity", "/table"))
+    assert code(checkout).dirty is True
+
+
 def test_two_tables_leave_the_text_between_them_in_place(checkout: Path) -> None:
     """Each block ends at its own mark: what stands between two of them is no generated text."""
     two = README + "Between.\n\n" + README

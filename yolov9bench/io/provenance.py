@@ -12,8 +12,8 @@ from yolov9bench.errors import RecordError
 from yolov9bench.io.git import run_git
 
 DISTRIBUTION = "yolov9bench"
-# The table is written into the README after a measurement, which must not spoil the next one.
-GENERATED = re.compile(r"<!-- table -->.*?<!-- /table -->", re.DOTALL)
+# Tables are written into the README after a measurement, which must not spoil the next one.
+GENERATED = re.compile(r"<!-- (table|parity) -->.*?<!-- /\1 -->", re.DOTALL)
 # Inside a text: two parts at least, so that "km /h" stays, and no tail of a word or a web address.
 EMBEDDED = re.compile(
     r"""(?:(?<![\w.:/~<-])(?:file://)?(?:/[^\s/"'`,;:()\[\]{}<>]+){2,}|(?<!\w)[A-Za-z]:[\\/][^\s"'`,;()\[\]{}<>]+)"""
@@ -33,7 +33,7 @@ class Code:
 def code(root: Path = Path(__file__).parents[2]) -> Code:
     """The state of the checkout in `root`, read once: what is edited after the first call does not run.
 
-    Dirty: a tracked file outside results/ and outside the README's generated block differs from the commit.
+    Dirty: a tracked file outside results/ and outside the README's generated blocks differs from the commit.
     Without a checkout the installed version stands in. RecordError: neither is there, or git fails.
     """
     version = _version(DISTRIBUTION)

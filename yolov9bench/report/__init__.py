@@ -9,14 +9,13 @@ from pathlib import Path
 from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
-from yolov9bench.records import Record
+from yolov9bench.records import Record, parity
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
-from yolov9bench.report import rows_page, table
+from yolov9bench.report import parity_page, rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
 __all__ = ["check", "write"]
 
-BLOCK = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 GENERATED = (
     "<!-- Written by `python -m yolov9bench report` from results/records: change those, not this. -->\n\n"
 )
@@ -26,10 +25,11 @@ PAGE = f"""# Results
 
 
 def write(results_dir: Path, readme: Path | None = None) -> None:
-    """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the block of the README.
+    """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the blocks of the README.
 
-    `readme` lies beside the results folder; if None, it is not written. RecordError: an invalid record.
-    ReportError: a README without a place for the table.
+    parity.md is made of parity.json, where there is one. `readme` lies beside the results folder; if None, it
+    is not written. RecordError: an invalid record. ReportError: a README without a place for the table, or a
+    parity.md without its parity.json.
     """
     measured = records.select(results_dir)
     found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
@@ -73,18 +73,41 @@ def _render_texts(
         results_dir / "table.csv": table.csv_text(found),
         results_dir / "rows.md": rows_page.render_page(),
     }
+    blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own)}
+    compared = _read_parity(results_dir)
+    if compared is not None:
+        texts[results_dir / "parity.md"] = parity_page.render_page(compared)
+        blocks["parity"] = parity_page.GENERATED + "\n" + parity_page.render_summary(compared)
     if readme is not None:
-        block = GENERATED + table.block(found, others, f"{results_dir.name}/", own)
-        texts[readme] = _replace_block(readme, block)
+        texts[readme] = _replace_blocks(readme, blocks)
     return texts
 
 
-def _replace_block(readme: Path, block: str) -> str:
+def _read_parity(results_dir: Path) -> parity.Parity | None:
+    """What parity.json holds, None where neither it nor its page is."""
+    path, page = results_dir / "parity.json", results_dir / "parity.md"
+    if path.is_file():
+        return parity.read(path)
+    if page.exists():
+        raise ReportError(f"{page} has no parity.json beside it: {parity.REMEDY}")
+    return None
+
+
+def _replace_blocks(readme: Path, blocks: Mapping[str, str]) -> str:
+    """The README with these blocks between their marks; it may leave out all but that of the table."""
     if not readme.is_file():
         raise ReportError(f"{readme} does not exist: run this in the project's folder, or give --results")
     text = readme.read_text(encoding="utf-8")
-    if len(BLOCK.findall(text)) != 1:
-        raise ReportError(
-            f"{readme} needs a line <!-- table --> and a line <!-- /table --> around its table: add them"
-        )
-    return BLOCK.sub(lambda _: block, text)
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        inside = re.compile(f"(?<={begin}).*?(?={end})", re.DOTALL)
+        if name != "table" and begin not in text and end not in text:
+            continue
+        places = list(inside.finditer(text))
+        if len(places) != 1:
+            raise ReportError(
+                f"{readme} needs a line <!-- {name} --> and a line <!-- /{name} --> around its {name}: "
+                "add them"
+            )
+        text = text[: places[0].start()] + block + text[places[0].end() :]
+    return text
