@@ -95,7 +95,7 @@ def test_a_stale_page_and_block_are_named(project: Path, monkeypatch: pytest.Mon
         project / "results/parity.json",
     )
     assert stale(project) == ["parity.md", "README.md"]
-    (outcome,) = verify.check_report(project / "results", project / "README.md")
+    (outcome,) = verify.check_report(project / "results", project / "README.md", [])
     assert outcome.word == "false" and "parity.md" in outcome.reasons[0]
 
 
