@@ -12,6 +12,7 @@ import pytest
 from yolov9bench import records
 from yolov9bench.io import provenance
 from yolov9bench.records import Record
+from yolov9bench.records.contents import HALF_SAMPLES
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.report import table
 from yolov9bench.zoo import ROWS
@@ -168,7 +169,7 @@ def test_a_line_of_a_check_says_all_of_it() -> None:
     """Every reason, the day, the size of AP in percent, and what a custom record was."""
     record = replace(
         subset(images=1234, weights_sha256="1" * 64),
-        values={"AP": 0.4321, "AP_interval": [0.0, 0.25]},
+        values={"AP": 0.4321, "AP_interval": [0.0, 0.25], "AP_interval_method": HALF_SAMPLES},
         environment={"dirty": True},
         start="2026-02-03T04:05:06+00:00",
     )
