@@ -12,6 +12,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from yolov9bench.config import (
     CheckDataConfig,
+    CompareConfig,
     Config,
     EvaluateConfig,
     ExportConfig,
@@ -32,7 +33,7 @@ from yolov9bench.config import (
 )
 from yolov9bench.errors import BenchError
 from yolov9bench.ops.ranks import find_ranks
-from yolov9bench.records import Record
+from yolov9bench.records import Record, write
 
 COMMANDS: dict[str, Any] = {
     "rows": Annotated[RowsConfig, FlagCreatePairsOff],  # --json alone, without --no-json
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Any] = {
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
     "second-opinion": SecondOpinionConfig,
+    "compare": Annotated[CompareConfig, FlagCreatePairsOff],
     "export": Annotated[ExportConfig, FlagCreatePairsOff],
     "tidy": TidyConfig,
     "sweep": Annotated[SweepConfig, FlagCreatePairsOff],
@@ -165,13 +167,12 @@ def measure(config: MeasureConfig) -> None:
 
 def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
     """Write a record where the command says: as a file, into a results folder, or nowhere."""
-    from yolov9bench import records
     from yolov9bench.io.files import write_json
 
     if config.json:
         write_json(config.json, asdict(record))
     if config.results:
-        print(f"record: {records.write(record, config.results)}", file=sys.stderr)
+        print(f"record: {write(record, config.results)}", file=sys.stderr)
 
 
 def keep_own_detections(record: Record, config: EvaluateConfig) -> None:
@@ -222,6 +223,22 @@ def second_opinion(config: SecondOpinionConfig) -> None:
     if config.json:
         write_json(config.json, asdict(opinion))
     print(opinion)
+
+
+@run.register
+def compare(config: CompareConfig) -> None:
+    config.require_paths()
+    from yolov9bench.evaluation.compare import compare_files
+    from yolov9bench.io.files import write_json
+    from yolov9bench.records.verdict import comparison_text
+
+    results, data = results_folder(config.results), data_folder(config.data_dir)
+    for each in compare_files(config.records, results, config.annotations, data):
+        print(comparison_text(each))
+        if config.json:
+            write_json(config.json, asdict(each.record))
+        if config.keep:
+            print(f"record: {write(each.record, results)}", file=sys.stderr)
 
 
 @run.register

@@ -20,13 +20,15 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_split
 from yolov9bench.errors import SettingsError, UnreachableError
 from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation.compare import compare_with_neighbours
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.ops.ranks import Ranks, own_device
 from yolov9bench.predict.predictions import result_json
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
+from yolov9bench.records.comparison import Comparison
 from yolov9bench.records.detections import keep_detections
-from yolov9bench.records.verdict import verdict
+from yolov9bench.records.verdict import comparison_text, verdict
 from yolov9bench.train import launch
 from yolov9bench.train.checkpoint import is_finished
 from yolov9bench.train.job import Job, choose_recipe, make_job, name_run
@@ -50,6 +52,8 @@ def reproduce(row: Row | None = None, **given: Any) -> Record:
     checkpoint, dataset = load_checkpoint(plan), load_dataset(plan)
     evaluation = run_evaluation(plan, checkpoint, dataset)
     write_record(plan, evaluation)
+    for compared in compare_neighbours(plan, evaluation):
+        logger.info("%s", comparison_text(compared))
     logger.info("%s", verdict(evaluation.record))
     return evaluation.record
 
@@ -211,6 +215,18 @@ def write_record(plan: Plan, evaluation: evaluate.Evaluation) -> Path:
     if evaluation.training is not None:
         records.write(evaluation.training, folder)
     return records.write(evaluation.record, folder)
+
+
+def compare_neighbours(plan: Plan, evaluation: evaluate.Evaluation) -> list[Comparison]:
+    """Compare with the evaluations beside it in the plan's records, on the same images; keep the records.
+
+    Only with those whose detections are at hand; none of the demo set's are listed beside others.
+    """
+    folder, truth = plan.config.records_folder, evaluation.dataset.ground_truth()
+    compared = compare_with_neighbours(evaluation.record, truth, evaluation.predictions, folder)
+    for each in compared:
+        records.write(each.record, folder)
+    return compared
 
 
 def evaluation_size(plan: Plan) -> int | None:

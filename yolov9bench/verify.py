@@ -22,9 +22,11 @@ from yolov9bench.evaluation.rederive import (
     find_detections,
     find_wrong_metrics,
 )
+from yolov9bench.evaluation.rederive_comparison import Compared
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
+from yolov9bench.records.comparison import read_comparison
 from yolov9bench.records.contents import ADDED_SETTINGS, EvaluateContents, read_evaluate, read_measure
 from yolov9bench.records.history import find_altered, is_ancestor
 from yolov9bench.records.lineage import find_broken_links, run_folders
@@ -69,10 +71,11 @@ def verify(
             raise RecordError(f"there is no file {path}: check the path")
     chosen = list(paths) or sorted((results_dir / "records").rglob("*.json"))
     read = {path: _read(path) for path in chosen}
-    whole = [record for record in read.values() if isinstance(record, Record)]
-    with find_annotations(whole, annotations, data_folder) as known:
+    good = {path: record for path, record in read.items() if isinstance(record, Record)}
+    with find_annotations(good.values(), annotations, data_folder) as known:
+        compared = Compared(good, results_dir, known)
         outcomes = [
-            check_record(path, record, results_dir, known)
+            check_record(path, record, results_dir, known, compared)
             if isinstance(record, Record)
             else Outcome(_name(path), "false", (record,))
             for path, record in read.items()
@@ -83,13 +86,17 @@ def verify(
     return outcomes
 
 
-def check_record(path: Path, record: Record, results_dir: Path, annotations: Annotations) -> Outcome:
+def check_record(
+    path: Path, record: Record, results_dir: Path, annotations: Annotations, compared: Compared
+) -> Outcome:
     """One record that is whole: its claims, and its AP computed again where that can be done."""
     name = _name(path)
     try:
         faults = _time_faults(record)
         if record.kind == "train":
             return check_training(path, record, results_dir, annotations)
+        if record.kind == "compare":
+            return check_comparison(path, record, compared)
         if record.kind == "measure":
             read_measure(record)
             return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NO_AP,))
@@ -141,6 +148,20 @@ def check_training(path: Path, record: Record, results_dir: Path, annotations: A
     if missing and not faults:
         return Outcome(_name(path), "hash only", (NO_AP,), notes)
     return Outcome(_name(path), "false" if faults else "verified", tuple(faults), notes)
+
+
+def check_comparison(path: Path, record: Record, compared: Compared) -> Outcome:
+    """The record of a comparison: its difference, and its interval where both sides' detections are there.
+
+    RecordError for a value of another type.
+    """
+    faults = _time_faults(record) + compared.find_faults(record)
+    notes = tuple(_commit_notes(read_comparison(record).environment))
+    if faults:
+        return Outcome(_name(path), "false", tuple(faults), notes)
+    if not compared.has_matches(record):
+        return Outcome(_name(path), "hash only", ("missing: detections or annotations",), notes)
+    return Outcome(_name(path), "verified", (), notes)
 
 
 def check_history(results_dir: Path) -> list[Outcome]:

@@ -11,7 +11,7 @@ from yolov9bench.config.commands import (
     TidyConfig,
     VerifyConfig,
 )
-from yolov9bench.config.finished import ExportConfig, SecondOpinionConfig
+from yolov9bench.config.finished import CompareConfig, ExportConfig, SecondOpinionConfig
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
 from yolov9bench.config.values import (
@@ -29,6 +29,7 @@ from yolov9bench.config.values import (
 
 __all__ = [
     "CheckDataConfig",
+    "CompareConfig",
     "Config",
     "EvaluateConfig",
     "ExportConfig",

@@ -41,6 +41,40 @@ class SecondOpinionConfig(Config):
 
 
 @dataclass(frozen=True)
+class CompareConfig(Config):
+    """Compare evaluations on the same images: the difference in AP and its 95 % interval."""
+
+    records: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RECORD RECORD]")] = ()
+    """Two records of evaluations; if omitted, each two beside one another in the table or its checks."""
+    annotations: UseAppendAction[tuple[Path, ...]] = ()
+    """A file in COCO's format; the records' own is found by its hash. May be given more than once."""
+    json: Path | None = None
+    """Write the record of the comparison of two to this file."""
+    keep: bool = False
+    """Add the records of the comparisons to the results."""
+    results: Path | None = None
+    """Another folder than results/, in which records and detections are."""
+    data_dir: str = "auto"
+    """Downloads, whose annotations are looked at too; auto: data/ at the root of the project."""
+
+    def validate(self) -> None:
+        if len(self.records) not in (0, 2):
+            raise SettingsError(f"records are {len(self.records)}: give two, or none for all neighbours")
+        if self.json is not None and not self.records:
+            raise SettingsError("json is for the comparison of two records: give them, or take keep")
+
+    def require_paths(self) -> None:
+        """SettingsError for an input that does not exist or an output that cannot be written."""
+        for record in self.records:
+            require_file("record", record)
+        for path in self.annotations:
+            require_file("annotations", path)
+        require_folder("results", self.results)
+        exists("data_dir", Path(self.data_dir))  # or it holds no annotations
+        require_writable("json", self.json)
+
+
+@dataclass(frozen=True)
 class ExportConfig(Config):
     """Write records as a model card's model-index, a hub's evaluation results, or mmyolo's metafile."""
 

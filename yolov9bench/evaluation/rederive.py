@@ -14,6 +14,7 @@ from yolov9bench.data.coco import image_list_sha256_of
 from yolov9bench.data.demo import make_demo
 from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
@@ -22,6 +23,7 @@ from yolov9bench.records.contents import METRICS, EvaluateContents
 from yolov9bench.records.detections import path_of_detections, read_detections
 
 METRIC_TOLERANCE = 1e-12  # of a metric that is computed again from the same detections
+INTERVAL_TOLERANCE = 1e-9  # of an interval's ends, which are sums of thousands of terms
 SCORE_STEP = 1e-5  # of stored scores
 
 
@@ -71,7 +73,7 @@ def find_annotations(
 
 def _annotations_of(record: Record) -> list[str]:
     """The sha256 of the annotations that a record is about."""
-    keys = {"evaluate": ("",), "train": ("train", "validation")}.get(record.kind, ())
+    keys = {"evaluate": ("",), "compare": ("",), "train": ("train", "validation")}.get(record.kind, ())
     data = [record.inputs.get(key) if key else record.inputs for key in keys]
     return [str(each.get("annotations_sha256")) for each in data if isinstance(each, dict)]
 
@@ -82,7 +84,8 @@ def find_detections(
     """The detections that a record names; RecordError if a file that should be them is not."""
     name = (stated.values.detections or {}).get("file")
     places = [path_of_detections(results_dir, sha256)]
-    places += [path.parent / str(name), results_dir / "runs" / "detections" / str(name)] if name else []
+    folders = (path.parent, results_dir / "detections", results_dir / "runs" / "detections")
+    places += [folder / str(name) for folder in folders] if name else []
     place = next((each for each in places if each.is_file()), None)
     if place is None:
         return None
@@ -114,18 +117,34 @@ def find_contradictions(detections: Predictions, stated: EvaluateContents) -> li
 def find_wrong_metrics(
     detections: Predictions, annotations: GroundTruth, stated: EvaluateContents
 ) -> list[str]:
-    """Which of the twelve metrics are not those of the detections on the images that the record states."""
+    """Which of the twelve metrics, or of the ends of AP's interval, the detections do not give.
+
+    On the images that the record states. Intervals of other methods than today's are not computed again.
+    """
     try:
         truth = select_truth(annotations, stated)
     except RecordError as error:
         return [str(error)]
     found = coco_metrics(truth, detections)
-    return [
+    wrong = [
         f"{name} is {value!r}, its detections give {found[name]!r}"
         for name in METRICS
         for value in [getattr(stated.values, name)]
         if value is None or abs(value - found[name]) > METRIC_TOLERANCE
     ]
+    if not wrong and stated.values.AP_interval_method == METHOD:
+        interval = ap_interval(truth, detections)
+        if not are_equal(stated.values.AP_interval, interval):
+            wrong.append(f"AP_interval is {stated.values.AP_interval}, its detections give {interval}")
+    return wrong
+
+
+def are_equal(stated: Sequence[float] | None, found: Sequence[float] | None) -> bool:
+    """Whether two intervals are the same, to INTERVAL_TOLERANCE, or both none."""
+    if stated is None or found is None:
+        return stated is found
+    ends = zip(stated, found, strict=False)
+    return len(stated) == len(found) and all(abs(one - other) <= INTERVAL_TOLERANCE for one, other in ends)
 
 
 def select_truth(annotations: GroundTruth, stated: EvaluateContents) -> GroundTruth:
@@ -147,3 +166,30 @@ def select_truth(annotations: GroundTruth, stated: EvaluateContents) -> GroundTr
     if stated.settings.classes:
         classes = [each for each in classes if each["name"] in stated.settings.classes.values()]
     return {"images": used, "annotations": kept, "categories": classes}
+
+
+def require_detections(path: Path, results_dir: Path, stated: EvaluateContents) -> Predictions:
+    """As `find_detections`; RecordError also where they are not there."""
+    sha256 = str((stated.values.detections or {}).get("sha256"))
+    detections = find_detections(sha256, path, results_dir, stated)
+    if detections is None:
+        raise RecordError(
+            f"the detections of {path.name} (sha256 {sha256[:8]}…) are not in {results_dir}: "
+            "name the folder that keeps them by --results"
+        )
+    return detections
+
+
+def require_truth(
+    path: Path, content: GroundTruth | None, detections: Predictions, stated: EvaluateContents
+) -> GroundTruth:
+    """What the record was evaluated on, once its detections give its metrics there; else RecordError."""
+    if content is None:
+        sha256 = str(stated.inputs.annotations_sha256)
+        raise RecordError(
+            f"the annotations of {path.name} (sha256 {sha256[:8]}…) are not found: give them by --annotations"
+        )
+    faults = find_contradictions(detections, stated) or find_wrong_metrics(detections, content, stated)
+    if faults:
+        raise RecordError(f"{path.name} is false ({faults[0]}): see `yolov9bench verify`")
+    return select_truth(content, stated)

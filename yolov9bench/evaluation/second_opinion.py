@@ -20,10 +20,8 @@ from yolov9bench.evaluation.diagnostics import Calibration, calibration
 from yolov9bench.evaluation.lrp import Lrp, lrp_error
 from yolov9bench.evaluation.rederive import (
     find_annotations,
-    find_contradictions,
-    find_detections,
-    find_wrong_metrics,
-    select_truth,
+    require_detections,
+    require_truth,
 )
 from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import sha256_of
@@ -88,10 +86,10 @@ def give_second_opinion(
         raise RecordError(f"{path} is a record of kind {record.kind}: give one of an evaluation")
     stated = read_evaluate(record)
     other = None if corrected is None else _hash_of_other(corrected, stated)
-    detections = _require_detections(path, results_dir, stated)
+    detections = require_detections(path, results_dir, stated)
     with find_annotations([record], annotations, data_folder) as known:
         content = known.get(str(stated.inputs.annotations_sha256))
-    truth = _require_truth(path, content, detections, stated)
+    truth = require_truth(path, content, detections, stated)
     return SecondOpinion(
         record=path.stem,
         row=record.row,
@@ -109,32 +107,6 @@ def _hash_of_other(corrected: Path, stated: EvaluateContents) -> str:
     if sha256 == stated.inputs.annotations_sha256:
         raise SettingsError(f"corrected {corrected} are the record's own annotations: give other ones")
     return sha256
-
-
-def _require_detections(path: Path, results_dir: Path, stated: EvaluateContents) -> Predictions:
-    sha256 = str((stated.values.detections or {}).get("sha256"))
-    detections = find_detections(sha256, path, results_dir, stated)
-    if detections is None:
-        raise RecordError(
-            f"the detections of {path.name} (sha256 {sha256[:8]}…) are not in {results_dir}: "
-            "name the folder that keeps them by --results"
-        )
-    return detections
-
-
-def _require_truth(
-    path: Path, content: GroundTruth | None, detections: Predictions, stated: EvaluateContents
-) -> GroundTruth:
-    """What the record was evaluated on, once its detections give its metrics there."""
-    if content is None:
-        sha256 = str(stated.inputs.annotations_sha256)
-        raise RecordError(
-            f"the annotations of {path.name} (sha256 {sha256[:8]}…) are not found: give them by --annotations"
-        )
-    faults = find_contradictions(detections, stated) or find_wrong_metrics(detections, content, stated)
-    if faults:
-        raise RecordError(f"{path.name} is false ({faults[0]}): see `yolov9bench verify`")
-    return select_truth(content, stated)
 
 
 def _measure_against(file: Path, sha256: str, truth: GroundTruth, detections: Predictions) -> Corrected:

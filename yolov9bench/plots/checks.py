@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from yolov9bench.io.progress import counted
 from yolov9bench.plots.figure_data import FigureData
 from yolov9bench.plots.style import BLUE, HEADING, SMALL, VERMILION, style_axes
+from yolov9bench.records.comparison import ALIKE
 
 LINE_HEIGHT = 0.32  # inches of a measurement
 FRAME_HEIGHT = 1.6  # inches of title, axis and key
@@ -19,6 +20,14 @@ PUBLISHED: dict[str, Any] = {
     "markerfacecolor": "white",
     "markersize": 7,
     "zorder": 3,
+}
+
+
+BESIDE_AXES: dict[str, Any] = {
+    "xycoords": ("axes fraction", "data"),
+    "textcoords": "offset points",
+    "va": "center",
+    "fontsize": HEADING,
 }
 
 
@@ -45,9 +54,13 @@ def plot_checks(data: FigureData) -> Figure:
             ha="center",
             fontsize=SMALL,
         )
+        if line.get("alike"):
+            axes.annotate(ALIKE, (1.0, place - 0.5), (6, 0), **BESIDE_AXES)
         if line["published"] is not None:
             axes.plot(line["published"], place, **PUBLISHED)
     axes.plot([], [], "o-", color=BLUE, label="measured here, with its 95 % interval over images")
+    if any(line.get("alike") for line in lines):
+        axes.plot([], [], " ", marker=r"$\approx$", color="black", label="cannot be told apart")
     axes.plot([], [], label="published, on all 5,000 images of val2017", **PUBLISHED)
     names = [f"{line['row']}, {line['protocol']}, {counted(line['images'], 'images')}" for line in lines]
     axes.set_yticks(range(len(lines)), names, fontsize=SMALL)

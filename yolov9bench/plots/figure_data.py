@@ -11,6 +11,7 @@ from typing import Any
 from yolov9bench.plots.diagrams import lay_out
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import ap_of, column_of, image_obstacles, read_stated, row_of
+from yolov9bench.records.comparison import Comparison, apart
 from yolov9bench.records.evidence import Check, Evidence
 from yolov9bench.records.verdict import published_ap
 from yolov9bench.zoo.paper_points import SERIES
@@ -82,13 +83,15 @@ def gather_structures(evidence: Mapping[str, Evidence]) -> FigureData:
     return {name: asdict(lay_out(SPECS[name])) for name in DRAWN_SPECS}
 
 
-def gather_checks(checks: Sequence[Check]) -> FigureData:
+def gather_checks(checks: Sequence[Check], compared: Sequence[Comparison] = ()) -> FigureData:
     """Measured on part of the images: AP in percent with its interval, beside the row's published figure.
 
-    Left out are evaluations of no row or without an interval. Not every row has a published TTA AP.
+    Left out are evaluations of no row or without an interval. Not every row has a published TTA AP. "alike":
+    whether it cannot be told apart from the one above it; there only where the two were compared.
     """
-    measurements = []
-    for check in checks:
+    measurements: list[FigureData] = []
+    beside = apart(compared, [check.record for check in checks])
+    for place, check in enumerate(checks):
         stated, row, ap = read_stated(check.record), row_of(check.record), ap_of(check.record)
         interval, images = stated.values.AP_interval, stated.inputs.images
         if row is None or ap is None or interval is None or images is None:
@@ -105,6 +108,8 @@ def gather_checks(checks: Sequence[Check]) -> FigureData:
                 "published": published_ap(row, column_of(check.record)),
             }
         )
+        if place in beside:
+            measurements[-1]["alike"] = not beside[place].is_told_apart
     return {"measurements": measurements}
 
 

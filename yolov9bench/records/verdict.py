@@ -20,6 +20,7 @@ from yolov9bench.records.comparability import (
     read_stated,
     row_of,
 )
+from yolov9bench.records.comparison import Comparison
 from yolov9bench.records.contents import HALF_SAMPLES, read_evaluate
 from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record
@@ -137,6 +138,24 @@ def ap_text(record: Record) -> str:
 def images_text(record: Record) -> str:
     """How many images an evaluation was on."""
     return count_text(read_evaluate(record).inputs.images, "images")
+
+
+def comparison_text(compared: Comparison) -> str:
+    """What two evaluations on the same images say of one another, in one sentence; AP in points."""
+    first, second = (_name_of(record) for record in (compared.first, compared.second))
+    difference, interval = compared.difference or 0.0, compared.interval
+    if interval is None:
+        known = "these images tell no interval"
+    else:
+        low, high = (100 * end for end in interval)
+        word = "they are told apart" if compared.is_told_apart else "they cannot be told apart"
+        known = f"95 % interval {low:+.2f} to {high:+.2f}, so that {word}"
+    return f"{second} beside {first}, {images_text(compared.first)}: {100 * difference:+.2f} AP; {known}"
+
+
+def _name_of(record: Record) -> str:
+    stated = read_stated(record)
+    return f"{record.row or 'custom'} under {stated.settings.protocol_name}"
 
 
 def interval_text(record: Record) -> str:

@@ -10,6 +10,7 @@ from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
 from yolov9bench.records import Record, parity
+from yolov9bench.records.comparison import Comparison, neighbours, select_comparisons
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
 from yolov9bench.report import parity_page, rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
@@ -33,8 +34,9 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
     """
     measured = records.select(results_dir)
     found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
-    texts = _render_texts(found, others, own, results_dir, readme)
-    write_figures(results_dir / "figures", found, others, own)
+    compared = select_comparisons(measured, neighbours(found, others))
+    texts = _render_texts(found, others, own, compared, results_dir, readme)
+    write_figures(results_dir / "figures", found, others, own, compared)
     for path, text in texts.items():
         write_text(path, text)
 
@@ -46,12 +48,13 @@ def check(results_dir: Path, readme: Path | None = None, measured: Iterable[Reco
     """
     measured = records.select(results_dir) if measured is None else records.by_start(measured)
     found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
+    compared = select_comparisons(measured, neighbours(found, others))
     differing = [
         path
-        for path, text in _render_texts(found, others, own, results_dir, readme).items()
+        for path, text in _render_texts(found, others, own, compared, results_dir, readme).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    differing += find_faulty_figures(results_dir / "figures", found, others, own)
+    differing += find_faulty_figures(results_dir / "figures", found, others, own, compared)
     if differing:
         names = ", ".join(path.name for path in differing)
         raise ReportError(
@@ -64,20 +67,21 @@ def _render_texts(
     found: Mapping[str, Evidence],
     others: Sequence[Check],
     own: Sequence[Record],
+    compared: Sequence[Comparison],
     results_dir: Path,
     readme: Path | None,
 ) -> dict[Path, str]:
     """The texts of the report by file."""
     texts = {
-        results_dir / "table.md": PAGE + table.block(found, others, own=own),
-        results_dir / "table.csv": table.csv_text(found),
+        results_dir / "table.md": PAGE + table.block(found, others, own=own, compared=compared),
+        results_dir / "table.csv": table.csv_text(found, compared),
         results_dir / "rows.md": rows_page.render_page(),
     }
-    blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own)}
-    compared = _read_parity(results_dir)
-    if compared is not None:
-        texts[results_dir / "parity.md"] = parity_page.render_page(compared)
-        blocks["parity"] = parity_page.GENERATED + "\n" + parity_page.render_summary(compared)
+    blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own, compared)}
+    agreed = _read_parity(results_dir)
+    if agreed is not None:
+        texts[results_dir / "parity.md"] = parity_page.render_page(agreed)
+        blocks["parity"] = parity_page.GENERATED + "\n" + parity_page.render_summary(agreed)
     if readme is not None:
         texts[readme] = _replace_blocks(readme, blocks)
     return texts

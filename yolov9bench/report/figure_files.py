@@ -17,6 +17,7 @@ from yolov9bench.plots.figure_data import (
     gather_structures,
 )
 from yolov9bench.records import Record
+from yolov9bench.records.comparison import Comparison
 from yolov9bench.records.evidence import Check, Evidence
 
 NAMES = ("checks", "memory", "performance", "structures")
@@ -28,7 +29,11 @@ PNG_DPI = 120
 
 
 def write_figures(
-    folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record] = ()
+    folder: Path,
+    evidence: Mapping[str, Evidence],
+    checks: Sequence[Check],
+    own: Sequence[Record] = (),
+    compared: Sequence[Comparison] = (),
 ) -> None:
     """Draw every figure into `folder`, as SVG and PNG, with the list of their hashes."""
     import matplotlib
@@ -44,7 +49,7 @@ def write_figures(
         "structures": structure.plot_structures,
     }
     with style.context("default"), matplotlib.rc_context({"svg.hashsalt": "yolov9bench"}):
-        for name, data in _gather(evidence, checks, own).items():
+        for name, data in _gather(evidence, checks, own, compared).items():
             figure = plots[name](data)
             description = DATA_HASH + data_sha256(data)
             with atomic_path(folder / f"{name}.svg") as fresh:
@@ -56,7 +61,11 @@ def write_figures(
 
 
 def find_faulty_figures(
-    folder: Path, evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record] = ()
+    folder: Path,
+    evidence: Mapping[str, Evidence],
+    checks: Sequence[Check],
+    own: Sequence[Record] = (),
+    compared: Sequence[Comparison] = (),
 ) -> list[Path]:
     """The figures that are missing, that show other data than the records hold, or that were edited.
 
@@ -65,7 +74,7 @@ def find_faulty_figures(
     sums = folder / SUMS
     listed = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     faulty = []
-    for name, data in _gather(evidence, checks, own).items():
+    for name, data in _gather(evidence, checks, own, compared).items():
         for path in (folder / (name + suffix) for suffix in SUFFIXES):
             shown = DATA_HASH_PATTERN.search(path.read_bytes()) if path.is_file() else None
             current = shown is not None and shown[1].decode() == data_sha256(data)
@@ -75,10 +84,13 @@ def find_faulty_figures(
 
 
 def _gather(
-    evidence: Mapping[str, Evidence], checks: Sequence[Check], own: Sequence[Record]
+    evidence: Mapping[str, Evidence],
+    checks: Sequence[Check],
+    own: Sequence[Record],
+    compared: Sequence[Comparison],
 ) -> dict[str, FigureData]:
     data = (
-        gather_checks(checks),
+        gather_checks(checks, compared),
         gather_memory(evidence),
         gather_performance(evidence, own),
         gather_structures(evidence),

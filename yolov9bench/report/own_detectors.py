@@ -13,7 +13,7 @@ ABSENT = "—"
 TITLE = "### Own detectors"
 EXPLAINED = (
     "Functions and rows that are not of the table, the newest evaluation of each on each set of images. "
-    "**bold**: measured here, with the 95 % bootstrap interval over images · *italic*: as stated by whoever "
+    "**bold**: measured here, with its 95 % interval over images · *italic*: as stated by whoever "
     "evaluated it, with the source."
 )
 HEADER = ("Name", "Detector", "Protocol", "Images", "box AP", "Interval", "Stated", "Verdict", "Record")

@@ -6,14 +6,16 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tabulate import DataRow, TableFormat, tabulate
 
 from yolov9bench.records import Record, path_of
 from yolov9bench.records.comparability import HASH_UNPINNED, PERCENTILE_CAVEAT, ap_of, read_stated
+from yolov9bench.records.comparison import ALIKE, Comparison, apart
 from yolov9bench.records.contents import HALF_SAMPLES, EvaluateValues
 from yolov9bench.records.evidence import Check, Evidence
-from yolov9bench.report import own_detectors
+from yolov9bench.report import compared_rows, own_detectors
 from yolov9bench.zoo.rows import ROWS, Row
 
 ABSENT = "—"
@@ -35,7 +37,8 @@ LEGEND = (
     f"{ABSENT}: none of these. AP in percent on COCO val2017; in brackets the gain over the row without mask "
     "refine. Memory is that of one GPU in training on 16 images, in the authors' GB where published, else in "
     "GiB; in brackets as predicted for the published set-up, with eight processes and mmyolo's assigner. "
-    f"*{HASH_UNPINNED}*: no hash of the weights is published; they came from the row's own address."
+    f"*{HASH_UNPINNED}*: no hash of the weights is published; they came from the row's own address. "
+    f"{ALIKE}: measured on the same images as the one above, from which it cannot be told apart."
 )
 CHECKED = (
     "Evaluations that may not fill the table, the newest of each kind. Their AP are not comparable with a "
@@ -71,22 +74,30 @@ def section_of(row: Row) -> str:
 
 
 def block(
-    evidence: Mapping[str, Evidence], checks: Sequence[Check], folder: str = "", own: Sequence[Record] = ()
+    evidence: Mapping[str, Evidence],
+    checks: Sequence[Check],
+    folder: str = "",
+    own: Sequence[Record] = (),
+    compared: Sequence[Comparison] = (),
 ) -> str:
-    """Table, legend, the table of checks and, if there are any, of own detectors, as Markdown.
+    """Table, legend, the checks and, if there are any, comparisons and own detectors, as Markdown.
 
-    `folder` leads to the results, as in "results/"; `own` is as `evidence.own_evaluations` gives it.
+    `folder` leads to the results, as in "results/"; `own` is as `evidence.own_evaluations` gives it, and
+    `compared` as `comparison.select_comparisons`.
     """
+    marks = compared_rows.find_marks(evidence, compared)
     lines: list[Sequence[str]] = []
     section = ""
     for row in ROWS.values():
         if section_of(row) != section:
             section = section_of(row)
             lines.append([f"**{section}**", *[""] * (len(HEADER) - 1)])
-        lines.append(cells(row, evidence[row.id], folder))
+        lines.append(cells(row, evidence[row.id], folder, marks.get(row.id, {})))
     table = markdown_table(HEADER, lines)
-    checked = ["### Checked on subsets", "", *_checked_lines(checks, folder), ""]
-    return "\n".join([table, "", LEGEND, "", *checked, *_own_lines(own, folder)])
+    checked = ["### Checked on subsets", "", *_checked_lines(checks, folder, compared), ""]
+    return "\n".join(
+        [table, "", LEGEND, "", *checked, *_compared_lines(compared, folder), *_own_lines(own, folder)]
+    )
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -94,8 +105,10 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return tabulate(list(rows), header, MARKDOWN, stralign=None, disable_numparse=True)
 
 
-def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
-    """One row of the table in Markdown."""
+def cells(
+    row: Row, found: Evidence, folder: str, marks: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """One row of the table in Markdown; `marks` stand beside what was measured, by column."""
     published = row.published
     log = f"[log]({row.log_url})" if row.log_url else ABSENT
     return (
@@ -104,17 +117,33 @@ def cells(row: Row, found: Evidence, folder: str) -> tuple[str, ...]:
         str(row.image_size),
         *(_yes(fact) for fact in (row.mask_refine, row.syncbn, row.amp)),
         _cell(_memory(found), _one_decimal(published.memory_gb)),
-        _cell(_measured(found.ap, found.ap_unpinned), None if published.box_ap is None else row.box_ap_text),
-        _cell(_measured(found.tta_ap, found.tta_ap_unpinned), _one_decimal(published.tta_box_ap)),
+        _cell(
+            _measured(found.ap, found.ap_unpinned, marks.get("ap")),
+            None if published.box_ap is None else row.box_ap_text,
+        ),
+        _cell(
+            _measured(found.tta_ap, found.tta_ap_unpinned, marks.get("tta_ap")),
+            _one_decimal(published.tta_box_ap),
+        ),
         f"[config]({folder}rows.md#{row.id})",
         rf"[model]({row.download.url}) \| {log}",
     )
 
 
-def csv_text(evidence: Mapping[str, Evidence]) -> str:
-    """Every row with published and measured figures in columns of their own; empty where there is none."""
+def csv_text(evidence: Mapping[str, Evidence], compared: Sequence[Comparison] = ()) -> str:
+    """Every row with published and measured figures in columns of their own; empty where there is none.
+
+    The difference to the measured row above, in points, and the ends of its interval, where they were
+    compared.
+    """
     out = io.StringIO()
-    facts = [_facts(row, evidence[row.id]) for row in ROWS.values()]
+    beside = compared_rows.compare_with_above(evidence, compared)
+    facts = [
+        _facts(row, evidence[row.id])
+        | compared_rows.difference_facts("box_ap", beside["ap"].get(row.id))
+        | compared_rows.difference_facts("tta_box_ap", beside["tta_ap"].get(row.id))
+        for row in ROWS.values()
+    ]
     writer = csv.DictWriter(out, list(facts[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(facts)
@@ -153,7 +182,7 @@ def _facts(row: Row, found: Evidence) -> dict[str, object]:
     }
 
 
-def _checked_lines(checks: Sequence[Check], folder: str) -> list[str]:
+def _checked_lines(checks: Sequence[Check], folder: str, compared: Sequence[Comparison]) -> list[str]:
     if not checks:
         return [NOTHING_CHECKED]
     older = any(
@@ -161,8 +190,25 @@ def _checked_lines(checks: Sequence[Check], folder: str) -> list[str]:
         for values in (read_stated(check.record).values for check in checks)
     )
     explained = f"{CHECKED} Of those with percentiles: {PERCENTILE_CAVEAT}" if older else CHECKED
-    table = markdown_table(CHECKED_HEADER, (_checked_cells(check, folder) for check in checks))
+    beside = apart(compared, [check.record for check in checks])
+    alike = {place for place, each in beside.items() if not each.is_told_apart}
+    table = markdown_table(
+        CHECKED_HEADER,
+        (
+            _checked_cells(check, folder, ALIKE if place in alike else "")
+            for place, check in enumerate(checks)
+        ),
+    )
     return [explained, "", table]
+
+
+def _compared_lines(compared: Sequence[Comparison], folder: str) -> list[str]:
+    if not compared:
+        return []
+    lines = markdown_table(
+        compared_rows.HEADER, (compared_rows.compared_cells(each, folder) for each in compared)
+    )
+    return ["", compared_rows.TITLE, "", compared_rows.EXPLAINED, "", lines, ""]
 
 
 def _own_lines(own: Sequence[Record], folder: str) -> list[str]:
@@ -172,15 +218,18 @@ def _own_lines(own: Sequence[Record], folder: str) -> list[str]:
     return ["", own_detectors.TITLE, "", own_detectors.EXPLAINED, "", lines, ""]
 
 
-def _checked_cells(check: Check, folder: str) -> tuple[str, ...]:
-    """One evaluation that may not fill the table, with a link to its record under the date it began."""
+def _checked_cells(check: Check, folder: str, mark: str) -> tuple[str, ...]:
+    """One evaluation that may not fill the table, with a link to its record under the date it began.
+
+    `mark` stands beside its AP.
+    """
     record, stated = check.record, read_stated(check.record)
     images, fraction = stated.inputs.images, ap_of(record)
     return (
         record.row or f"custom: {stated.inputs.spec or ABSENT}",
         _escaped(str(stated.settings.protocol_name)),
         ABSENT if images is None else f"{images:,}",
-        ABSENT if fraction is None else f"**{100 * fraction:.1f}**",
+        ABSENT if fraction is None else f"**{100 * fraction:.1f}** {mark}".rstrip(),
         _interval(stated.values),
         _escaped("; ".join(check.reasons)),
         f"[{record.start[:10]}]({folder}{_record_file(record)})",
@@ -219,9 +268,11 @@ def _bold(value: float | None) -> str | None:
     return None if value is None else f"**{value:.1f}**"
 
 
-def _measured(ap: float | None, unpinned: bool) -> str | None:
+def _measured(ap: float | None, unpinned: bool, mark: str | None) -> str | None:
     bold = _bold(ap)
-    return f"{bold} ({HASH_UNPINNED})" if bold and unpinned else bold
+    if bold is None:
+        return None
+    return bold + (f" {mark}" if mark else "") + (f" ({HASH_UNPINNED})" if unpinned else "")
 
 
 def _one_decimal(value: float | None) -> str | None:
