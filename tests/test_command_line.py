@@ -93,6 +93,7 @@ POSITIONALS = {
     ("measure", "row"),
     ("verify", "records"),
     ("second-opinion", "record"),
+    ("compare", "records"),
     ("export", "records"),
     ("tidy", "files"),
 }

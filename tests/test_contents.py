@@ -14,6 +14,7 @@ from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.evaluate import evaluate
 from yolov9bench.records import read, select
 from yolov9bench.records.comparability import obstacles, read_stated
+from yolov9bench.records.comparison import read_comparison
 from yolov9bench.records.contents import (
     METRICS,
     EvaluateContents,
@@ -35,7 +36,12 @@ def test_every_committed_record_is_read_to_the_last_key(path: Path) -> None:
     """Each key is what its file says; those that later versions added are None."""
     stored = json.loads(path.read_text())
     record = read(path)
-    readers: dict[str, Any] = {"measure": read_measure, "evaluate": read_evaluate, "train": read_train}
+    readers: dict[str, Any] = {
+        "measure": read_measure,
+        "evaluate": read_evaluate,
+        "train": read_train,
+        "compare": read_comparison,
+    }
     stated = asdict(readers[record.kind](record))
     assert without_none({part: stated[part] for part in PARTS}) == without_none(
         {part: stored[part] for part in PARTS}
