@@ -27,7 +27,7 @@ from yolov9bench.records.comparison import ALIKE, neighbours, read_comparison, s
 from yolov9bench.records.detections import keep_detections
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.records.verdict import comparison_text
-from yolov9bench.report import table
+from yolov9bench.report import csv_table, table
 from yolov9bench.verify import Outcome, verify
 from yolov9bench.zoo.protocols import PROTOCOLS
 
@@ -267,7 +267,8 @@ def test_rows_that_cannot_be_told_apart_are_marked(
     ends = "—" if interval is None else f"{100 * interval[0]:+.2f} to +2.00"
     assert shown.split(" | ")[1:6] == ["yolov9-e, yolov9", "5,000", "**+1.23**", ends, told]
     lines = {
-        line["row"]: line for line in csv.DictReader(io.StringIO(table.csv_text(evidence(found), compared)))
+        line["row"]: line
+        for line in csv.DictReader(io.StringIO(csv_table.csv_text(evidence(found), compared)))
     }
     assert lines["yolov9-e"]["box_ap_difference_from_above"] == "1.23"
     assert lines["yolov9-e"]["box_ap_difference_high"] == ("" if interval is None else "2.0")

@@ -22,7 +22,7 @@ from yolov9bench.records import Record
 from yolov9bench.records.comparability import is_unpinned, obstacles
 from yolov9bench.records.evidence import checks, evidence
 from yolov9bench.records.verdict import verdict as verdict_of
-from yolov9bench.report import table
+from yolov9bench.report import csv_table, table
 from yolov9bench.weights import load, save
 from yolov9bench.zoo import ROWS, SPECS
 from yolov9bench.zoo.coco2017 import SPLITS
@@ -207,7 +207,9 @@ def test_verdict_and_table_say_hash_unpinned_beside_the_figure() -> None:
     text = "reproduced: box AP 52.5 (hash unpinned), published 52.5"
     assert str(verdict_of(found[0])) == text
     assert "**52.5** (hash unpinned) · *52.5*" in table.block(evidence(found), checks(found))
-    (line,) = [line for line in table.csv_text(evidence(found)).splitlines() if line.startswith("gelan-c,")]
+    (line,) = [
+        line for line in csv_table.csv_text(evidence(found)).splitlines() if line.startswith("gelan-c,")
+    ]
     assert "hash unpinned" in line
 
 

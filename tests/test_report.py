@@ -22,7 +22,7 @@ from yolov9bench.errors import ReportError
 from yolov9bench.plots import figure_data
 from yolov9bench.records import Record
 from yolov9bench.records.evidence import checks, evidence
-from yolov9bench.report import rows_page, table
+from yolov9bench.report import csv_table, rows_page, table
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
 
@@ -207,7 +207,7 @@ class TestMemory:
         assert line_of("yolov8-n", record)["Mem (GB)"] == "**2.5** (~4.3) · *2.8*"
         on_cpu = replace(record, environment={"dirty": False, "device": "cpu"})
         assert line_of("yolov8-n", on_cpu)["Mem (GB)"] == "~3.2 (~4.3) · *2.8*"
-        lines = csv.DictReader(io.StringIO(table.csv_text(evidence([on_cpu]))))
+        lines = csv.DictReader(io.StringIO(csv_table.csv_text(evidence([on_cpu]))))
         line = next(line for line in lines if line["row"] == "yolov8-n")
         columns = ("memory_gib_predicted", "memory_gib_predicted_published_setup")
         assert [line[name] for name in columns] == ["3.2", "4.26"]
@@ -223,7 +223,7 @@ class TestMemory:
 
 def test_csv_keeps_published_and_measured_apart() -> None:
     found = [evaluation(), measurement("yolov9-c")]
-    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(table.csv_text(evidence(found))))}
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(csv_table.csv_text(evidence(found))))}
     assert list(lines) == list(ROWS)
     line = lines["yolov9-c"]
     assert (line["box_ap_published"], line["box_ap_measured"]) == ("53.0", "53.12")

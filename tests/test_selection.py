@@ -14,7 +14,7 @@ from yolov9bench.io import provenance
 from yolov9bench.records import Record
 from yolov9bench.records.contents import HALF_SAMPLES
 from yolov9bench.records.evidence import checks, evidence
-from yolov9bench.report import table
+from yolov9bench.report import csv_table, table
 from yolov9bench.zoo import ROWS
 from yolov9bench.zoo.coco2017 import SPLITS
 from yolov9bench.zoo.protocols import MMYOLO_TTA, PROTOCOLS
@@ -193,7 +193,7 @@ def test_the_csv_has_every_measured_figure_in_its_own_column() -> None:
         settings={"protocol": asdict(PROTOCOLS["mmyolo"])},
     )
     memory = replace(MEMORY, row="yolov8-n")
-    line = line_of(table.csv_text(evidence([plain, tta(), memory])), "yolov8-n")
+    line = line_of(csv_table.csv_text(evidence([plain, tta(), memory])), "yolov8-n")
     assert (line["box_ap_measured"], line["tta_box_ap_measured"]) == ("37.123", "40.0")
     assert (line["memory_gib_measured"], line["memory_gib_predicted"]) == ("5.0", "4.0")
     assert (line["box_ap_record"], line["tta_box_ap_record"]) == tuple(
@@ -203,7 +203,7 @@ def test_the_csv_has_every_measured_figure_in_its_own_column() -> None:
 
 def test_the_csv_has_the_published_gains() -> None:
     """0.2 points for yolov8-n with mask refine, 37.4 after 37.2; none for a plain row."""
-    text = table.csv_text(evidence([]))
+    text = csv_table.csv_text(evidence([]))
     assert line_of(text, "yolov8-n-mask-refine")["box_ap_gain_published"] == "0.2"
     assert line_of(text, "yolov8-n")["box_ap_gain_published"] == ""
 

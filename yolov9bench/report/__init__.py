@@ -12,7 +12,7 @@ from yolov9bench.io.files import write_text
 from yolov9bench.records import Record, parity
 from yolov9bench.records.comparison import Comparison, neighbours, select_comparisons
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
-from yolov9bench.report import parity_page, rows_page, table
+from yolov9bench.report import csv_table, parity_page, rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
 __all__ = ["check", "write"]
@@ -74,7 +74,7 @@ def _render_texts(
     """The texts of the report by file."""
     texts = {
         results_dir / "table.md": PAGE + table.block(found, others, own=own, compared=compared),
-        results_dir / "table.csv": table.csv_text(found, compared),
+        results_dir / "table.csv": csv_table.csv_text(found, compared),
         results_dir / "rows.md": rows_page.render_page(),
     }
     blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own, compared)}
