@@ -314,7 +314,7 @@ def test_every_link_of_the_projects_pages_leads_somewhere() -> None:
 def test_the_table_in_its_notebook_links_from_source_and_executed_copy(folder: str) -> None:
     root = Path(__file__).parents[1]
     source = (root / "notebooks/table.ipynb").read_text(encoding="utf-8")
-    (given,) = re.findall(r'table\.block\(evidence, checks, \\"(.+?)\\"\)', source)
+    (given,) = re.findall(r'table\.block\(evidence, checks, \\"(.+?)\\", own, compared\)', source)
     links = re.findall(r"\(([^)\s:]+)#[^)]+\)", table.block(evidence([]), [], given))
     assert len(links) == len(ROWS)
     assert all((root / folder / link).is_file() for link in links)

@@ -56,6 +56,10 @@ class DetectorError(BenchError):
     """A detector of the user's own that fails, or that returns what are no detections."""
 
 
+class SelfCheckError(BenchError):
+    """A detector that on a few images does not behave as its protocol says."""
+
+
 class TrainingError(BenchError):
     """A run that diverged, does not fit into memory, or does not continue the one in its folder."""
 

@@ -196,6 +196,7 @@ def run_evaluation(plan: Plan, checkpoint: Checkpoint, dataset: CocoDataset) -> 
             detections=config.results_folder / "runs" / "detections",
             tta=config.tta,
             classes=config.chosen_classes,
+            self_check=config.self_check,
         ),
         seed=config.seed,
         row=plan.row,

@@ -69,6 +69,8 @@ class EvaluateConfig(Config):
     """pycocotools must agree on every metric to 1e-12."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, and count them."""
+    self_check: bool = False
+    """First see on four images whether the detector behaves as its protocol says; stop if it does not."""
     detections: Path | None = None
     """Write the detections as a COCO result file."""
     json: Path | None = None
@@ -229,6 +231,8 @@ class ReproduceConfig(Config):
     """pycocotools must agree on every metric to 1e-12."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, and count them."""
+    self_check: bool = True
+    """First see on four images whether the detector behaves as its protocol says; stop if it does not."""
     data_dir: str = "auto"
     """Downloads; auto: data/ at the root of the project."""
     results_dir: str = "auto"

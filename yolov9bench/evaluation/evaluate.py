@@ -27,6 +27,7 @@ from yolov9bench.evaluation.images_used import join_shares, require_objects, too
 from yolov9bench.evaluation.inputs import describe_inputs, describe_own_function, describe_own_row
 from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, run_function
 from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
+from yolov9bench.evaluation.self_check import require_behaviour
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
     ChosenDetector,
@@ -94,6 +95,7 @@ def evaluate(
     classes: str | Sequence[Any] = (),
     detector: str | DetectFunction | None = None,
     name: str | None = None,
+    self_check: bool = False,
 ) -> Record:
     """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
@@ -111,7 +113,7 @@ def evaluate(
         raise SettingsError("dataset is missing: give a folder in COCO's format")
     chosen = choose_detector(checkpoint, detector, row, name)
     if chosen.function is not None:
-        require_unset(protocol=protocol, image_size=image_size, tta=tta, device=device)
+        require_unset(protocol=protocol, image_size=image_size, tta=tta, device=device, self_check=self_check)
     settings = EvaluationSettings(
         protocol=protocol,
         batch_size=batch_size,
@@ -122,6 +124,7 @@ def evaluate(
         detections=None if detections is None else Path(detections),
         tta=tta,
         classes=parse_classes(classes),
+        self_check=self_check,
     )
     places = [None if path is None else Path(path) for path in (annotations, images)]
     return evaluate_chosen(chosen, lambda: read_coco(Path(dataset), split, limit, *places), settings).record
@@ -164,6 +167,8 @@ def evaluate_loaded(
     device = resolve_device(settings.device)
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
     require_in_range(1, batch_size=settings.batch_size)
+    if settings.self_check and current_ranks().world_size > 1:
+        raise SettingsError("self_check is for one process: start it without torchrun, or leave it out")
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
     dataset = chosen.dataset
     require_objects(dataset)
@@ -173,6 +178,8 @@ def evaluate_loaded(
     with full_float32():
         environment = describe_environment(str(next(detector.parameters()).device))
         try:
+            if settings.self_check:
+                require_behaviour(run_inference, detector, dataset, chosen.categories, batches, device)
             predictions = run_inference(detector, batches, chosen.categories, device)
         except torch.OutOfMemoryError as error:
             raise too_large(settings.batch_size, protocol) from error

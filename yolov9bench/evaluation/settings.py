@@ -37,6 +37,7 @@ class EvaluationSettings:
     detections: where to store the detections: a file, or a folder that gets one named by its hash
     tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
     classes: those to evaluate, the data set's name by the detector's; all if there are none
+    self_check: first see on a few images whether the detector behaves as its protocol says
     """
 
     protocol: str = "auto"
@@ -48,6 +49,7 @@ class EvaluationSettings:
     detections: Path | None = None
     tta: bool = False
     classes: Mapping[str, str] = field(default_factory=dict)
+    self_check: bool = False
 
 
 @dataclass(frozen=True)
