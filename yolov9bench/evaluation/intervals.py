@@ -6,6 +6,8 @@ the figures, and tests/benchmarks/interval_coverage.py measures them again.
 
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 
 from yolov9bench.evaluation.matching import Integers, Matches, match
@@ -18,6 +20,23 @@ NORMAL_95 = 1.959964  # standard deviations on each side
 METHOD = HALF_SAMPLES
 
 Interval = tuple[float, float]
+
+
+class Weighted(typing.Protocol):
+    """What AP can be measured on with other weights of the images: `Matches`, and what is like them.
+
+    As there, `class_precisions` of weights [images + 1] is the AP of each class, NaN without objects.
+    """
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def object_images(self) -> Integers: ...
+    @property
+    def object_classes(self) -> Integers: ...
+    def class_precisions(self, weights: Integers) -> Array: ...
 
 
 def ap_interval(
@@ -51,7 +70,7 @@ def interval_of(
     return max(middle - NORMAL_95 * spread, 0.0), min(middle + NORMAL_95 * spread, 1.0)
 
 
-def paired_interval(first: Matches, second: Matches, draws: int = DRAWS, seed: int = 0) -> Interval | None:
+def paired_interval(first: Weighted, second: Weighted, draws: int = DRAWS, seed: int = 0) -> Interval | None:
     """The 95 % interval of the second's AP less the first's, on the same images; None as for `ap_interval`.
 
     Both are measured on the same half-samples, so that what makes images easy or hard for both cancels; it
@@ -76,7 +95,7 @@ def paired_interval(first: Matches, second: Matches, draws: int = DRAWS, seed: i
     return middle - NORMAL_95 * spread, middle + NORMAL_95 * spread
 
 
-def all_images(matches: Matches) -> Integers:
+def all_images(matches: Weighted) -> Integers:
     """The weights that count every image once, [images + 1]."""
     weights = np.ones(matches.images + 1, np.int64)
     weights[0] = 0
@@ -94,7 +113,7 @@ def _half_samples(images: Integers, draws: int, seed: int) -> list[Integers]:
     return halves
 
 
-def _spread(drawn: Array, matches: Matches) -> float | None:
+def _spread(drawn: Array, matches: Weighted) -> float | None:
     """The standard deviation of the mean over classes, from its half-samples [draws, classes].
 
     Halves drawn without replacement vary as the whole does (Shao and Wu 1989, the delete-d jackknife). A
