@@ -18,10 +18,10 @@ from yolov9bench.ops.images import LetterboxInfo
 from yolov9bench.predict.detect import boxes_for_nms, place_in_original, select_detections
 from yolov9bench.predict.postprocess import Detections, suppress_boxes, take_candidates
 from yolov9bench.predict.predictions import Predictions, predictions_of
+from yolov9bench.records.study import PARTS
 from yolov9bench.zoo.protocols import Protocol
 
 FLOAT16_BATCH = 16  # images that are suppressed as one in half precision
-SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # the metrics of a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def measure(
     values = run_evaluator(changed, results).get_results()
     matches = match(changed, results)
     interpolated = Measure(matches, matches.interpolated_precisions)
-    return Outcome({name: values[name] for name in SHOWN}, predictions, matches, interpolated)
+    return Outcome({name: values[name] for name in PARTS}, predictions, matches, interpolated)
 
 
 def select_all(candidates: Mapping[int, Candidates], procedure: Procedure) -> dict[int, Detections]:

@@ -63,7 +63,8 @@ class Procedure:
 class Departure:
     """One thing that is done otherwise than by the baseline.
 
-    `sentence` says what, `reports` name public threads as repository#number, empty where none is known.
+    `sentence` says what; `reports` name public threads that it explains, as repository#number, or the code
+    that has it, as repository@commit.
     `changes` are the settings of a Procedure that differ; several are runs of which the mean counts.
     """
 
@@ -99,31 +100,31 @@ def _of_inputs(baseline: Protocol, orders: int) -> tuple[Departure, ...]:
         Departure(
             f"{other_shrinking} resize",
             f"Images are shrunk by OpenCV's {other_shrinking} interpolation, not its {baseline.shrinking}.",
-            ("yolov3#41",),
+            ("ultralytics/yolov3#41",),
             ({"shrinking": other_shrinking},),
         ),
         Departure(
             "PIL resize",
             "Images are resized by Pillow's Lanczos filter, not by OpenCV.",
-            ("MultimediaTechLab/YOLO#203",),
+            ("MultimediaTechLab/YOLO@c4cb5f6",),
             ({"resizing": "pil"},),
         ),
         Departure(
             f"sides {rounded[other_rounding]}",
             f"The sides of a resized image are {rounded[other_rounding]}, not {rounded[baseline.rounding]}.",
-            ("ultralytics#5069",),
+            ("ultralytics/ultralytics#5069",),
             ({"rounding": other_rounding},),
         ),
         Departure(
             "no scale-up",
             "Images smaller than the input keep their size.",
-            ("LibreYOLO#113",),
+            ("ultralytics/yolov3#1255",),
             ({"scale_up": False},),
         ),
         Departure(
             "padding 0",
             "Images are padded with black, not with grey 114.",
-            ("yolov3#41", "roboflow/single_artifact_benchmarking"),
+            ("ultralytics/yolov3#41", "roboflow/single_artifact_benchmarking@9476fb8"),
             ({"padding": 0},),
         ),
     )
@@ -133,7 +134,7 @@ def _square() -> Departure:
     return Departure(
         "square inputs",
         "Every image is padded to a square, not to the shape of its group.",
-        ("ultralytics#24467", "yolov5#13109"),
+        ("ultralytics/ultralytics#24467", "ultralytics/yolov5#13109"),
         ({"rectangular": False, "group_size": 1},),
     )
 
@@ -142,7 +143,7 @@ def _rectangular() -> Departure:
     return Departure(
         "rectangular inputs",
         f"Images are padded to the shape of their group of {RECTANGULAR_GROUP}, not to a square.",
-        ("ultralytics#24467", "yolov5#13109"),
+        ("ultralytics/ultralytics#24467", "ultralytics/yolov5#13109"),
         ({"rectangular": True, "group_size": RECTANGULAR_GROUP},),
     )
 
@@ -154,7 +155,7 @@ def _order(orders: int) -> tuple[Departure, ...]:
         Departure(
             "order of ties",
             "Images of equal height / width are grouped in a random order, as an unstable sort leaves them.",
-            ("darknet#5920", "yolov5#5168"),
+            ("AlexeyAB/darknet#5920", "ultralytics/yolov5#5168"),
             tuple({"tie_seed": seed} for seed in range(orders)),
         ),
     )
@@ -165,37 +166,37 @@ def _of_selection() -> tuple[Departure, ...]:
         Departure(
             "single label",
             "A box is detected as its best class alone.",
-            ("PINTO0309/YOLO#7", "supervision#1834"),
+            ("PINTO0309/YOLO#7", "roboflow/model-leaderboard@0e3b439"),
             ({"multi_label": False},),
         ),
         Departure(
             "conf .01",
             "Scores of 0.01 and less are left out.",
-            ("LibreYOLO#113", "ultralytics#22806"),
+            ("LibreYOLO/libreyolo#113", "ultralytics/ultralytics#22806"),
             ({"score_threshold": 0.01},),
         ),
         Departure(
             "conf .25",
             "Scores of 0.25 and less are left out, as for looking at images.",
-            ("roboflow/model-leaderboard", "ultralytics#6865"),
+            ("roboflow/model-leaderboard@0e3b439", "ultralytics/ultralytics#6865"),
             ({"score_threshold": 0.25},),
         ),
         Departure(
             "NMS IoU .45",
             "Boxes of one class may overlap by an IoU of 0.45.",
-            ("roboflow/model-leaderboard", "LibreYOLO#113"),
+            ("roboflow/model-leaderboard@0e3b439", "LibreYOLO/libreyolo#113"),
             ({"nms_iou": 0.45},),
         ),
         Departure(
             "NMS IoU .65",
             "Boxes of one class may overlap by an IoU of 0.65.",
-            ("yolov3#734", "ultralytics#22806"),
+            ("ultralytics/yolov3#734", "ultralytics/ultralytics#22806"),
             ({"nms_iou": 0.65},),
         ),
         Departure(
             "100 boxes",
             "An image has at most 100 detections of all classes together.",
-            ("supervision#1834",),
+            ("roboflow/model-leaderboard@0e3b439",),
             ({"max_detections": 100},),
         ),
         Departure(
@@ -218,19 +219,19 @@ def _of_truth() -> tuple[Departure, ...]:
         Departure(
             "crowds dropped",
             "Detections on crowds count as wrong, since the crowds are no part of the ground truth.",
-            ("ultralytics#3608", "ultralytics#4708"),
+            ("ultralytics/ultralytics#3608", "ultralytics/ultralytics#4708"),
             ({"crowds": "dropped"},),
         ),
         Departure(
             "letterboxed boxes",
             "Detections and truth are compared in input pixels, so that S, M and L hold other objects.",
-            ("MultimediaTechLab/YOLO#203",),
+            ("MultimediaTechLab/YOLO@c4cb5f6",),
             ({"coordinates": "input"},),
         ),
         Departure(
             "own formula",
             "AP as the references compute it while training: crowds unknown, trapezoids, another matching.",
-            ("ultralytics#3608", "ultralytics#10326", "ultralytics#4708"),
+            ("ultralytics/ultralytics#3608", "ultralytics/ultralytics#10326", "ultralytics/ultralytics#4708"),
             ({"formula": "own"},),
         ),
     )
