@@ -38,6 +38,7 @@ from yolov9bench.io.machine import describe_environment
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.predictions import Predictions, result_json
 from yolov9bench.records import Record
+from yolov9bench.records.lineage import find_training
 from yolov9bench.records.study import PARTS, StudyLine, StudySettings, StudyValues
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
@@ -108,6 +109,7 @@ def study(
     departures = list_departures(protocol, question.orders)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
     require_objects(dataset)
+    training = find_training(checkpoint.sha256, checkpoint.path) if checkpoint.is_own else None
     detector = checkpoint.detector.deployed().to(device)
     source = Source(
         detector, dataset, device, protocol.score_threshold, question.batch_size, question.skip_corrupt
@@ -131,7 +133,7 @@ def study(
         kind="study",
         values=asdict(values),
         settings=asdict(settings),
-        inputs=asdict(describe_inputs(used, batches, checkpoint, origin)),
+        inputs=asdict(describe_inputs(used, batches, checkpoint, origin, training=training)),
         environment=asdict(environment),
         seed=None,
         start=start.isoformat(timespec="seconds"),

@@ -82,7 +82,7 @@ def collect_candidates(
     settings = (source.batch_size, source.skip_corrupt)
     batches = Batches(ordered, procedure.protocol, *settings, make=input_maker(procedure))
     batches.leave_out(take_known)
-    for batch in track(batches, len(batches), label, "batches"):
+    for batch in track(batches, len(batches), label, "batches") if len(batches) else ():
         ((_, inputs),) = batch.inputs.items()
         boxes, scores = decode(source.detector(inputs.pixels.to(source.device).float() / 255).main)
         parts = zip(batch.images, boxes, scores, inputs.letterboxes, strict=True)

@@ -18,8 +18,8 @@ from yolov9bench.records import Record
 from yolov9bench.records.study import StudyLine, read_study
 
 LEAST_WINDOW = 0.5  # points on each side of the enlarged panel
-ROOM = 1.3  # times the longest change that fits into it
-FITTING = 75  # per cent of the departures, whose changes fit into the enlarged panel
+ROOM = 1.1  # times what fits into it
+FITTING = 75  # per cent of the departures, which fit into the enlarged panel with their intervals
 RUN: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 2.5, "linestyle": "none"}
 
 Points = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ def plot_waterfall(record: Record) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     whole.set_yticks(range(len(lines)), [str(line.name) for line in lines], fontsize=SMALL, parse_math=False)
     whole.set_ylim(len(lines) - 0.4, -0.6)
-    _enlarge(enlarged, changes)
+    _enlarge(enlarged, lines)
     _draw_intervals(enlarged, lines)
     _write_values(enlarged, changes)
     images, protocol = stated.inputs.images or 0, (stated.settings.protocol or {}).get("name")
@@ -64,11 +64,12 @@ def _draw_bars(axes: Axes, changes: Points) -> None:
     style_axes(axes, grid="x")
 
 
-def _enlarge(axes: Axes, changes: Points) -> None:
+def _enlarge(axes: Axes, lines: Sequence[StudyLine]) -> None:
     """Limit the panel to the changes of most departures, the same on both sides."""
-    fitting = float(np.percentile(np.abs(changes), FITTING)) if len(changes) else 0.0
-    window = max(ROOM * fitting, LEAST_WINDOW)
+    reach = [max(map(abs, (line.AP_change or 0.0, *(line.AP_interval or ())))) for line in lines]
+    window = max(ROOM * 100 * float(np.percentile([*reach, 0.0], FITTING)), LEAST_WINDOW)
     axes.set_xlim(-window, window)
+    axes.tick_params(axis="y", length=0)
 
 
 def _draw_intervals(axes: Axes, lines: Sequence[StudyLine]) -> None:
