@@ -1,8 +1,10 @@
 """A study from the command to its record, page and figure; its baseline is what `evaluate` measures."""
 
 import json
+import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from yolov9bench import records
 from yolov9bench import study as studies
 from yolov9bench.data.coco import label_categories, read_coco
 from yolov9bench.errors import DatasetError, SettingsError
+from yolov9bench.evaluation import intervals
 from yolov9bench.evaluation.candidates import Source
 from yolov9bench.evaluation.departures import list_departures
 from yolov9bench.evaluation.evaluate import evaluate
+from yolov9bench.ops.images import read_image
 from yolov9bench.predict import batches
 from yolov9bench.records import Record
 from yolov9bench.records.study import StudyLine, StudyValues, read_study
@@ -31,9 +35,38 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks/protocol.ipynb"
 
 
 @pytest.fixture(scope="module")
-def record(painted: Path, tiny_weights: Path) -> Record:
-    """A study of the untrained network on painted images under yolov9."""
-    return study_file(tiny_weights, painted, split="val", image_size=64, orders=2, device="cpu")
+def graded(painted: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The painted images, with every ninth detection of the untrained network on them for an object.
+
+    So that AP is neither 0 nor 1. Boxes are moved by two pixels, and one object of each image is a crowd.
+    """
+    folder = Path(shutil.copytree(painted, tmp_path_factory.mktemp("graded") / "tiny"))
+    detections = folder / "detections.json"
+    evaluate(tiny_weights, painted, split="val", image_size=64, device="cpu", detections=detections)
+    file = folder / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = []
+    for number, found in enumerate(json.loads(detections.read_text())[::9], start=1):
+        x, y, width, height = found["bbox"]
+        box = {"bbox": [x + 2, y, width, height], "area": width * height, "iscrowd": int(number % 5 == 0)}
+        kept = {"image_id": found["image_id"], "category_id": found["category_id"]}
+        content["annotations"].append({"id": number, **kept, **box})
+    file.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def without_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of a small study's time goes into them."""
+    monkeypatch.setattr(studies, "paired_intervals", lambda _, seconds: [None] * len(seconds))
+
+
+@pytest.fixture(scope="module")
+def record(graded: Path, tiny_weights: Path) -> Record:
+    """A study of the untrained network under yolov9, whose intervals are of fewer draws, for their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "paired_intervals", partial(intervals.paired_intervals, draws=50))
+        return study_file(tiny_weights, graded, split="val", image_size=64, orders=2, device="cpu")
 
 
 def line_of(values: StudyValues, name: str) -> StudyLine:
@@ -41,8 +74,8 @@ def line_of(values: StudyValues, name: str) -> StudyLine:
     return found
 
 
-def test_the_baseline_is_what_evaluate_measures(record: Record, painted: Path, tiny_weights: Path) -> None:
-    measured = evaluate(tiny_weights, painted, split="val", image_size=64, device="cpu")
+def test_the_baseline_is_what_evaluate_measures(record: Record, graded: Path, tiny_weights: Path) -> None:
+    measured = evaluate(tiny_weights, graded, split="val", image_size=64, device="cpu")
     values = read_study(record).values
     assert values.baseline and measured.values["AP"] > 0
     assert values.baseline == {name: measured.values[name] for name in values.baseline}
@@ -61,7 +94,7 @@ def test_a_departure_is_what_evaluate_measures_by_such_a_protocol(
     name: str,
     changes: dict[str, Any],
     record: Record,
-    painted: Path,
+    graded: Path,
     tiny_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -69,19 +102,24 @@ def test_a_departure_is_what_evaluate_measures_by_such_a_protocol(
 
     changed = replace(protocols.YOLOV9, **changes)
     monkeypatch.setitem(protocols.PROTOCOLS, "mmyolo", changed)
-    measured = evaluate(tiny_weights, painted, "mmyolo", split="val", image_size=64, device="cpu")
+    measured = evaluate(tiny_weights, graded, "mmyolo", split="val", image_size=64, device="cpu")
     line = line_of(read_study(record).values, name)
     assert line.detections == [measured.values["detections"]["sha256"]]
     assert line.metrics is not None and line.metrics["AP"] == measured.values["AP"]
 
 
+@pytest.mark.usefixtures("without_intervals")
 def test_the_network_runs_once_on_each_input(
     painted: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six images by seven kinds of input; random orders need only images whose group's shape is another."""
     decoded: list[str] = []
-    read = batches.read_image
-    monkeypatch.setattr(batches, "read_image", lambda path: decoded.append(path.name) or read(path))
+
+    def spied(path: Path) -> Any:
+        decoded.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(batches, "read_image", spied)
     study_file(tiny_weights, painted, split="val", image_size=64, orders=3, device="cpu")
     assert len(decoded) == 6 * 7  # all six are one group, so that no order gives another shape
     assert set(decoded) == {path.name for path in painted.glob("val/*")}
@@ -107,19 +145,18 @@ def test_changes_are_differences_and_lie_in_the_table(record: Record) -> None:
 
 
 def test_an_interval_is_that_of_the_difference(
-    painted: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+    graded: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sides interpolate, or neither: the pair that is compared is the one of the line's formula."""
     seen: list[tuple[Any, Any]] = []
-    usual = studies.paired_interval
 
-    def spied(first: Any, second: Any) -> Any:
-        seen.append((first, second))
-        return usual(first, second)
+    def spied(first: Any, seconds: Any) -> Any:
+        seen.extend((first, second) for second in seconds)  # the own formula is the last line
+        return intervals.paired_intervals(first, seconds, draws=50)
 
-    monkeypatch.setattr(studies, "paired_interval", spied)
+    monkeypatch.setattr(studies, "paired_intervals", spied)
     values = read_study(
-        study_file(tiny_weights, painted, split="val", image_size=64, orders=2, device="cpu")
+        study_file(tiny_weights, graded, split="val", image_size=64, orders=2, device="cpu")
     ).values
     once = np.concatenate([[0], np.ones(6, np.int64)]).astype(np.int64)
     for line, (first, second) in zip(values.lines or [], seen, strict=True):
@@ -132,20 +169,21 @@ def test_an_interval_is_that_of_the_difference(
         assert np.mean(line.AP_interval) == pytest.approx(both[1] - both[0], abs=1e-9)
 
 
+@pytest.mark.usefixtures("without_intervals")
 def test_the_command_writes_record_page_and_figure(
-    painted: Path,
+    graded: Path,
     tiny_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["study", "--checkpoint", tiny_weights, "--dataset", painted, "--split", "val", "--orders", "0"]
+    words = ["study", "--checkpoint", tiny_weights, "--dataset", graded, "--split", "val", "--orders", "0"]
     words += ["--image-size", 64, "--protocol", "ultralytics-square", "--limit", 3, "--batch-size", 2]
     words += ["--json", tmp_path / "out.json", "--results", tmp_path / "results"]
     monkeypatch.setattr(sys, "argv", ["yolov9bench", *map(str, words)])
     assert door.main() == 0
     (written,) = records.select(tmp_path / "results", "yolov9-t", "study")
-    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(vars(written)))
+    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(asdict(written)))
     names = [line.name for line in read_study(written).values.lines or []]
     assert names[0] == "rectangular inputs" and "order of ties" not in names
     page = (tmp_path / f"results/studies/yolov9-t-{records.hash8(written)}.md").read_text()
@@ -176,10 +214,11 @@ def test_verify_reads_a_study_and_refuses_a_false_one(record: Record, tmp_path: 
     assert outcome.reasons == ("it states no baseline or no departure",)
 
 
+@pytest.mark.usefixtures("without_intervals")
 def test_images_that_cannot_be_decoded(tiny: Path, tiny_weights: Path) -> None:
     """They are left out of every line, and of the truth."""
     (tiny / "val/000002.png").write_bytes(b"nothing")
-    asked = {"split": "val", "image_size": 64, "orders": 0, "device": "cpu"}
+    asked: dict[str, Any] = {"split": "val", "image_size": 64, "orders": 0, "device": "cpu"}
     with pytest.raises(DatasetError, match=r"000002\.png"):
         study_file(tiny_weights, tiny, **asked)
     found = study_file(tiny_weights, tiny, skip_corrupt=True, **asked)
@@ -223,6 +262,7 @@ def test_the_notebook_shows_table_and_figure(tiny: Path, tiny_weights: Path, tmp
     assert written.command[0] == "notebooks/protocol.ipynb" and out.stat().st_size < 1_000_000
 
 
+@pytest.mark.usefixtures("without_intervals")
 @pytest.mark.slow(12)
 def test_departures_on_real_images(shared: Path) -> None:
     """yolov8n at 320 px: thresholds and labels cost AP, the input's coordinates move the sizes alone."""

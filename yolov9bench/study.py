@@ -29,7 +29,7 @@ from yolov9bench.evaluation.departures import ORDERS, Departure, Procedure, list
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device, without_skipped
 from yolov9bench.evaluation.images_used import require_objects, too_large, warn_of_images
 from yolov9bench.evaluation.inputs import describe_inputs
-from yolov9bench.evaluation.intervals import Weighted, paired_interval
+from yolov9bench.evaluation.intervals import Interval, Weighted, paired_intervals
 from yolov9bench.evaluation.matching import Integers
 from yolov9bench.evaluation.settings import BATCH_SIZE, choose_protocol, row_id
 from yolov9bench.evaluation.truth import Array, read_truth
@@ -105,6 +105,7 @@ def study(
     start, began = datetime.now(UTC), perf_counter()
     device = resolve_device(question.device)
     require_in_range(1, batch_size=question.batch_size)
+    require_in_range(0, orders=question.orders)
     protocol = choose_protocol(checkpoint, question.protocol, question.image_size, tta=False, row=row)
     departures = list_departures(protocol, question.orders)
     categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
@@ -155,7 +156,7 @@ def measure_all(
     source = replace(source, dataset=without_skipped(source.dataset, batches.skipped))
     truth = read_truth(source.dataset.ground_truth())
     baseline = measure(base, usual, truth, categories)
-    lines = []
+    found: list[list[Outcome]] = []
     for departure in departures:
         outcomes = []
         for number, change in enumerate(departure.changes, start=1):
@@ -163,7 +164,10 @@ def measure_all(
             label = departure.name if len(departure.changes) == 1 else f"{departure.name} {number}"
             candidates = candidates_of(source, usual, base, procedure, label)
             outcomes.append(measure(candidates, procedure, truth, categories))
-        lines.append(make_line(departure, baseline, outcomes))
+        found.append(outcomes)
+    ranges = find_intervals(departures, baseline, found)
+    parts = zip(departures, found, ranges, strict=True)
+    lines = [make_line(departure, baseline, outcomes, interval) for departure, outcomes, interval in parts]
     values = StudyValues(
         baseline=baseline.metrics,
         detections=hash_of(baseline.predictions),
@@ -183,14 +187,29 @@ def candidates_of(
     return collect_candidates(source, procedure, label, known).by_image
 
 
-def make_line(departure: Departure, baseline: Outcome, outcomes: Sequence[Outcome]) -> StudyLine:
+def find_intervals(
+    departures: Sequence[Departure], baseline: Outcome, found: Sequence[Sequence[Outcome]]
+) -> list[Interval | None]:
+    """The interval of each departure's change; of several outcomes that of their mean.
+
+    Both sides interpolate, or neither does: else an interval would lie around another difference.
+    """
+    seconds = [average([each.weighted for each in outcomes]) for outcomes in found]
+    is_own = [any(change.get("formula") == "own" for change in each.changes) for each in departures]
+    ranges: dict[int, Interval | None] = {}
+    for kind, first in ((False, baseline.weighted), (True, baseline.interpolated)):
+        places = [place for place, own in enumerate(is_own) if own == kind]
+        if places:
+            ranges |= zip(places, paired_intervals(first, [seconds[place] for place in places]), strict=True)
+    return [ranges[place] for place in range(len(departures))]
+
+
+def make_line(
+    departure: Departure, baseline: Outcome, outcomes: Sequence[Outcome], interval: Interval | None
+) -> StudyLine:
     """What a departure gave; of several outcomes the means count."""
     usual = ap_of(baseline)
     changes = [ap_of(each) - usual for each in outcomes]
-    is_own = any(change.get("formula") == "own" for change in departure.changes)
-    # Both sides of an interval interpolate, or neither does: else it would lie around another difference.
-    first = baseline.interpolated if is_own else baseline.weighted
-    interval = paired_interval(first, average([each.weighted for each in outcomes]))
     metrics = {name: mean_of([each.metrics[name] for each in outcomes]) for name in PARTS}
     return StudyLine(
         name=departure.name,

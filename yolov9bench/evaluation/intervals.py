@@ -7,6 +7,7 @@ the figures, and tests/benchmarks/interval_coverage.py measures them again.
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,23 +72,44 @@ def interval_of(
 
 
 def paired_interval(first: Weighted, second: Weighted, draws: int = DRAWS, seed: int = 0) -> Interval | None:
-    """The 95 % interval of the second's AP less the first's, on the same images; None as for `ap_interval`.
+    """As `paired_intervals`, of one pair."""
+    (interval,) = paired_intervals(first, [second], draws, seed)
+    return interval
+
+
+def paired_intervals(
+    first: Weighted, seconds: Sequence[Weighted], draws: int = DRAWS, seed: int = 0
+) -> list[Interval | None]:
+    """The 95 % interval of each second AP less the first, on the same images; None as for `ap_interval`.
 
     Both are measured on the same half-samples, so that what makes images easy or hard for both cancels; it
     lies around the difference of their areas, as that of `ap_interval` around one. ValueError if their images
     or objects are not the same.
     """
+    for second in seconds:
+        _require_same_objects(first, second)
+    if first.images < 2:
+        return [None] * len(seconds)
+    halves = _half_samples(np.arange(1, first.images + 1), draws, seed)
+    usual = np.array([first.class_precisions(weights) for weights in halves])
+    return [_interval_of_difference(first, usual, second, halves) for second in seconds]
+
+
+def _require_same_objects(first: Weighted, second: Weighted) -> None:
     same = first.images == second.images and all(
         np.array_equal(getattr(first, name), getattr(second, name))
         for name in ("object_images", "object_classes")
     )
     if not same:
         raise ValueError("a paired interval needs the same images and objects on both sides")
-    if first.images < 2:
-        return None
-    halves = _half_samples(np.arange(1, first.images + 1), draws, seed)
-    drawn = [second.class_precisions(weights) - first.class_precisions(weights) for weights in halves]
-    spread = _spread(np.array(drawn), first)
+
+
+def _interval_of_difference(
+    first: Weighted, usual: Array, second: Weighted, halves: Sequence[Integers]
+) -> Interval | None:
+    """The interval of a second AP less the first, of which `usual` is each class's on the halves."""
+    drawn = np.array([second.class_precisions(weights) for weights in halves]) - usual
+    spread = _spread(drawn, first)
     if spread is None:
         return None
     once = all_images(first)
