@@ -84,24 +84,34 @@ def test_weights_are_copies_of_images(recorded: dict[str, Any]) -> None:
     np.testing.assert_array_equal(matches.class_precisions(weights), copied.class_precisions(once))
 
 
+def objects_at(*boxes: list[float]) -> Truth:
+    """Objects of one class in one image, as x y width height."""
+    columns, ones = np.array(boxes), np.ones(len(boxes), np.int64)
+    return Truth(
+        np.array([1]), np.array([1]), ("a",), ones, ones, columns, columns[:, 2:].prod(axis=1), 0 * ones
+    )
+
+
 def test_a_detection_whose_object_is_gone_finds_no_second() -> None:
     """Two objects; the later detection overlaps the first object more, whose own detection was earlier.
 
-    COCO would give it the second object, which it overlaps by 60 / 100 as well.
+    COCO would give it the second object, which it overlaps by 60 / 90 as well.
     """
-    truth = Truth(
-        np.array([1]),
-        np.array([1]),
-        ("a",),
-        np.array([1, 1]),
-        np.array([1, 1]),
-        np.array([[0.0, 0, 100, 100], [0, 0, 100, 60]]),
-        np.array([10_000.0, 6_000]),
-        np.array([0, 0]),
-    )
+    truth = objects_at([0.0, 0, 100, 100], [0.0, 0, 100, 60])
     results = np.array([[1, 0, 0, 100, 100, 0.9, 1], [1, 0, 0, 100, 90, 0.8, 1]])
     found = match_own(truth, results).found
     assert found[0].all() and not found[1].any()
+
+
+def test_a_detection_takes_what_it_overlaps_most() -> None:
+    """Three objects one beside the other, and the middle one of them twice: by 1 and by 80 / 120."""
+    truth = objects_at([0.0, 0, 100, 10], [100.0, 0, 100, 10], [200.0, 0, 100, 10])
+    exact = [[1, 100, 0, 100, 10, 0.8, 1], [1, 0, 0, 100, 10, 0.7, 1], [1, 200, 0, 100, 10, 0.6, 1]]
+    rows = [[1, 120, 0, 100, 10, 0.9, 1], *exact]
+    found = match_own(truth, np.array(rows)).found
+    assert found[0].tolist() == [True] * 4 + [False] * 6  # 80 / 120 is above .50, .55, .60 and .65
+    assert found[1].tolist() == [False] * 4 + [True] * 6  # then it is free for the exact one
+    assert found[2:].all()
 
 
 def test_nothing_detected_and_nothing_to_detect() -> None:

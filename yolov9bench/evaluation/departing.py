@@ -141,9 +141,8 @@ def change_truth(truth: Truth, procedure: Procedure, letterboxes: Mapping[int, L
     """The truth less its crowds, or in input pixels, as the procedure has it.
 
     letterboxes: by image id. Boxes and areas follow the scale of each axis and the paddings of their image.
-    The own formula knows no crowds.
     """
-    if procedure.crowds == "dropped" or procedure.formula == "own":
+    if procedure.crowds == "dropped":
         truth = without_crowds(truth)
     if procedure.coordinates == "original":
         return truth
