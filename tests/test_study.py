@@ -14,10 +14,9 @@ import pytest
 
 from yolov9bench import __main__ as door
 from yolov9bench import records
-from yolov9bench import study as studies
 from yolov9bench.data.coco import label_categories, read_coco
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.evaluation import intervals
+from yolov9bench.evaluation import intervals, study_lines
 from yolov9bench.evaluation.candidates import Source
 from yolov9bench.evaluation.departures import list_departures
 from yolov9bench.evaluation.evaluate import evaluate
@@ -58,14 +57,14 @@ def graded(painted: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def without_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of a small study's time goes into them."""
-    monkeypatch.setattr(studies, "paired_intervals", lambda _, seconds: [None] * len(seconds))
+    monkeypatch.setattr(study_lines, "paired_intervals", lambda _, seconds: [None] * len(seconds))
 
 
 @pytest.fixture(scope="module")
 def record(graded: Path, tiny_weights: Path) -> Record:
     """A study of the untrained network under yolov9, whose intervals are of fewer draws, for their time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "paired_intervals", partial(intervals.paired_intervals, draws=50))
+        patch.setattr(study_lines, "paired_intervals", partial(intervals.paired_intervals, draws=50))
         return study_file(tiny_weights, graded, split="val", image_size=64, orders=2, device="cpu")
 
 
@@ -154,7 +153,7 @@ def test_an_interval_is_that_of_the_difference(
         seen.extend((first, second) for second in seconds)  # the own formula is the last line
         return intervals.paired_intervals(first, seconds, draws=50)
 
-    monkeypatch.setattr(studies, "paired_intervals", spied)
+    monkeypatch.setattr(study_lines, "paired_intervals", spied)
     values = read_study(
         study_file(tiny_weights, graded, split="val", image_size=64, orders=2, device="cpu")
     ).values
@@ -273,7 +272,7 @@ def test_departures_on_real_images(shared: Path) -> None:
     chosen = [each for each in list_departures(protocol) if each.name in wanted]
     source = Source(checkpoint.detector.deployed(), dataset, "cpu", protocol.score_threshold, 16)
     categories = label_categories(dataset, checkpoint.names, 80)
-    values, _ = studies.measure_all(source, protocol, chosen, categories)
+    values, _ = study_lines.measure_all(source, protocol, chosen, categories)
     changes = {name: float(line_of(values, name).AP_change or 0) for name in wanted}
     assert changes["single label"] < -0.001 and changes["conf .25"] < -0.03
     assert abs(changes["letterboxed boxes"]) < 0.001 and changes["float16 NMS"] < -0.05

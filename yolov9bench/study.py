@@ -6,15 +6,12 @@ papermill notebooks/protocol.ipynb OUT.ipynb -p checkpoint yolov8n.pt -p dataset
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 
 from yolov9bench import records
@@ -22,24 +19,19 @@ from yolov9bench.config import require_checkpoint
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import require_in_range
-from yolov9bench.evaluation import intervals
-from yolov9bench.evaluation.candidates import Candidates, Source, collect_candidates
-from yolov9bench.evaluation.departing import Measure, Outcome, measure
-from yolov9bench.evaluation.departures import ORDERS, Departure, Procedure, list_departures
+from yolov9bench.evaluation.candidates import Source
+from yolov9bench.evaluation.departures import ORDERS, list_departures
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device, without_skipped
-from yolov9bench.evaluation.images_used import require_objects, too_large, warn_of_images
+from yolov9bench.evaluation.images_used import require_objects, too_large
 from yolov9bench.evaluation.inputs import describe_inputs
-from yolov9bench.evaluation.intervals import Interval, Weighted, paired_intervals
-from yolov9bench.evaluation.matching import Integers
 from yolov9bench.evaluation.settings import BATCH_SIZE, choose_protocol, row_id
-from yolov9bench.evaluation.truth import Array, read_truth
+from yolov9bench.evaluation.study_lines import measure_all
 from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.predictions import Predictions, result_json
 from yolov9bench.records import Record
 from yolov9bench.records.lineage import find_training
-from yolov9bench.records.study import PARTS, StudyLine, StudySettings, StudyValues
+from yolov9bench.records.study import StudySettings
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
 from yolov9bench.zoo.protocols import Protocol
@@ -103,37 +95,22 @@ def study(
     Raises BenchErrors that name the offender and the remedy.
     """
     start, began = datetime.now(UTC), perf_counter()
-    device = resolve_device(question.device)
-    require_in_range(1, batch_size=question.batch_size)
-    require_in_range(0, orders=question.orders)
     protocol = choose_protocol(checkpoint, question.protocol, question.image_size, tta=False, row=row)
+    source, categories = prepare_source(checkpoint, dataset, question, protocol)
     departures = list_departures(protocol, question.orders)
-    categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
-    require_objects(dataset)
     training = find_training(checkpoint.sha256, checkpoint.path) if checkpoint.is_own else None
-    detector = checkpoint.detector.deployed().to(device)
-    source = Source(
-        detector, dataset, device, protocol.score_threshold, question.batch_size, question.skip_corrupt
-    )
     with full_float32():
-        environment = describe_environment(str(next(detector.parameters()).device))
+        environment = describe_environment(str(next(source.detector.parameters()).device))
         try:
             values, batches = measure_all(source, protocol, departures, categories)
         except torch.OutOfMemoryError as error:
             raise too_large(question.batch_size, protocol) from error
     used = without_skipped(dataset, batches.skipped)
-    settings = StudySettings(
-        protocol=records.as_stored(batches.protocol),
-        batch_size=batches.batch_size,
-        dtype=str(next(detector.parameters()).dtype).removeprefix("torch."),
-        fused=detector.fused,
-        skip_corrupt=batches.skip_corrupt,
-    )
     return Record(
         row=row.id if row and origin else row_id(checkpoint),
         kind="study",
         values=asdict(values),
-        settings=asdict(settings),
+        settings=asdict(settings_of(source, batches)),
         inputs=asdict(describe_inputs(used, batches, checkpoint, origin, training=training)),
         environment=asdict(environment),
         seed=None,
@@ -143,111 +120,29 @@ def study(
     )
 
 
-def measure_all(
-    source: Source, protocol: Protocol, departures: Sequence[Departure], categories: tuple[int, ...]
-) -> tuple[StudyValues, Batches]:
-    """The values of a record, and the batches of the baseline.
+def prepare_source(
+    checkpoint: Checkpoint, dataset: CocoDataset, question: StudyQuestion, protocol: Protocol
+) -> tuple[Source, tuple[int, ...]]:
+    """What candidates come from, and the category id of each label, once all that is asked can be."""
+    device = resolve_device(question.device)
+    require_in_range(1, batch_size=question.batch_size)
+    require_in_range(0, orders=question.orders)
+    categories = label_categories(dataset, checkpoint.names, checkpoint.detector.num_classes)
+    require_objects(dataset)
+    detector = checkpoint.detector.deployed().to(device)
+    threshold, batch_size = protocol.score_threshold, question.batch_size
+    return Source(detector, dataset, device, threshold, batch_size, question.skip_corrupt), categories
 
-    Candidates are kept in memory for the baseline and one other kind of input at a time.
-    """
-    usual = Procedure(protocol)
-    base, batches = collect_candidates(source, usual, "baseline")
-    warn_of_images(batches)
-    source = replace(source, dataset=without_skipped(source.dataset, batches.skipped))
-    truth = read_truth(source.dataset.ground_truth())
-    baseline = measure(base, usual, truth, categories)
-    found: list[list[Outcome]] = []
-    for departure in departures:
-        outcomes = []
-        for number, change in enumerate(departure.changes, start=1):
-            procedure = usual.changed(change)
-            label = departure.name if len(departure.changes) == 1 else f"{departure.name} {number}"
-            candidates = candidates_of(source, usual, base, procedure, label)
-            outcomes.append(measure(candidates, procedure, truth, categories))
-        found.append(outcomes)
-    ranges = find_intervals(departures, baseline, found)
-    parts = zip(departures, found, ranges, strict=True)
-    lines = [make_line(departure, baseline, outcomes, interval) for departure, outcomes, interval in parts]
-    values = StudyValues(
-        baseline=baseline.metrics,
-        detections=hash_of(baseline.predictions),
-        lines=lines,
-        AP_interval_method=intervals.METHOD if any(line.AP_interval for line in lines) else None,
+
+def settings_of(source: Source, batches: Batches) -> StudySettings:
+    """The settings that ran, read from the objects that ran."""
+    return StudySettings(
+        protocol=records.as_stored(batches.protocol),
+        batch_size=batches.batch_size,
+        dtype=str(next(source.detector.parameters()).dtype).removeprefix("torch."),
+        fused=source.detector.fused,
+        skip_corrupt=batches.skip_corrupt,
     )
-    return values, batches
-
-
-def candidates_of(
-    source: Source, usual: Procedure, base: dict[int, Candidates], procedure: Procedure, label: str
-) -> dict[int, Candidates]:
-    """The candidates of a procedure: the baseline's where its inputs are, else from the network."""
-    if procedure.inputs == usual.inputs:
-        return base
-    known = base if procedure.pixels == usual.pixels else None
-    return collect_candidates(source, procedure, label, known).by_image
-
-
-def find_intervals(
-    departures: Sequence[Departure], baseline: Outcome, found: Sequence[Sequence[Outcome]]
-) -> list[Interval | None]:
-    """The interval of each departure's change; of several outcomes that of their mean.
-
-    Both sides interpolate, or neither does: else an interval would lie around another difference.
-    """
-    seconds = [average([each.weighted for each in outcomes]) for outcomes in found]
-    is_own = [any(change.get("formula") == "own" for change in each.changes) for each in departures]
-    ranges: dict[int, Interval | None] = {}
-    for kind, first in ((False, baseline.weighted), (True, baseline.interpolated)):
-        places = [place for place, own in enumerate(is_own) if own == kind]
-        if places:
-            ranges |= zip(places, paired_intervals(first, [seconds[place] for place in places]), strict=True)
-    return [ranges[place] for place in range(len(departures))]
-
-
-def make_line(
-    departure: Departure, baseline: Outcome, outcomes: Sequence[Outcome], interval: Interval | None
-) -> StudyLine:
-    """What a departure gave; of several outcomes the means count."""
-    usual = ap_of(baseline)
-    changes = [ap_of(each) - usual for each in outcomes]
-    metrics = {name: mean_of([each.metrics[name] for each in outcomes]) for name in PARTS}
-    return StudyLine(
-        name=departure.name,
-        sentence=departure.sentence,
-        reports=list(departure.reports),
-        changes=list(departure.changes),
-        metrics=metrics,
-        AP_change=float(np.mean(changes)),
-        AP_changes=changes,
-        AP_interval=None if interval is None else list(interval),
-        detections=[hash_of(each.predictions) for each in outcomes],
-    )
-
-
-def average(members: Sequence[Weighted]) -> Weighted:
-    """What measures the mean AP of several detections of the same objects."""
-
-    def precisions(weights: Integers) -> Array:
-        mean: Array = np.mean([each.class_precisions(weights) for each in members], axis=0)
-        return mean
-
-    return members[0] if len(members) == 1 else Measure(members[0], precisions)
-
-
-def ap_of(outcome: Outcome) -> float:
-    """The AP, which every formula knows."""
-    return float(outcome.metrics["AP"] or 0.0)
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of values that are all known; None where none is."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def hash_of(predictions: Predictions) -> str:
-    """The sha256 of detections as a result file has them."""
-    return hashlib.sha256(result_json(predictions).encode()).hexdigest()
 
 
 def write_study(record: Record, results_dir: Path) -> tuple[Path, Path, Path]:
