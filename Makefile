@@ -17,7 +17,7 @@ help:
 	@echo "                        (also FAMILY=yolov9, and ARGS='-p dataset data/coco' for papermill;"
 	@echo "                        ARGS='-p fill_table True' keeps the record for the table, not in results/runs)"
 	@echo "make results            write table, figures and notebooks in results/ from the records, in some ten minutes"
-	@echo "make smoke              run both notebooks on the demo set in about a minute"
+	@echo "make smoke              run three notebooks on the demo set in about a minute"
 	@echo "make test               run the tests on every core (ARGS='-k nms' for pytest)"
 	@echo "make accuracy           the longest tests: real weights on all reference images, learning at full size, ten kills"
 	@echo "make parity             write how near this code comes to the references (results/parity.*), in some ten minutes;"
@@ -40,7 +40,8 @@ results: $(STAMP)
 	$(RUN) papermill notebooks/table.ipynb results/table.ipynb --no-progress-bar
 	$(RUN) papermill notebooks/performance.ipynb results/performance.ipynb --no-progress-bar
 	$(RUN) papermill notebooks/reproduce.ipynb results/reproduce.ipynb $(DEMO) --no-progress-bar
-	$(RUN) yolov9bench tidy results/table.ipynb results/performance.ipynb results/reproduce.ipynb
+	$(RUN) papermill notebooks/protocol.ipynb results/protocol.ipynb $(DEMO) --no-progress-bar
+	$(RUN) yolov9bench tidy results/table.ipynb results/performance.ipynb results/reproduce.ipynb results/protocol.ipynb
 
 SMOKE := -p size t -p dataset demo -p epochs 1 -p image_size 64 -p limit 8 --no-progress-bar
 
@@ -48,6 +49,7 @@ smoke: $(STAMP)
 	mkdir -p results/runs
 	$(RUN) papermill notebooks/reproduce.ipynb results/runs/smoke.ipynb -p checkpoint train $(SMOKE)
 	$(RUN) papermill notebooks/train.ipynb results/runs/smoke-train.ipynb $(SMOKE)
+	$(RUN) papermill notebooks/protocol.ipynb results/runs/smoke-protocol.ipynb -p checkpoint train $(SMOKE)
 
 # A worker a core, at most 8 for the sake of memory (each takes up to 4 GB); a file goes to one worker, since its
 # tests share what its fixtures made, and the files with the longest tests go first. Each computes with one thread: more would

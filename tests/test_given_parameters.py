@@ -144,7 +144,7 @@ def test_running_all_cells_again_is_not_refused_for_what_later_cells_left(shell:
         shell.run(HEAD + "\nsplits = ['a']", ASKING)
 
 
-@pytest.mark.parametrize("name", ["reproduce", "train"])
+@pytest.mark.parametrize("name", ["protocol", "reproduce", "train"])
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [({"limit": [1]}, "limit is [1], a list"), ({"labels": [0, 1]}, "no parameter 'labels'")],
@@ -163,13 +163,22 @@ def test_papermills_lists_stop_the_first_cell(
         shell.run(parameters, injected, without_magics)
 
 
-def test_the_training_notebooks_cell_has_parameters_with_their_types() -> None:
-    notebook = nbformat.read(FOLDER / "train.ipynb", 4)  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize(
+    ("name", "own", "usual"),
+    [
+        ("train", "train_split", ReproduceConfig(size="t")),
+        ("protocol", "skip_corrupt", ReproduceConfig()),
+    ],
+)
+def test_the_other_notebooks_cells_have_parameters_with_their_types(
+    name: str, own: str, usual: ReproduceConfig
+) -> None:
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)  # type: ignore[no-untyped-call]
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     namespace: dict[str, Any] = {}
     exec(cell.source, namespace)
-    assert "train_split" in namespace
-    assert parameters_from(namespace) == ReproduceConfig(size="t")
+    assert own in namespace
+    assert parameters_from(namespace) == usual
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ BLUE = (0, 114, 178)  # of the lines of a training curve
 def test_the_notebooks_are_these() -> None:
     """What is checked for every notebook is checked for these."""
     found = {path.name for path in FOLDER.glob("*.ipynb")}
-    assert found == {"performance.ipynb", "reproduce.ipynb", "table.ipynb", "train.ipynb"}
+    assert found == {"performance.ipynb", "protocol.ipynb", "reproduce.ipynb", "table.ipynb", "train.ipynb"}
 
 
 def outputs(notebook: Any, kind: str) -> list[str]:

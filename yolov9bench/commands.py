@@ -23,6 +23,7 @@ from yolov9bench.config import (
     ReproduceConfig,
     RowsConfig,
     SecondOpinionConfig,
+    StudyConfig,
     SweepConfig,
     TidyConfig,
     TrainConfig,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Any] = {
     "train": Annotated[TrainConfig, FlagCreatePairsOff],
     "reproduce": ReproduceConfig,
     "measure": MeasureConfig,
+    "study": Annotated[StudyConfig, FlagCreatePairsOff],
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
     "second-opinion": SecondOpinionConfig,
@@ -163,6 +165,23 @@ def measure(config: MeasureConfig) -> None:
     record = measure_row(config.row, config.device, config.image_size, config.batch_size, config.memory_only)
     keep(record, config)
     print(summary(record))
+
+
+@run.register
+def study(config: StudyConfig) -> None:
+    config.require_paths()
+    from yolov9bench.io.files import write_json
+    from yolov9bench.report.study_page import study_text
+    from yolov9bench.study import study_file, write_study
+
+    given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
+    record = study_file(**given)
+    if config.json:
+        write_json(config.json, asdict(record))
+    if config.results:
+        for path in write_study(record, config.results):
+            print(f"wrote {path}", file=sys.stderr)
+    print(study_text(record))
 
 
 def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:

@@ -30,10 +30,12 @@ from yolov9bench.records.comparison import read_comparison
 from yolov9bench.records.contents import ADDED_SETTINGS, EvaluateContents, read_evaluate, read_measure
 from yolov9bench.records.history import find_altered, is_ancestor
 from yolov9bench.records.lineage import find_broken_links, run_folders
+from yolov9bench.records.study import find_false_lines, read_study
 from yolov9bench.records.training import find_false_claims, read_train
 
 Word = Literal["verified", "hash only", "false"]
 NO_AP = "no AP to compute again"
+NOT_RERUN = "the AP of a study are not computed again"
 UNKNOWN_OF_A_FUNCTION = ("dtype", "fused")  # settings of a network
 
 
@@ -100,6 +102,9 @@ def check_record(
         if record.kind == "measure":
             read_measure(record)
             return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NO_AP,))
+        if record.kind == "study":
+            faults += find_false_lines(read_study(record))
+            return Outcome(name, "false" if faults else "hash only", tuple(faults) or (NOT_RERUN,))
         stated, missing = read_evaluate(record), []
         faults += _missing_settings(stated)
         faults += find_broken_links(record, stated, _folders(path, results_dir))

@@ -14,6 +14,7 @@ from yolov9bench.config.commands import (
 from yolov9bench.config.finished import CompareConfig, ExportConfig, SecondOpinionConfig
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
 from yolov9bench.config.notebook import notebook_command, parameters_from
+from yolov9bench.config.study import StudyConfig
 from yolov9bench.config.values import (
     Config,
     data_folder,
@@ -40,6 +41,7 @@ __all__ = [
     "ReproduceConfig",
     "RowsConfig",
     "SecondOpinionConfig",
+    "StudyConfig",
     "SweepConfig",
     "TidyConfig",
     "TrainConfig",

@@ -6,6 +6,9 @@ the figures, and tests/benchmarks/interval_coverage.py measures them again.
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 
 from yolov9bench.evaluation.matching import Integers, Matches, match
@@ -18,6 +21,23 @@ NORMAL_95 = 1.959964  # standard deviations on each side
 METHOD = HALF_SAMPLES
 
 Interval = tuple[float, float]
+
+
+class Weighted(typing.Protocol):
+    """What AP can be measured on with other weights of the images: `Matches`, and what is like them.
+
+    As there, `class_precisions` of weights [images + 1] is the AP of each class, NaN without objects.
+    """
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def object_images(self) -> Integers: ...
+    @property
+    def object_classes(self) -> Integers: ...
+    def class_precisions(self, weights: Integers) -> Array: ...
 
 
 def ap_interval(
@@ -51,24 +71,45 @@ def interval_of(
     return max(middle - NORMAL_95 * spread, 0.0), min(middle + NORMAL_95 * spread, 1.0)
 
 
-def paired_interval(first: Matches, second: Matches, draws: int = DRAWS, seed: int = 0) -> Interval | None:
-    """The 95 % interval of the second's AP less the first's, on the same images; None as for `ap_interval`.
+def paired_interval(first: Weighted, second: Weighted, draws: int = DRAWS, seed: int = 0) -> Interval | None:
+    """As `paired_intervals`, of one pair."""
+    (interval,) = paired_intervals(first, [second], draws, seed)
+    return interval
+
+
+def paired_intervals(
+    first: Weighted, seconds: Sequence[Weighted], draws: int = DRAWS, seed: int = 0
+) -> list[Interval | None]:
+    """The 95 % interval of each second AP less the first, on the same images; None as for `ap_interval`.
 
     Both are measured on the same half-samples, so that what makes images easy or hard for both cancels; it
     lies around the difference of their areas, as that of `ap_interval` around one. ValueError if their images
     or objects are not the same.
     """
+    for second in seconds:
+        _require_same_objects(first, second)
+    if first.images < 2:
+        return [None] * len(seconds)
+    halves = _half_samples(np.arange(1, first.images + 1), draws, seed)
+    usual = np.array([first.class_precisions(weights) for weights in halves])
+    return [_interval_of_difference(first, usual, second, halves) for second in seconds]
+
+
+def _require_same_objects(first: Weighted, second: Weighted) -> None:
     same = first.images == second.images and all(
         np.array_equal(getattr(first, name), getattr(second, name))
         for name in ("object_images", "object_classes")
     )
     if not same:
         raise ValueError("a paired interval needs the same images and objects on both sides")
-    if first.images < 2:
-        return None
-    halves = _half_samples(np.arange(1, first.images + 1), draws, seed)
-    drawn = [second.class_precisions(weights) - first.class_precisions(weights) for weights in halves]
-    spread = _spread(np.array(drawn), first)
+
+
+def _interval_of_difference(
+    first: Weighted, usual: Array, second: Weighted, halves: Sequence[Integers]
+) -> Interval | None:
+    """The interval of a second AP less the first, of which `usual` is each class's on the halves."""
+    drawn = np.array([second.class_precisions(weights) for weights in halves]) - usual
+    spread = _spread(drawn, first)
     if spread is None:
         return None
     once = all_images(first)
@@ -76,7 +117,7 @@ def paired_interval(first: Matches, second: Matches, draws: int = DRAWS, seed: i
     return middle - NORMAL_95 * spread, middle + NORMAL_95 * spread
 
 
-def all_images(matches: Matches) -> Integers:
+def all_images(matches: Weighted) -> Integers:
     """The weights that count every image once, [images + 1]."""
     weights = np.ones(matches.images + 1, np.int64)
     weights[0] = 0
@@ -94,7 +135,7 @@ def _half_samples(images: Integers, draws: int, seed: int) -> list[Integers]:
     return halves
 
 
-def _spread(drawn: Array, matches: Matches) -> float | None:
+def _spread(drawn: Array, matches: Weighted) -> float | None:
     """The standard deviation of the mean over classes, from its half-samples [draws, classes].
 
     Halves drawn without replacement vary as the whole does (Shao and Wu 1989, the delete-d jackknife). A

@@ -48,18 +48,24 @@ class Matches:
         scores: copies of one detection follow one another, and only the last of them lies on the curve's
         envelope.
         """
+        precisions = self.interpolated_precisions(weights)
+        present = ~np.isnan(precisions)
+        return float(precisions[present].mean()) if present.any() else -1.0
+
+    def interpolated_precisions(self, weights: Integers) -> Array:
+        """COCO's AP of each class, as `average_precision`, [classes]; NaN for classes without objects."""
         counts = np.bincount(self.object_classes, weights[self.object_images], self.classes + 1)[1:]
         counts = counts.astype(np.int64)
         present = np.flatnonzero(counts)
-        if not len(present):
-            return -1.0
         needed = _needed(counts[present])
         of_detection = weights[self.image_of]
         seen = np.concatenate([[0], np.cumsum(of_detection)])
-        total = 0.0
+        result: Array = np.full(self.classes, np.nan)
+        result[present] = 0.0
         for found, ignored in zip(self.found, self.ignored, strict=True):
-            total += self._precisions(found, ignored, of_detection, seen, present, needed).sum()
-        return float(total / (len(IOUS) * len(RECALLS) * len(present)))
+            sums = self._precisions(found, ignored, of_detection, seen, present, needed).sum(axis=1)
+            result[present] += sums / (len(IOUS) * len(RECALLS))
+        return result
 
     def class_precisions(self, weights: Integers) -> Array:
         """AP of each class without COCO's interpolation, [classes]; NaN for classes without objects.

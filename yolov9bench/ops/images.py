@@ -86,24 +86,32 @@ def resize_long_side(image: Pixels, size: int, rounding: Rounding, shrinking: Sh
     Truncation is that of `int(side * (size / long side))` in double precision, which yields 639 for a long
     side of 606; enlarging is always bilinear.
     """
-    height, width = image.shape[:2]
-    ratio = size / max(height, width)
-    if ratio == 1:
+    longest = max(image.shape[:2])
+    if longest == size:
         return image
+    height, width = resized_sides((image.shape[0], image.shape[1]), size, rounding)
+    area = shrinking == "area" and size < longest
+    method = cv2.INTER_AREA if area else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def resized_sides(sides: tuple[int, int], size: int, rounding: Rounding) -> tuple[int, int]:
+    """Height and width of an image of these sides once its long one is `size`, in pixels."""
+    height, width = sides
+    ratio = size / max(height, width)
     if rounding == "truncate":
-        sides = max(int(width * ratio), 1), max(int(height * ratio), 1)
-    else:
-        sides = min(math.ceil(width * ratio), size), min(math.ceil(height * ratio), size)
-    area = shrinking == "area" and ratio < 1
-    return np.asarray(
-        cv2.resize(image, sides, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR), np.uint8
-    )
+        return max(int(height * ratio), 1), max(int(width * ratio), 1)
+    return min(math.ceil(height * ratio), size), min(math.ceil(width * ratio), size)
 
 
 def letterbox(
-    image: Pixels, shape: tuple[int, int], scale_up: bool, original: tuple[int, int] | None = None
+    image: Pixels,
+    shape: tuple[int, int],
+    scale_up: bool,
+    original: tuple[int, int] | None = None,
+    padding: int = GREY,
 ) -> tuple[Pixels, LetterboxInfo]:
-    """Fit an image into `shape` (height, width), centred on grey 114, and say where it lies.
+    """Fit an image into `shape` (height, width), centred on grey `padding`, and say where it lies.
 
     Scaled bilinearly by the smaller ratio, by at most 1 unless `scale_up`; sides rounded to nearest; an odd
     pixel of padding goes to the bottom and the right. `original` is the size before an earlier resize.
@@ -115,6 +123,6 @@ def letterbox(
     if resized != (height, width):
         image = np.asarray(cv2.resize(image, resized[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
     top, left = (shape[0] - resized[0]) // 2, (shape[1] - resized[1]) // 2
-    canvas = np.full((*shape, 3), GREY, np.uint8)
+    canvas = np.full((*shape, 3), padding, np.uint8)
     canvas[top : top + resized[0], left : left + resized[1]] = image
     return canvas, LetterboxInfo(original or (height, width), resized, shape, left, top)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,6 +23,8 @@ from yolov9bench.zoo.protocols import Protocol
 
 Shape: TypeAlias = tuple[int, int]  # height, width
 Prepared: TypeAlias = dict[int, tuple[Pixels, LetterboxInfo]]  # by image size
+# A decoded image, its long side in the input, the input's shape and the protocol, as `make_input` takes them.
+MakeInput: TypeAlias = Callable[[Pixels, int, Shape, Protocol], tuple[Pixels, LetterboxInfo]]
 
 BATCHES_AHEAD = 2
 
@@ -50,7 +52,7 @@ class Batches:
     decoded raises DatasetError, or with `skip_corrupt` goes into `skipped`. `other_size` collects the files
     whose decoded size is not the annotated one; the decoded size counts. `dim` has those of 12 bits. `counts`
     are for who detects on the batches. Each of several processes has its share of the batches, so that every
-    image is in one of them.
+    image is in one of them. `make` makes an input, `make_input` if it is None.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Batches:
         batch_size: int = 16,
         skip_corrupt: bool = False,
         ranks: Ranks = ALONE,
+        make: MakeInput | None = None,
     ) -> None:
         self.dataset, self.protocol, self.skip_corrupt = dataset, protocol, skip_corrupt
+        self.make = make or make_input
         self.batch_size, self.counts = batch_size, Counts()
         self.skipped: list[str] = []
         self.other_size: list[str] = []
@@ -75,6 +79,16 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.chunks)
+
+    def leave_out(self, is_known: Callable[[CocoImage, Shape], bool]) -> None:
+        """Drop the images whose input of this shape is known already; of a protocol with one view."""
+        kept: list[tuple[Sequence[CocoImage], dict[int, Shape]]] = []
+        for images, shapes in self.chunks:
+            (shape,) = shapes.values()
+            wanted = [image for image in images if not is_known(image, shape)]
+            if wanted:
+                kept.append((wanted, shapes))
+        self.chunks = kept
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
@@ -93,7 +107,7 @@ class Batches:
             return error
         if is_dim(self.dataset.image_path(image), pixels):
             self.dim.append(image.file_name)  # of several threads, whose order means nothing
-        return {size: make_input(pixels, size, shape, self.protocol) for size, shape in shapes.items()}
+        return {size: self.make(pixels, size, shape, self.protocol) for size, shape in shapes.items()}
 
     def _collect(
         self, images: Sequence[CocoImage], futures: list[Future[Prepared | DatasetError]]

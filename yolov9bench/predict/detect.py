@@ -55,12 +55,21 @@ def detect(
 
 def select_detections(boxes: Tensor, scores: Tensor, info: LetterboxInfo, protocol: Protocol) -> Detections:
     """Decoded boxes [A, 4] in input pixels and scores [A, C] of one image -> its Detections."""
-    if protocol.nms_coordinates == "original":
-        kept = nms(to_original(boxes, info, protocol), scores, protocol)
-    else:
-        kept = nms(boxes, scores, protocol)
-        kept = kept._replace(boxes_xyxy=to_original(kept.boxes_xyxy, info, protocol))
-    return kept._replace(boxes_xyxy=clipped(kept.boxes_xyxy, info.original))
+    kept = nms(boxes_for_nms(boxes, info, protocol), scores, protocol)
+    return place_in_original(kept, info, protocol)
+
+
+def boxes_for_nms(boxes: Tensor, info: LetterboxInfo, protocol: Protocol) -> Tensor:
+    """Boxes [n, 4] in input pixels -> in the pixels in which the protocol suppresses."""
+    return to_original(boxes, info, protocol) if protocol.nms_coordinates == "original" else boxes
+
+
+def place_in_original(kept: Detections, info: LetterboxInfo, protocol: Protocol) -> Detections:
+    """What was kept, as it was suppressed -> in original pixels, clipped to the image."""
+    boxes = kept.boxes_xyxy
+    if protocol.nms_coordinates == "input":
+        boxes = to_original(boxes, info, protocol)
+    return kept._replace(boxes_xyxy=clipped(boxes, info.original))
 
 
 def merge_views(views: Sequence[Detections], protocol: Protocol) -> Detections:

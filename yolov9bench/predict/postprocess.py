@@ -101,6 +101,13 @@ def expected_distances(logits: Tensor) -> Tensor:
 
 def nms(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
     """Boxes [A, 4] px and scores [A, C] of one image -> its Detections, in the boxes' coordinates."""
+    candidates = take_candidates(boxes, scores, protocol)
+    keep = suppress(candidates, protocol)[: protocol.max_detections]
+    return Detections(*(part[keep] for part in candidates))
+
+
+def take_candidates(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
+    """What is suppressed of boxes [A, 4] px and scores [A, C]: the best above the threshold, best first."""
     boxes, scores = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (boxes, scores))
     if protocol.multi_label:
         indices, labels = (scores > protocol.score_threshold).nonzero(as_tuple=True)
@@ -112,9 +119,7 @@ def nms(boxes: Tensor, scores: Tensor, protocol: Protocol) -> Detections:
     if (counts := _COUNTS.get()) is not None:
         counts.candidates += len(values)
     order = values.argsort(descending=True, stable=True)[: protocol.max_candidates]
-    candidates = Detections(boxes[indices[order]], values[order], labels[order])
-    keep = suppress(candidates, protocol)[: protocol.max_detections]
-    return Detections(*(part[keep] for part in candidates))
+    return Detections(boxes[indices[order]], values[order], labels[order])
 
 
 def suppress(candidates: Detections, protocol: Protocol) -> Tensor:

@@ -15,7 +15,7 @@ from yolov9bench.errors import RecordError
 from yolov9bench.io.files import write_text
 
 SCHEMA = 1
-KINDS = ("evaluate", "measure", "train", "compare")
+KINDS = ("evaluate", "measure", "train", "compare", "study")
 CUSTOM = "custom"  # the folder of records that belong to no row of the table
 
 
