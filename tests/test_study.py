@@ -26,7 +26,7 @@ from yolov9bench.records import Record
 from yolov9bench.records.study import StudyLine, StudyValues, read_study
 from yolov9bench.report.study_page import study_markdown, study_text
 from yolov9bench.study import study_file
-from yolov9bench.verify import verify
+from yolov9bench.verify import is_clean, verify
 from yolov9bench.weights import load
 from yolov9bench.zoo.protocols import ULTRALYTICS
 
@@ -191,6 +191,20 @@ def test_the_command_writes_record_page_and_figure(
     assert f"({figure.name})" in page and figure.read_bytes().startswith(b"\x89PNG")
     assert study_text(written) in capsys.readouterr().out
     assert (written.inputs["images"], written.settings["batch_size"]) == (3, 2)
+
+
+def test_verify_computes_the_baseline_again(
+    record: Record, graded: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs/detections"
+    evaluate(tiny_weights, graded, split="val", image_size=64, device="cpu", detections=folder)
+    annotations = [graded / "annotations/instances_val.json"]
+    (outcome,) = verify(tmp_path, [records.write(record, tmp_path)], annotations)
+    assert outcome.word == "hash only" and is_clean([outcome], strict=True)
+    baseline, (line, *_) = record.values["baseline"] | {"AP50": 0.99}, record.values["lines"]
+    false = replace(record, values=record.values | {"baseline": baseline, "lines": [line]})
+    (outcome,) = verify(tmp_path, [records.write(false, tmp_path)], annotations)
+    assert outcome.word == "false" and "AP50 of the baseline is 0.99, its detections give" in str(outcome)
 
 
 def test_verify_reads_a_study_and_refuses_a_false_one(record: Record, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
-from yolov9bench.records.contents import METRICS, EvaluateContents
+from yolov9bench.records.contents import METRICS, EvaluateContents, EvaluateInputs
 from yolov9bench.records.detections import path_of_detections, read_detections
 
 METRIC_TOLERANCE = 1e-12  # of a metric that is computed again from the same detections
@@ -73,7 +73,9 @@ def find_annotations(
 
 def _annotations_of(record: Record) -> list[str]:
     """The sha256 of the annotations that a record is about."""
-    keys = {"evaluate": ("",), "compare": ("",), "train": ("train", "validation")}.get(record.kind, ())
+    keys = {"evaluate": ("",), "compare": ("",), "study": ("",), "train": ("train", "validation")}.get(
+        record.kind, ()
+    )
     data = [record.inputs.get(key) if key else record.inputs for key in keys]
     return [str(each.get("annotations_sha256")) for each in data if isinstance(each, dict)]
 
@@ -82,7 +84,11 @@ def find_detections(
     sha256: str, path: Path, results_dir: Path, stated: EvaluateContents
 ) -> Predictions | None:
     """The detections that a record names; RecordError if a file that should be them is not."""
-    name = (stated.values.detections or {}).get("file")
+    return find_file(sha256, (stated.values.detections or {}).get("file"), path, results_dir)
+
+
+def find_file(sha256: str, name: str | None, path: Path, results_dir: Path) -> Predictions | None:
+    """The detections of a hash, kept under it or as a file `name` by the record at `path` or its results."""
     places = [path_of_detections(results_dir, sha256)]
     folders = (path.parent, results_dir / "detections", results_dir / "runs" / "detections")
     places += [folder / str(name) for folder in folders] if name else []
@@ -122,7 +128,7 @@ def find_wrong_metrics(
     On the images that the record states. Intervals of other methods than today's are not computed again.
     """
     try:
-        truth = select_truth(annotations, stated)
+        truth = select_truth(annotations, stated.inputs, stated.settings.classes)
     except RecordError as error:
         return [str(error)]
     found = coco_metrics(truth, detections)
@@ -147,25 +153,27 @@ def are_equal(stated: Sequence[float] | None, found: Sequence[float] | None) -> 
     return len(stated) == len(found) and all(abs(one - other) <= INTERVAL_TOLERANCE for one, other in ends)
 
 
-def select_truth(annotations: GroundTruth, stated: EvaluateContents) -> GroundTruth:
+def select_truth(
+    annotations: GroundTruth, inputs: EvaluateInputs, classes: Mapping[str, str] | None = None
+) -> GroundTruth:
     """The part of its annotations that a record was evaluated on; RecordError for images it cannot have had.
 
-    Of other classes than the chosen ones no object counts.
+    classes: as the record's settings state them; of others than the chosen ones no object counts.
     """
-    skipped, images = stated.inputs.images_skipped or [], stated.inputs.images or 0
+    skipped, images = inputs.images_skipped or [], inputs.images or 0
     ordered = sorted(annotations["images"], key=lambda image: image["id"])
     used = [image for image in ordered[: images + len(skipped)] if image["file_name"] not in skipped]
     if len(used) != images:
         raise RecordError(f"{images:,} images are stated, and the annotations have {len(ordered):,}")
     listed = image_list_sha256_of((image["id"], image["file_name"]) for image in used)
-    if listed != stated.inputs.image_list_sha256:
+    if listed != inputs.image_list_sha256:
         raise RecordError("the images are not the first ones of the annotations by id")
     ids = {image["id"] for image in used}
     kept = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
-    classes = annotations["categories"]
-    if stated.settings.classes:
-        classes = [each for each in classes if each["name"] in stated.settings.classes.values()]
-    return {"images": used, "annotations": kept, "categories": classes}
+    categories = annotations["categories"]
+    if classes:
+        categories = [each for each in categories if each["name"] in classes.values()]
+    return {"images": used, "annotations": kept, "categories": categories}
 
 
 def require_detections(path: Path, results_dir: Path, stated: EvaluateContents) -> Predictions:
@@ -192,4 +200,4 @@ def require_truth(
     faults = find_contradictions(detections, stated) or find_wrong_metrics(detections, content, stated)
     if faults:
         raise RecordError(f"{path.name} is false ({faults[0]}): see `yolov9bench verify`")
-    return select_truth(content, stated)
+    return select_truth(content, stated.inputs, stated.settings.classes)

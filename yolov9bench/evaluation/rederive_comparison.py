@@ -101,7 +101,7 @@ class Compared:
         detections = find_detections(sha256, path, self._results_dir, stated)
         if content is None or detections is None:
             return None
-        return match_detections(select_truth(content, stated), detections)
+        return match_detections(select_truth(content, stated.inputs, stated.settings.classes), detections)
 
 
 def _find_wrong_difference(stated: CompareContents, first: Record, second: Record) -> list[str]:
