@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from yolov9bench.nn.head import REG_MAX, STRIDES, Levels
 from yolov9bench.zoo.protocols import Protocol
+
+Suppress: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]  # boxes, scores, IoU -> indices that are kept
 
 CLASS_BY_CLASS_FROM = 10_000  # candidates from which mmcv's batched_nms goes class by class
 
@@ -140,7 +145,26 @@ def suppress(candidates: Detections, protocol: Protocol) -> Tensor:
 
 def suppress_boxes(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     """Indices of the boxes that overlap no better one by more than `iou`, best first."""
-    import torchvision  # here, because it takes 1.8 s (torch._dynamo) and most commands suppress nothing
-
-    kept: Tensor = torchvision.ops.nms(boxes, scores, iou)
+    kept: Tensor = load_nms()(boxes, scores, iou)
     return kept
+
+
+@cache
+def load_nms() -> Suppress:
+    """torchvision's operator, from its compiled library where that can be loaded alone.
+
+    The package around it imports torch._dynamo, which takes longer than torch itself. Where the library lies
+    elsewhere or needs the package, as other versions may, the package is imported.
+    """
+    operators: Any = torch.ops  # mypy does not see what a library adds
+    found = find_spec("torchvision")
+    folders = [] if found is None else found.submodule_search_locations or []
+    for library in sorted(file for folder in folders for file in Path(folder).glob("_C*.so")):
+        try:
+            operators.load_library(library)
+            return cast(Suppress, operators.torchvision.nms.default)
+        except (AttributeError, OSError, RuntimeError):
+            continue
+    import torchvision
+
+    return cast(Suppress, torchvision.ops.nms)
