@@ -266,7 +266,8 @@ def infer_in_float32(
 ) -> tuple[Predictions, provenance.Environment, BackendSettings]:
     """As `run_inference` by the backend of the settings, with what it ran on and how.
 
-    The detector's weights are laid out as the backend has them, in place. SettingsError for a batch that does not fit into a GPU's memory.
+    The detector's weights are laid out as the backend has them, in place. SettingsError for a batch that does
+    not fit into a GPU's memory.
     """
     protocol = batches.protocol
     with full_float32(), kept_memory() as keeps:
