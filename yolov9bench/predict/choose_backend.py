@@ -92,7 +92,7 @@ def keep_choices(file: Path, choices: dict[str, str]) -> None:
     """Write the choices; where that is not possible the next run measures again, which is said."""
     try:
         write_json(file, choices)
-    except StorageError as error:
+    except (OSError, StorageError) as error:
         logger.warning("the choice of a backend is not kept: %s", error)
 
 
