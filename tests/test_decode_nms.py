@@ -309,7 +309,7 @@ def random_levels(dtype: torch.dtype, channels_last: bool, seed: int = 0) -> Lev
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_likely_cells_give_what_all_give(threshold: float, dtype: torch.dtype, channels_last: bool) -> None:
-    """In the same order, and to the rounding of a sigmoid: how it is vectorised depends on the array's size."""
+    """In the same order, and to the rounding of a sigmoid, which depends on where in an array it is."""
     levels = random_levels(dtype, channels_last)
     protocol = replace(YOLOV9, score_threshold=threshold)
     boxes, scores = decode(levels)
