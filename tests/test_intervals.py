@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from yolov9bench.evaluation.intervals import all_images, ap_interval, interval_of, paired_interval
-from yolov9bench.evaluation.matching import Curves, Matches, match
+from yolov9bench.evaluation.matching import Matches, match
 from yolov9bench.evaluation.truth import read_truth, result_array
 from yolov9bench.predict.predictions import predictions_from_rows
 
@@ -132,10 +132,9 @@ def test_areas_at_every_iou_are_those_of_one_detection_after_another(seed: int) 
             )
     matches = matched(truth, rows)
     assert any(map(len, matches.ignored)) and len({len(each) for each in matches.found}) > 3
-    curves = Curves(matches)
     for weights in (all_images(matches), *generator.integers(0, 3, (20, 9))):
         expected = areas_by_detection(matches, weights)
-        assert curves.class_precisions(weights) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        assert matches.class_precisions(weights) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_an_interval_of_shares_is_the_textbook_one() -> None:
