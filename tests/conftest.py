@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import accounting
@@ -31,6 +32,15 @@ def shared() -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"YOLOV9BENCH_SHARED is set to {place}, which is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of its own for what is measured once a machine, in this process and in those it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YOLOV9BENCH_CACHE", str(folder))
+        yield folder
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from yolov9bench.nn import Level, Levels
-from yolov9bench.predict.postprocess import CLASS_BY_CLASS_FROM, Detections, decode, nms
+from yolov9bench.predict.postprocess import CLASS_BY_CLASS_FROM, Detections, decode, decode_likely, nms
 from yolov9bench.zoo.protocols import PROTOCOLS, Protocol
 
 Array = NDArray[Any]
@@ -290,3 +290,49 @@ def test_ultralytics_suppression(shared: Path, case: str, parity: Compare) -> No
     for image, predictions in enumerate(golden[f"{case}_in"]):
         found = suppressed(predictions, cases[case], PROTOCOLS["ultralytics"])
         require_rows(held, found, golden[f"{case}_out{image}"])
+
+
+def random_levels(dtype: torch.dtype, channels_last: bool, seed: int = 0) -> Levels:
+    """Two images of 96 x 64 px with five classes, scores from far below .001 to near 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def maps(channels: int, stride: int, mean: float) -> Tensor:
+        drawn = torch.randn(2, channels, 96 // stride, 64 // stride, generator=generator) * 3 + mean
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return drawn.to(dtype).contiguous(memory_format=layout)
+
+    first, second, third = (Level(maps(64, stride, 0), maps(5, stride, -8)) for stride in (8, 16, 32))
+    return first, second, third
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.001, 0.25, 0.9, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_likely_cells_give_what_all_give(threshold: float, dtype: torch.dtype, channels_last: bool) -> None:
+    """In the same order, and to the rounding of a sigmoid, which depends on where in an array it is."""
+    levels = random_levels(dtype, channels_last)
+    protocol = replace(YOLOV9, score_threshold=threshold)
+    boxes, scores = decode(levels)
+    likely = decode_likely(levels, threshold)
+    for image in range(2):
+        needed = int((scores[image] > threshold).any(dim=1).sum())
+        assert needed <= len(likely[image][0]) <= needed + 2
+        found = nms(*likely[image], protocol)
+        expected = nms(boxes[image], scores[image], protocol)
+        assert found.boxes_xyxy.dtype == boxes.dtype
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.allclose(found.scores, expected.scores, rtol=1e-6, atol=0)
+        assert torch.allclose(found.boxes_xyxy, expected.boxes_xyxy, rtol=0, atol=1e-4)
+
+
+def test_a_logit_that_is_no_number_hides_no_other_class() -> None:
+    levels = random_levels(torch.float32, False)
+    cell = (levels[0].class_logits[0] > 0).any(dim=0).nonzero()[0].tolist()
+    levels[0].class_logits[0, 4 - int(levels[0].class_logits[0, :, cell[0], cell[1]].argmax())].fill_(
+        math.nan
+    )
+    boxes, scores = decode(levels)
+    found = nms(*decode_likely(levels, 0.25)[0], replace(YOLOV9, score_threshold=0.25))
+    expected = nms(boxes[0], scores[0], replace(YOLOV9, score_threshold=0.25))
+    assert len(expected.scores) > 3
+    assert torch.allclose(found.scores, expected.scores, rtol=1e-6, atol=0)

@@ -245,7 +245,9 @@ def test_the_record_says_what_ran(
 ) -> None:
     """Every fact against the files, the network that was handed on, and the batches that were read."""
     loaded, data = load(small_weights), read_coco(tiny, "val")
-    settings = EvaluationSettings("mmyolo", 4, image_size=64, detections=tmp_path, skip_corrupt=True)
+    settings = EvaluationSettings(
+        "mmyolo", 4, image_size=64, detections=tmp_path, skip_corrupt=True, backend="plain"
+    )
     found = evaluate.evaluate_loaded(loaded, data, settings, seed=5).record
     assert pretended.sizes == [4, 2]
     assert (found.settings["batch_size"], found.settings["judge"], found.seed) == (4, False, 5)

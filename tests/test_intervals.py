@@ -88,6 +88,55 @@ def test_areas_are_trapezoids(seed: int) -> None:
         assert found == pytest.approx([expected.get(c, np.nan) for c in range(1, 5)], abs=1e-12, nan_ok=True)
 
 
+def areas_by_detection(matches: Matches, weights: Any) -> list[float]:
+    """The trapezoids at each IoU, one detection after another; what lies on a crowd counts as none."""
+    bounds = list(zip(matches.starts[:-1], matches.starts[1:], strict=True))
+    detected = sum(any(weights[matches.image_of[first:end]]) for first, end in bounds)
+    areas = np.zeros(matches.classes)
+    for found, ignored in zip(matches.found, matches.ignored, strict=True):
+        objects, leading = [], 0.0  # class, weight, right and all before; first detections that are right
+        for label, (first, end) in enumerate(bounds):
+            right = counted = 0
+            for detection in range(first, end):
+                weight = weights[matches.image_of[detection]] * (detection not in ignored)
+                if weight and detection in found:
+                    objects.append((label, weight, right, counted))
+                    leading += counted == 0
+                    right += weight
+                counted += weight
+        for label, weight, right, counted in objects:
+            earlier = right / counted if counted else leading / detected
+            areas[label] += weight * (earlier + (right + weight) / (counted + weight)) / 2 / 10
+    counts = np.zeros(matches.classes)
+    for image, label in zip(matches.object_images, matches.object_classes, strict=True):
+        counts[label - 1] += weights[image]
+    return [area / count if count else np.nan for area, count in zip(areas, counts, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_areas_at_every_iou_are_those_of_one_detection_after_another(seed: int) -> None:
+    """Shifted boxes find their object at some IoUs alone; each class has a crowd, and images count often."""
+    generator = np.random.default_rng(seed)
+    objects = [(image, int(generator.integers(1, 4))) for image in range(1, 9) for _ in range(2)]
+    truth = make_truth(objects, images=8, classes=4)
+    for place, annotation in enumerate(truth["annotations"]):
+        annotation["bbox"] = [100.0 * place, 0.0, 50.0, 50.0]
+        annotation["iscrowd"] = int(place % 5 == 0)
+    rows: Rows = []
+    for annotation in truth["annotations"]:
+        for _ in range(generator.integers(0, 4)):
+            left, top, side, _ = annotation["bbox"]
+            box = [left + generator.integers(0, 20), top, side, side]
+            rows += make_rows(
+                (annotation["image_id"], annotation["category_id"], generator.random()), box=box
+            )
+    matches = matched(truth, rows)
+    assert any(map(len, matches.ignored)) and len({len(each) for each in matches.found}) > 3
+    for weights in (all_images(matches), *generator.integers(0, 3, (20, 9))):
+        expected = areas_by_detection(matches, weights)
+        assert matches.class_precisions(weights) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
 def test_an_interval_of_shares_is_the_textbook_one() -> None:
     """Of 40 images with one object each 24 are solved: AP is a mean of zeros and ones, its variance known."""
     truth = make_truth([(image, 1) for image in range(1, 41)], images=40)

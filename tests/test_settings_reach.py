@@ -64,7 +64,7 @@ def spied(patch: pytest.MonkeyPatch, module: Any, name: str, note: Callable[...,
 def watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     backend: Any = torch.backends.mkldnn  # mypy does not see all its attributes
 
-    def decoded(_: Any, levels: Any) -> None:
+    def decoded(_: Any, levels: Any, threshold: float) -> None:
         switch = backend.matmul.fp32_precision
         trace.decoded.add((levels[0].box_logits.dtype, torch.get_num_threads(), switch))
 
@@ -72,7 +72,7 @@ def watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     spied(patch, batches, "letterbox", lambda _, pixels, shape: trace.shapes.add(shape))
     spied(patch, batches, "stack_inputs", lambda _, parts: trace.stacked.append(len(parts)))
     spied(patch, postprocess, "suppress_boxes", lambda _, *given: trace.suppressed.append(given))
-    spied(patch, detect, "decode", decoded)
+    spied(patch, detect, "decode_likely", decoded)
     spied(patch, detect, "nms", lambda found, *_: trace.order.append("nms"))
     spied(patch, detect, "nms", lambda found, *_: trace.kept.append(len(found.scores)))
     spied(patch, detect, "to_original", lambda *_: trace.order.append("back"))

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from tyro.conf import UseAppendAction
 
 from yolov9bench.errors import SettingsError, exists, require_choice, shown_value, unknown
+from yolov9bench.zoo.backends import find_backend
 from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.rows import ROWS
 
@@ -133,6 +134,12 @@ def require_one_detector(**given: object) -> None:
     if len(named) != 1:
         fault = f"{' and '.join(named)} are given" if named else "no detector is given"
         raise SettingsError(f"{fault}: give one of {', '.join(given)}")
+
+
+def require_backend(name: str) -> None:
+    """SettingsError with a suggestion for a backend that does not exist; "auto" is the fastest one."""
+    if name != "auto":
+        find_backend(name)
 
 
 def require_unset(**given: object) -> None:

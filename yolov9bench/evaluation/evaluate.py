@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from yolov9bench.config import parse_classes, require_checkpoint, require_unset
+from yolov9bench.config import parse_classes, require_backend, require_checkpoint, require_unset
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.download import Origin
@@ -44,15 +45,19 @@ from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import counted, track
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.distributed import current_ranks, process_group
+from yolov9bench.ops.kept_memory import kept_memory
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
+from yolov9bench.predict.choose_backend import apply_backend, choose_backend
 from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.postprocess import counting
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 from yolov9bench.records import Record
+from yolov9bench.records.contents import BackendSettings
 from yolov9bench.records.lineage import find_training
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
+from yolov9bench.zoo.backends import PLAIN, Backend
 from yolov9bench.zoo.own_rows import OwnRow, has_network_of
 from yolov9bench.zoo.rows import Published, Row
 
@@ -96,6 +101,7 @@ def evaluate(
     detector: str | DetectFunction | None = None,
     name: str | None = None,
     self_check: bool = False,
+    backend: str = "auto",
 ) -> Record:
     """Evaluate a checkpoint, a file or a row's id, on a COCO-format folder and return the Record.
 
@@ -111,9 +117,11 @@ def evaluate(
     """
     if dataset is None:
         raise SettingsError("dataset is missing: give a folder in COCO's format")
+    require_backend(backend)
     chosen = choose_detector(checkpoint, detector, row, name)
     if chosen.function is not None:
-        require_unset(protocol=protocol, image_size=image_size, tta=tta, device=device, self_check=self_check)
+        require_unset(protocol=protocol, image_size=image_size, tta=tta, device=device)
+        require_unset(self_check=self_check, backend=backend)
     settings = EvaluationSettings(
         protocol=protocol,
         batch_size=batch_size,
@@ -125,6 +133,7 @@ def evaluate(
         tta=tta,
         classes=parse_classes(classes),
         self_check=self_check,
+        backend=backend,
     )
     places = [None if path is None else Path(path) for path in (annotations, images)]
     return evaluate_chosen(chosen, lambda: read_coco(Path(dataset), split, limit, *places), settings).record
@@ -175,21 +184,14 @@ def evaluate_loaded(
     training = find_training(checkpoint.sha256, checkpoint.path) if checkpoint.is_own else None
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
-    with full_float32():
-        environment = describe_environment(str(next(detector.parameters()).device))
-        try:
-            if settings.self_check:
-                require_behaviour(run_inference, detector, dataset, chosen.categories, batches, device)
-            predictions = run_inference(detector, batches, chosen.categories, device)
-        except torch.OutOfMemoryError as error:
-            raise too_large(settings.batch_size, protocol) from error
+    predictions, environment, ran = infer_in_float32(detector, batches, chosen.categories, device, settings)
     dataset = without_skipped(dataset, batches.skipped)
     result, values = compute_values(dataset, predictions, settings, asdict(batches.counts))
     record = Record(
         row=None if own else row.id if row and origin else row_id(checkpoint),
         kind="evaluate",
         values=asdict(values),
-        settings=asdict(applied_settings(detector, batches, result, chosen.names)),
+        settings=asdict(applied_settings(detector, batches, result, chosen.names, ran)),
         inputs=asdict(describe_inputs(dataset, batches, checkpoint, origin, describe_own_row(own), training)),
         environment=asdict(environment),
         seed=seed,
@@ -255,12 +257,42 @@ def full_float32() -> Iterator[None]:
             backend.fp32_precision = precision
 
 
+def infer_in_float32(
+    detector: Detector,
+    batches: Batches,
+    categories: Sequence[int | None],
+    device: str,
+    settings: EvaluationSettings,
+) -> tuple[Predictions, provenance.Environment, BackendSettings]:
+    """As `run_inference` by the backend of the settings, with what it ran on and how.
+
+    The detector's weights are laid out as the backend has them, in place. SettingsError for a batch that does
+    not fit into a GPU's memory.
+    """
+    protocol = batches.protocol
+    with full_float32(), kept_memory() as keeps:
+        environment = describe_environment(str(next(detector.parameters()).device))
+        try:
+            backend = choose_backend(detector, settings.backend, protocol.image_size, device)
+            detector = apply_backend(detector, backend)
+            if settings.self_check:
+                require_behaviour(run_inference, detector, batches.dataset, categories, batches, device)
+            predictions = run_inference(detector, batches, categories, device, backend)
+        except torch.OutOfMemoryError as error:
+            raise too_large(settings.batch_size, protocol) from error
+    return predictions, environment, BackendSettings(backend.name, keeps)
+
+
 def run_inference(
-    detector: Detector, batches: Batches, categories: Sequence[int | None], device: str
+    detector: Detector,
+    batches: Batches,
+    categories: Sequence[int | None],
+    device: str,
+    backend: Backend = PLAIN,
 ) -> Predictions:
     """The detections of a whole data set, by ascending image id whatever order the protocol took.
 
-    categories: as `predictions_of` takes them.
+    categories: as `predictions_of` takes them. backend: says how many images go through at a time.
     """
     count, protocol = counted(len(batches.dataset.images), "images"), batches.protocol
     logger.info("evaluating %s under protocol %s on %s", count, protocol.name, device)
@@ -268,7 +300,8 @@ def run_inference(
     is_main = current_ranks().is_main
     for batch in track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches:
         with counting(batches.counts):
-            detections = detect_batch(detector, batch, protocol, device)
+            parts = [detect_batch(detector, part, protocol, device) for part in batch.split(backend.chunk)]
+        detections = chain.from_iterable(parts)
         for image, each in zip(batch.images, detections, strict=True):
             boxes, scores, labels = (part.cpu().numpy() for part in each)
             by_image[image.id] = boxes, scores, labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,23 +76,11 @@ class Matches:
         the interpolated area (Boyd, Eng and Page 2013). Before a class's first detection, precision is taken
         to be the share of classes whose first detection is right.
         """
-        counts = np.bincount(self.object_classes, weights[self.object_images], self.classes + 1)[1:]
-        of_detection = weights[self.image_of]
-        seen = np.concatenate([[0], np.cumsum(of_detection)])
-        detected = int((np.diff(seen[self.starts]) > 0).sum())
-        area = np.zeros(self.classes)
-        for found, ignored in zip(self.found, self.ignored, strict=True):
-            owner, right, counted = self._counts(found, ignored, of_detection, seen)
-            weight = of_detection[found]
-            live = weight > 0
-            owner, right, counted, weight = owner[live], right[live], counted[live], weight[live]
-            earlier = counted - weight
-            unknown = np.full(len(weight), (earlier == 0).sum() / max(detected, 1))
-            before = np.divide(right - weight, earlier, out=unknown, where=earlier > 0)
-            area += np.bincount(owner, (right / counted + before) / 2 * weight, self.classes)
-        undefined = np.full(self.classes, np.nan)
-        result: Array = np.divide(area / len(IOUS), counts, out=undefined, where=counts > 0)
-        return result
+        return self._curves.class_precisions(weights)
+
+    @cached_property
+    def _curves(self) -> Curves:
+        return Curves(self)
 
     def _counts(
         self, found: Integers, ignored: Integers, of_detection: Integers, seen: Integers
@@ -129,6 +118,58 @@ class Matches:
         inside = wanted <= hits[bounds[present + 1]][:, None]
         padded = np.concatenate([envelope, [0.0]])
         return np.where(inside, padded[np.minimum(place, len(envelope))], 0.0)
+
+
+class Curves:
+    """The objects found at all ten IoU thresholds in one row [F], with what no weights change.
+
+    Made once for many weights: then each takes a pass over the detections and one over the row.
+    """
+
+    def __init__(self, matches: Matches) -> None:
+        self.matches = matches
+        counts = [len(each) for each in matches.found]
+        self.found = np.concatenate(matches.found)
+        self.threshold = np.repeat(np.arange(len(counts)), counts)
+        self.owner = np.searchsorted(matches.starts, self.found, side="right") - 1  # its class, from 0
+        self.first = matches.starts[self.owner]  # detection of its class
+        group = self.threshold * matches.classes + self.owner
+        self.begins = np.searchsorted(group, group)  # the first of its class and threshold in the row
+        self.ignored = np.concatenate(matches.ignored)
+        # How many of `ignored` come before each of `found`, and before the first detection of its class.
+        before = np.cumsum([0, *(len(each) for each in matches.ignored[:-1])])
+        firsts = np.split(self.first, np.cumsum(counts)[:-1])
+        parts = list(zip(before, matches.ignored, matches.found, firsts, strict=True))
+        self.passed = np.concatenate([start + np.searchsorted(own, found) for start, own, found, _ in parts])
+        self.passed_first = np.concatenate(
+            [start + np.searchsorted(own, first) for start, own, _, first in parts]
+        )
+
+    def class_precisions(self, weights: Integers) -> Array:
+        """AP of each class, as `Matches.class_precisions` has it."""
+        matches = self.matches
+        counts = np.bincount(matches.object_classes, weights[matches.object_images], matches.classes + 1)[1:]
+        of_detection = weights[matches.image_of]
+        seen, hits, passed = map(_sums, (of_detection, of_detection[self.found], of_detection[self.ignored]))
+        detected = int((np.diff(seen[matches.starts]) > 0).sum())
+        live = np.flatnonzero(of_detection[self.found])
+        found, threshold = self.found[live], self.threshold[live]
+        right = hits[live + 1] - hits[self.begins[live]]
+        counted = seen[found + 1] - seen[self.first[live]]
+        counted -= passed[self.passed[live]] - passed[self.passed_first[live]]
+        weight = of_detection[found]
+        earlier = counted - weight
+        unknown = np.bincount(threshold[earlier == 0], minlength=len(IOUS)) / max(detected, 1)
+        before = np.divide(right - weight, earlier, out=unknown[threshold], where=earlier > 0)
+        area = np.bincount(self.owner[live], (right / counted + before) / 2 * weight, matches.classes)
+        undefined = np.full(matches.classes, np.nan)
+        result: Array = np.divide(area / len(IOUS), counts, out=undefined, where=counts > 0)
+        return result
+
+
+def _sums(values: Integers) -> Integers:
+    """The sums of the first 0, 1, 2 ... values."""
+    return np.concatenate([[0], np.cumsum(values)])
 
 
 def _needed(counts: Integers) -> Integers:

@@ -14,7 +14,7 @@ from yolov9bench.evaluation.own_function import DetectFunction
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.records import as_stored
-from yolov9bench.records.contents import EvaluateSettings
+from yolov9bench.records.contents import BackendSettings, EvaluateSettings
 from yolov9bench.records.own import OWN_PROTOCOL
 from yolov9bench.weights import Checkpoint
 from yolov9bench.zoo.own_rows import OwnRow, read_own_row
@@ -38,6 +38,7 @@ class EvaluationSettings:
     tta: test-time augmentation, which mmyolo's protocol alone defines, at its own image sizes
     classes: those to evaluate, the data set's name by the detector's; all if there are none
     self_check: first see on a few images whether the detector behaves as its protocol says
+    backend: the name of one of `zoo.backends`, or "auto" for the fastest on this processor
     """
 
     protocol: str = "auto"
@@ -50,6 +51,7 @@ class EvaluationSettings:
     tta: bool = False
     classes: Mapping[str, str] = field(default_factory=dict)
     self_check: bool = False
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ def choose_detector(
 
 
 def applied_settings(
-    detector: Detector, batches: Batches, result: CocoResult, classes: dict[str, str]
+    detector: Detector,
+    batches: Batches,
+    result: CocoResult,
+    classes: dict[str, str],
+    backend: BackendSettings,
 ) -> EvaluateSettings:
     """The settings that ran, as a record has them, read from the objects that ran.
 
@@ -106,6 +112,7 @@ def applied_settings(
         skip_corrupt=batches.skip_corrupt,
         classes=classes,
         evaluator=result.evaluator,
+        backend=backend,
     )
 
 
@@ -122,6 +129,7 @@ def function_settings(
         skip_corrupt=images.skip_corrupt,
         classes=classes,
         evaluator=result.evaluator,
+        backend=None,
     )
 
 

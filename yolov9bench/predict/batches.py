@@ -44,6 +44,19 @@ class Batch:
     images: tuple[CocoImage, ...]
     inputs: dict[int, Inputs]
 
+    def split(self, chunk: int | None) -> Iterator[Batch]:
+        """Batches of at most `chunk` images, in their order and padded as here; None: this one."""
+        if chunk is None:
+            yield self
+            return
+        for start in range(0, len(self.images), chunk):
+            end = start + chunk
+            inputs = {
+                size: Inputs(each.pixels[start:end], each.letterboxes[start:end])
+                for size, each in self.inputs.items()
+            }
+            yield Batch(self.images[start:end], inputs)
+
 
 class Batches:
     """Iterate over a data set in batches; images are decoded in threads, a few batches ahead, each once.

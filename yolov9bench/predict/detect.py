@@ -11,7 +11,7 @@ from torch import Tensor
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.images import LetterboxInfo
 from yolov9bench.predict.batches import Batch
-from yolov9bench.predict.postprocess import Detections, decode, nms, suppress
+from yolov9bench.predict.postprocess import Detections, decode_likely, nms, suppress
 from yolov9bench.zoo.protocols import Protocol, View
 
 
@@ -28,7 +28,7 @@ def detect_view(
 ) -> list[Detections]:
     """The Detections of each image of a batch in one view, in original pixels, where nothing is flipped."""
     inputs = batch.inputs[round(protocol.image_size * view.scale)]
-    pixels, letterboxes = inputs.pixels.to(device).float() / 255, inputs.letterboxes
+    pixels, letterboxes = inputs.pixels.to(device).float().div_(255), inputs.letterboxes
     if not view.flipped:
         return detect(detector, pixels, letterboxes, protocol)
     if protocol.mirror_padding:
@@ -46,10 +46,10 @@ def detect(
     detector: Detector, images: Tensor, letterboxes: Sequence[LetterboxInfo], protocol: Protocol
 ) -> list[Detections]:
     """Inputs [B, 3, H, W] (RGB, 0..1) and where images lie in them -> Detections, clipped to the images."""
-    boxes, scores = decode(detector(images).main)
+    decoded = decode_likely(detector(images).main, protocol.score_threshold)
     return [
-        select_detections(image_boxes, image_scores, info, protocol)
-        for image_boxes, image_scores, info in zip(boxes, scores, letterboxes, strict=True)
+        select_detections(boxes, scores, info, protocol)
+        for (boxes, scores), info in zip(decoded, letterboxes, strict=True)
     ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +17,9 @@ from torch import Tensor
 from yolov9bench.nn.head import REG_MAX, STRIDES, Levels
 from yolov9bench.zoo.protocols import Protocol
 
+Suppress: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]  # boxes, scores, IoU -> indices that are kept
+
+LOGIT_MARGIN = 1e-3  # far above the rounding of a sigmoid, so that no cell above the threshold is missed
 CLASS_BY_CLASS_FROM = 10_000  # candidates from which mmcv's batched_nms goes class by class
 
 
@@ -62,6 +68,32 @@ def decode(levels: Levels) -> tuple[Tensor, Tensor]:
     points, strides = anchor_points(levels, like=logits)
     scores = torch.cat([level.class_logits.flatten(2) for level in levels], dim=2).to(dtype).sigmoid()
     return distances_to_boxes(points, distances) * strides, scores.transpose(1, 2)
+
+
+def decode_likely(levels: Levels, threshold: float) -> list[tuple[Tensor, Tensor]]:
+    """As `decode`, image by image, of the cells alone that may have a score above a threshold.
+
+    Boxes [k, 4] and scores [k, C] of each image, in the cells' order: some hundreds of 8400 at .001. `nms`
+    finds the same in them as in all, to the rounding of a sigmoid. A logit that is not a number may be above.
+    """
+    dtype = torch.promote_types(levels[0].box_logits.dtype, torch.float32)
+    limit = torch.logit(torch.tensor(threshold, dtype=torch.float64).clamp(0, 1)).item() - LOGIT_MARGIN
+    likely = [
+        ~(level.class_logits.amax(dim=1).flatten(1).to(dtype) <= limit) for level in levels
+    ]  # [B, cells]
+    points, strides = anchor_points(levels, like=levels[0].box_logits.new_empty(0, dtype=dtype))
+    decoded = []
+    for image in range(len(likely[0])):
+        kept = [mask[image] for mask in likely]
+        boxes, classes = (
+            torch.cat([maps[image].flatten(1).T[own] for maps, own in zip(of_levels, kept, strict=True)])
+            for of_levels in zip(*levels, strict=True)
+        )
+        cells = torch.cat(kept)
+        distances = expected_distances(boxes.to(dtype).reshape(-1, 4, REG_MAX))
+        boxes = distances_to_boxes(points[cells], distances) * strides[cells]
+        decoded.append((boxes, classes.to(dtype).sigmoid()))
+    return decoded
 
 
 def anchor_points(levels: Levels, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +172,26 @@ def suppress(candidates: Detections, protocol: Protocol) -> Tensor:
 
 def suppress_boxes(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     """Indices of the boxes that overlap no better one by more than `iou`, best first."""
-    import torchvision  # here, because it takes 1.8 s (torch._dynamo) and most commands suppress nothing
-
-    kept: Tensor = torchvision.ops.nms(boxes, scores, iou)
+    kept: Tensor = load_nms()(boxes, scores, iou)
     return kept
+
+
+@cache
+def load_nms() -> Suppress:
+    """torchvision's operator, from its compiled library where that can be loaded alone.
+
+    The package around it imports torch._dynamo, which takes longer than torch itself. Where the library lies
+    elsewhere or needs the package, as other versions may, the package is imported.
+    """
+    operators: Any = torch.ops  # mypy does not see what a library adds
+    found = find_spec("torchvision")
+    folders = [] if found is None else found.submodule_search_locations or []
+    for library in sorted(file for folder in folders for file in Path(folder).glob("_C*.so")):
+        try:
+            operators.load_library(library)
+            return cast(Suppress, operators.torchvision.nms.default)
+        except (AttributeError, OSError, RuntimeError):
+            continue
+    import torchvision
+
+    return cast(Suppress, torchvision.ops.nms)

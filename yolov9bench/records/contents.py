@@ -16,7 +16,7 @@ from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record, hash8
 
 PARITY = "parity_verified"  # hotcoco's word for a run by COCO's own parameters
-ADDED_SETTINGS = ("classes", "evaluator")  # of an evaluation, which older records do not state
+ADDED_SETTINGS = ("classes", "evaluator", "backend")  # of an evaluation, which older records do not state
 UNPINNED = "unpinned"  # the hash of a download for which none is published
 PLAIN = "plain"  # the training step on a usual batch, beside others on fuller ones
 HALF_SAMPLES = "half-samples"  # how an interval of AP was found
@@ -78,6 +78,17 @@ class EvaluatorSettings:
 
 
 @dataclass(frozen=True)
+class BackendSettings:
+    """How the network was computed, which changes rounding and speed: the name of a Backend of `zoo`.
+
+    `keeps_memory`: whether the allocator kept freed memory meanwhile.
+    """
+
+    name: str | None
+    keeps_memory: bool | None
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights.
 
@@ -93,6 +104,7 @@ class EvaluateSettings:
     skip_corrupt: bool | None
     classes: dict[str, str] | None
     evaluator: EvaluatorSettings | None
+    backend: BackendSettings | None
 
     @property
     def protocol_name(self) -> Any:

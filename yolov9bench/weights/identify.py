@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -50,9 +50,8 @@ def identify_spec(path: Path, contents: Contents) -> tuple[Spec, int]:
             ) from error
         return spec, class_count(path, contents, spec)
     candidates = CANDIDATES[contents.format]
-    fits = {spec: shape_agreement(contents, spec) for spec in candidates}
-    best = max(candidates, key=lambda spec: fits[spec])
-    if fits[best] <= 0.5:
+    best, share = best_candidate(contents, candidates)
+    if share <= 0.5:
         known = ", ".join(spec.name for spec in candidates)
         raise CheckpointError(
             f"{path.name} has the keys of the {contents.format} format but fits none of {known}: "
@@ -71,6 +70,28 @@ def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
     built = [for_classes(spec, classes, reference) for spec in SPECS.values()]
     same = (spec for spec in (*built, *SPECS.values()) if replace(spec, name=found.name) == found)
     return next(same, found)
+
+
+def best_candidate(contents: Contents, candidates: Sequence[Spec]) -> tuple[Spec, float]:
+    """The first candidate that fits the file best, and the share of shapes that agree.
+
+    Those whose stem is the file's are tried first, and nothing after one that fits wholly: building each of
+    ten networks takes a tenth of a second, and no other order has another first one that fits wholly.
+    """
+    fits: dict[Spec, float] = {}
+    for spec in sorted(candidates, key=lambda spec: not has_stem_of(contents, spec)):
+        fits[spec] = shape_agreement(contents, spec)
+        if fits[spec] == 1:
+            return spec, 1.0
+    best = max(candidates, key=lambda spec: fits[spec])
+    return best, fits[best]
+
+
+def has_stem_of(contents: Contents, spec: Spec) -> bool:
+    """Whether the file's stem is as wide as a candidate's."""
+    key = "backbone.stem.conv.weight"
+    stem = contents.tensors.get(rename_table(spec, contents.format, [key])[key])
+    return stem is not None and stem.shape[:1] == (spec.stem,)
 
 
 def shape_agreement(contents: Contents, spec: Spec) -> float:

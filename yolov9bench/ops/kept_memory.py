@@ -1,0 +1,41 @@
+"""An allocator that keeps freed memory for the next use, instead of giving it back each time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
+LARGEST = 2**31 - 1  # bytes: an int of C
+# What glibc itself arrives at once a large block was freed: no block below 32 MiB is mapped.
+USUAL = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20}
+
+
+@contextmanager
+def kept_memory() -> Iterator[bool]:
+    """Let glibc keep what is freed while the body runs; yields whether it does, False without glibc.
+
+    Large arrays are otherwise mapped anew each time, and the system clears every page of them on first use.
+    Afterwards glibc has its usual limits again, and gives back what is free. It changes no number.
+    """
+    library = find_glibc()
+    if library is None or not (library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, LARGEST)):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        for parameter, value in USUAL.items():
+            library.mallopt(parameter, value)
+        library.malloc_trim(0)
+
+
+def find_glibc() -> Any:
+    """The C library of this process if it is glibc, else None: others have no such limits to set."""
+    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
