@@ -32,6 +32,10 @@ class StorageError(BenchError):
     """A file that could not be written, for want of space or rights."""
 
 
+class BusyError(BenchError):
+    """A folder that another process is using."""
+
+
 class DownloadError(BenchError):
     """A file that could not be fetched, or that is not what was published."""
 
