@@ -48,6 +48,7 @@ from yolov9bench.data.workers import (
 )
 from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.ranks import ALONE, Ranks
+from yolov9bench.ops.stops import interrupts_held
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
 Batch = tuple[Tensor, Tensor]
@@ -153,7 +154,8 @@ class TrainingBatches:
         while True:
             lost = None
             try:
-                batches = batches or iter(self._loader)
+                with interrupts_held():  # the workers that it starts end with this process
+                    batches = batches or iter(self._loader)
                 batch = next(batches, None)
             except (RuntimeError, MemoryError, OSError, EOFError) as error:
                 lost = explain_lost(error, self._loading.workers)

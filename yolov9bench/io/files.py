@@ -113,6 +113,12 @@ def _remove_stray(path: Path) -> None:
             os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, where they are missing; StorageError."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with its line ends as given, whole or not at all."""
     with atomic_path(path) as fresh:
