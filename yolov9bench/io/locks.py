@@ -40,10 +40,7 @@ def claim_folder(folder: Path, name: str = "run") -> Iterator[None]:
         write_json(note, _describe_process())
         yield
     finally:
-        with suppress(OSError):  # the error that led here is the one to tell
-            note.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)  # before it is released: who waits for it sees that it is gone
-        lock.release()
+        _release(lock, note, path)
         if is_new:
             with suppress(OSError):  # it holds something, or somebody else has it now
                 folder.rmdir()
@@ -69,10 +66,13 @@ def _acquire(path: Path, note: Path) -> FileLock:
 
 @contextmanager
 def wait_for_turn(path: Path, what: str) -> Iterator[None]:
-    """Run the body in one process at a time, others wait; the lock file `path` stays. StorageError."""
+    """Run the body in one process at a time, while others wait; `path` is there meanwhile. StorageError.
+
+    what: what the other process does, for the log of one that waits.
+    """
+    lock = FileLock(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -81,7 +81,15 @@ def wait_for_turn(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        _release(lock, path)
+
+
+def _release(lock: FileLock, *paths: Path) -> None:
+    """Remove a lock's files and let go of it, in this order: who waits for it sees that its file is gone."""
+    with suppress(OSError):  # the error that led here is the one to tell
+        for path in paths:
+            path.unlink(missing_ok=True)
+    lock.release()
 
 
 def describe_holder(note: Path) -> str:
