@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from full_disk import Disk, full_disk
-from matplotlib.figure import Figure
 from report_records import evaluation
 from small_runs import FILES, file_bytes, run_content, small_data, small_job
 
@@ -22,7 +21,6 @@ from yolov9bench.data.demo import make_demo
 from yolov9bench.data.loading import Loading
 from yolov9bench.data.training_set import keep_decoded, training_set
 from yolov9bench.errors import StorageError
-from yolov9bench.plots import checks, performance, structure
 from yolov9bench.train.trainer import train
 
 ALL = frozenset(("mkdir", "open", "write", "sync", "rename"))
@@ -89,18 +87,6 @@ FLOWS: dict[str, Callable[[Materials, Path], None]] = {
     "demo": run_demo,
     "cache": run_cache,
 }
-
-
-@pytest.fixture
-def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty figures, which are written as any other: what takes the time is drawing them."""
-    for module, name in [
-        (checks, "plot_checks"),
-        (performance, "plot_performance"),
-        (performance, "plot_memory"),
-        (structure, "plot_structures"),
-    ]:
-        monkeypatch.setattr(module, name, lambda data: Figure(figsize=(1, 1)))
 
 
 def prepare(out: Path) -> None:

@@ -91,6 +91,11 @@ def _lock(descriptor: int) -> bool:
         return True
 
 
+def finished_files(folder: Path, pattern: str) -> list[Path]:
+    """What matches a pattern below a folder, sorted, less what a process is writing or was killed at."""
+    return sorted(path for path in folder.glob(pattern) if not FRESH.fullmatch(path.name))
+
+
 def remove_strays(folder: Path) -> None:
     """Remove from a folder what writers that were killed have left there.
 

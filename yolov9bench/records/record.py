@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, get_origin
 
 from yolov9bench.errors import RecordError
-from yolov9bench.io.files import write_text
+from yolov9bench.io.files import finished_files, write_text
 
 SCHEMA = 1
 KINDS = ("evaluate", "measure", "train", "compare")
@@ -129,7 +129,7 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
     Every .json file under results_dir/records must be a record: RecordError names the first that is not. A
     missing folder holds none.
     """
-    records = [read(path) for path in sorted((results_dir / "records").rglob("*.json"))]
+    records = [read(path) for path in finished_files(results_dir / "records", "**/*.json")]
     chosen = [
         record for record in records if row in (None, record.row or CUSTOM) and kind in (None, record.kind)
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
+from yolov9bench.io.locks import wait_for_turn
 from yolov9bench.records import Record, parity
 from yolov9bench.records.comparison import Comparison, neighbours, select_comparisons
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
@@ -30,8 +31,14 @@ def write(results_dir: Path, readme: Path | None = None) -> None:
 
     parity.md is made of parity.json, where there is one. `readme` lies beside the results folder; if None, it
     is not written. RecordError: an invalid record. ReportError: a README without a place for the table, or a
-    parity.md without its parity.json.
+    parity.md without its parity.json. Of several processes one writes after the other, each what it finds
+    when its turn comes.
     """
+    with wait_for_turn(results_dir / ".report.lock", "writes the report"):
+        _write(results_dir, readme)
+
+
+def _write(results_dir: Path, readme: Path | None) -> None:
     measured = records.select(results_dir)
     found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
     compared = select_comparisons(measured, neighbours(found, others))
