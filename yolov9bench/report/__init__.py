@@ -13,7 +13,7 @@ from yolov9bench.io.locks import wait_for_turn
 from yolov9bench.records import Record, parity
 from yolov9bench.records.comparison import Comparison, neighbours, select_comparisons
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
-from yolov9bench.report import parity_page, rows_page, table
+from yolov9bench.report import errors_page, parity_page, rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
 __all__ = ["check", "write"]
@@ -27,7 +27,7 @@ PAGE = f"""# Results
 
 
 def write(results_dir: Path, readme: Path | None = None) -> None:
-    """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the blocks of the README.
+    """Write table.md, table.csv, rows.md, errors.md and figures/ into `results_dir`, and the README's blocks.
 
     parity.md is made of parity.json, where there is one. `readme` lies beside the results folder; if None, it
     is not written. RecordError: an invalid record. ReportError: a README without a place for the table, or a
@@ -83,6 +83,7 @@ def _render_texts(
         results_dir / "table.md": PAGE + table.block(found, others, own=own, compared=compared),
         results_dir / "table.csv": table.csv_text(found, compared),
         results_dir / "rows.md": rows_page.render_page(),
+        results_dir / "errors.md": errors_page.render_page(),
     }
     blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own, compared)}
     agreed = _read_parity(results_dir)
