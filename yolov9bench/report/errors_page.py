@@ -12,9 +12,9 @@ HEAD = """# Errors
 <!-- Written by `python -m yolov9bench report` from yolov9bench/errors.py: change that, not this. -->
 
 Every error that a user can correct is one sentence on stderr, which names the offender and ends with the
-remedy; the exit status is 2. From Python it is an exception of one of these classes. Ctrl-C ends a command with
-one line and status 130, SIGTERM with one line and status 143. A traceback is a fault of this library: please
-report it.
+remedy; the exit status is 2. From Python it is an exception of one of these classes. Ctrl-C ends a command
+with one line and status 130, SIGTERM with one line and status 143. A traceback is a fault of this library:
+please report it.
 
 | class | what has happened | what to do |
 | :- | :- | :- |
