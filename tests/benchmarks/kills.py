@@ -1,9 +1,9 @@
-"""Fifty SIGKILLs at random instants of train, reproduce, sweep and report: what is lost, and what is left over.
+"""Fifty SIGKILLs at random instants of train, reproduce, sweep and report: what is lost or left over.
 
-PYTHONPATH=tests python tests/benchmarks/kills.py  # from the project's root; a quarter of an hour on two cores
+PYTHONPATH=tests python tests/benchmarks/kills.py  # from the project's root; half an hour on two cores
 
-Each command runs once without a kill. Then it is killed again and again in one folder, and run to its end: the
-files must be those of the run without kills, times and what follows from them aside, with no strays.
+Each command runs once without a kill. Then it is killed again and again in one folder, and run to its end:
+the files must be those of the run without kills, times and what follows from them aside, with no strays.
 """
 
 from __future__ import annotations
