@@ -135,3 +135,19 @@ def tiny_weights(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("weights") / "untrained.pt"
     save(path, detector, {0: "red", 1: "blue"}, row="yolov9-t")
     return path
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty figures in the report, written as any other: what takes the time is drawing them."""
+    from matplotlib.figure import Figure
+
+    from yolov9bench.plots import checks, performance, structure
+
+    for module, name in [
+        (checks, "plot_checks"),
+        (performance, "plot_performance"),
+        (performance, "plot_memory"),
+        (structure, "plot_structures"),
+    ]:
+        monkeypatch.setattr(module, name, lambda data: Figure(figsize=(1, 1)))

@@ -8,18 +8,20 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 import torch
+from torch.multiprocessing import reductions
 
 from yolov9bench.data import loader
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import Batch, TrainingBatches
 from yolov9bench.data.loading import Loading, default_workers
-from yolov9bench.data.workers import explain_lost, failure_of_sample, require_shared_memory
+from yolov9bench.data.workers import choose_pipes, explain_lost, failure_of_sample
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.ops.ranks import Ranks
 from yolov9bench.zoo.recipes import RECIPES, YOLOV9
@@ -208,17 +210,44 @@ def test_what_torch_says_of_workers_becomes_a_sentence(error: Exception, said: s
     assert explain_lost(error, 0) is None
 
 
-def test_too_little_shared_memory_is_refused_beforehand(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_shared_memory_that_is_too_small_is_told_beforehand(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Five batches of 6 images for two workers are 5 x 6 x 3 x 64 x 64 = 368,640 bytes; objects are few."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(370_640))
+    TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2))
+    assert "shared memory" not in caplog.text
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(368_640))
     said = r"^2 workers need 0\.00 GB of shared memory, but /dev/shm has 0\.00 GB free: [^\n]*--shm-size"
     with pytest.raises(SettingsError, match=said):
-        TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(370_640))
+        TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2, cache="ram"))
     TrainingBatches(dataset, SMALL, 6, seed=0, loading=Loading(workers=2))
-    require_shared_memory(10**15, 4, tmp_path / "not there")
+    assert "their batches go through pipes, which is slower; docker run --shm-size" in caplog.text
+    assert not choose_pipes(10**15, Loading(workers=4), tmp_path / "not there")
+
+
+@pytest.mark.slow(12)
+def test_without_shared_memory_batches_are_the_same(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No storage is shared, on either way: torch's functions for it fail here."""
+    plain = hashes(list(TrainingBatches(dataset, MASKS, 2, seed=0)))
+
+    def refuse(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loader, "choose_pipes", lambda needed, loading: True)
+    for name in ("reduce_storage", "reduce_tensor"):
+        monkeypatch.setattr(reductions, name, refuse)
+    for kind in (torch.Tensor, torch.UntypedStorage):
+        reducers: Any = ForkingPickler
+        monkeypatch.setitem(reducers._extra_reducers, kind, refuse)
+    for name in ("rebuild_storage_fd", "rebuild_storage_filename", "rebuild_tensor"):
+        monkeypatch.setattr(reductions, name, refuse)
+    loading = Loading(1, "disk", tmp_path / "kept")
+    assert hashes(list(TrainingBatches(dataset, MASKS, 2, seed=0, loading=loading))) == plain
+    with pytest.raises(OSError, match="No space left"):
+        reducers.dumps(torch.zeros(1))
 
 
 class Usage:

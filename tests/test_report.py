@@ -340,7 +340,7 @@ class TestFiles:
     def test_texts_and_figures_are_stable_to_the_byte(self, written: Path, project: Path) -> None:
         report.write(project / "results", project / "README.md")
         files = sorted(path for path in written.rglob("*") if path.is_file())
-        assert len(files) == 15  # README, pyproject.toml, record, three pages, eight figures, their hashes
+        assert len(files) == 16  # README, pyproject.toml, record, four pages, eight figures, their hashes
         for path in files:
             assert path.read_bytes() == (project / path.relative_to(written)).read_bytes(), path.name
 

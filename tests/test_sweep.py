@@ -208,8 +208,44 @@ def test_a_row_that_is_finished_starts_no_process(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_the_status_of_a_process_is_its_own(status: int) -> None:
-    assert sweep._run([sys.executable, "-c", f"raise SystemExit({status})"]) == status
+def test_the_status_of_a_process_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """It is run as `python -m` runs a module, with its arguments."""
+    (tmp_path / "ends.py").write_text("import sys; sys.exit(int(sys.argv[1]))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert sweep._run([sys.executable, "-m", "ends", str(status)]) == status
+
+
+@pytest.mark.parametrize(
+    "error", [DatasetError("nothing to see"), RuntimeError("torch is ill"), OSError(28, "full")]
+)
+def test_whatever_is_wrong_with_a_row_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    runs = Runs(monkeypatch)
+
+    def run(words: list[str]) -> int:
+        if "yolov8-n" in words[4]:
+            raise error
+        return runs(words)
+
+    outcomes = sweep.sweep(["yolov8-n", "yolov8-s"], {"results_dir": str(tmp_path)}, run)
+    assert [outcome.word for outcome in outcomes] == ["failed", "ran"]
+    assert str(error) in caplog.text
+
+
+def test_results_that_cannot_be_written_fail_each_row_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    runs = Runs(monkeypatch)
+    monkeypatch.setattr(Path, "mkdir", full)
+    (outcome,) = sweep.sweep(["yolov8-n"], {"results_dir": str(tmp_path)}, runs)
+    assert (outcome.word, runs.rows) == ("failed", [])
+    assert "runs cannot be written (No space left on device): make space and run it again." in caplog.text
 
 
 def test_the_folder_of_the_notebooks_is_made_before_they_run(

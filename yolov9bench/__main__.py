@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Sequence
-
-__all__ = ["COMMANDS", "main", "parse", "run"]
 
 STOPPED = "stopped by Ctrl-C"
 
 try:
+    import errno
+    import logging
+    import os
+    from collections.abc import Sequence
     from importlib.metadata import version
+    from typing import NoReturn
 
     from yolov9bench.commands import COMMANDS, run
     from yolov9bench.config import Config, EvaluateConfig, TrainConfig
     from yolov9bench.config.command_line import parse_words
     from yolov9bench.errors import BenchError, SettingsError
+    from yolov9bench.io.files import FULL
     from yolov9bench.ops.lifeline import end_with_launcher
     from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
+    from yolov9bench.ops.stops import find_stop, leave, orderly_stops
 except KeyboardInterrupt:  # the imports take long enough to be stopped
-    print(STOPPED, file=sys.stderr)
-    sys.exit(130)
+    import os
+
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(130)
+
+__all__ = ["COMMANDS", "main", "parse", "run", "start"]
 
 
 def parse(arguments: Sequence[str]) -> Config:
@@ -44,6 +51,20 @@ def main() -> int:
     Of several processes rank 0 logs. What is wrong before they have met is wrong in all of a machine, whose
     first one says it; `process_group` has said the others' errors.
     """
+    try:
+        with orderly_stops():
+            return run_words()
+    except (Exception, KeyboardInterrupt) as error:
+        stop = find_stop(error)
+        if stop is None:
+            raise
+        line, status = stop
+        say(line)
+        return status
+
+
+def run_words() -> int:
+    """Run the command of this process's words, and say what went wrong; the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("torch").setLevel(logging.WARNING)  # if its import is stopped, it lists its caches
     ranks = ALONE
@@ -58,16 +79,46 @@ def main() -> int:
             logging.getLogger().setLevel(logging.ERROR)
         config = parse(sys.argv[1:])
         require_shared(config, ranks)
-        run(config)
+        try:
+            run(config)
+        finally:
+            sys.stdout.flush()
     except BenchError as error:
+        if find_stop(error) is not None:  # not the user's mistake: an interrupt was taken for one
+            raise
         if not ranks.local_rank:
-            print(error if ranks.world_size == 1 else f"{ranks}: {error}", file=sys.stderr)
+            say(str(error) if ranks.world_size == 1 else f"{ranks}: {error}")
         return 2
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return 130
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, *FULL):
+            raise
+        return lose_output(error)
     return 0
 
 
+def lose_output(error: OSError) -> int:
+    """Say that what was to be printed has no space; a reader that has seen enough, as `head`, is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again to write it, as it ends
+    if error.errno == errno.EPIPE:
+        return 141  # the shell's own for it
+    say(
+        f"{error.filename or 'the output'} cannot be written ({error.strerror}): make space and run it again."
+    )
+    return 2
+
+
+def say(line: str) -> None:
+    """One line on stderr; if that cannot be written either, the status tells."""
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        return
+
+
+def start() -> NoReturn:
+    """Run one command and end this process with its status."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -1,4 +1,8 @@
-"""The errors raised on purpose, one sentence with offender and remedy, and the checks behind them."""
+"""The errors raised on purpose, one sentence with offender and remedy, and the checks behind them.
+
+Each class says in its first paragraph what has happened, and in its second what to do: `results/errors.md` is
+made of them.
+"""
 
 import os
 from collections.abc import Iterable
@@ -13,59 +17,114 @@ RESERVED = 16  # bytes of a name that are left for the file that is written befo
 
 
 class BenchError(Exception):
-    """Base of every error that a user can correct; the command line prints it as one sentence, status 2."""
+    """Base of every error that a user can correct; the command line prints it as one sentence, status 2.
+
+    Do what the end of its sentence says; nothing is left half written.
+    """
 
 
 class SettingsError(BenchError):
-    """A misspelt or impossible parameter, row, protocol or value."""
+    """A misspelt or impossible parameter, row, protocol or value.
+
+    Correct the value that is named, or take the name that is proposed; a training that has begun continues by
+    the same command.
+    """
 
 
 class CheckpointError(BenchError):
-    """A checkpoint that cannot be read, recognised or mapped completely."""
+    """A checkpoint that cannot be read, recognised or mapped completely.
+
+    Fetch or save the file again, or say which network it holds; nothing in it was executed.
+    """
 
 
 class DatasetError(BenchError):
-    """A data set folder that lacks something, or that does not fit the detector."""
+    """A data set folder that lacks something, or that does not fit the detector.
+
+    Correct the folder or the entry that is named; `yolov9bench check-data` lists all faults at once.
+    """
 
 
 class StorageError(BenchError):
-    """A file that could not be written, for want of space or rights."""
+    """A file that could not be written, for want of space or rights.
+
+    Make space, or correct the rights of the folder, and run the same command again: files from before are
+    whole, and a training continues from its last checkpoint.
+    """
+
+
+class BusyError(BenchError):
+    """A folder that another process is using.
+
+    Wait until the process that is named has ended, end it, or choose another folder. The lock of a process
+    that died is none.
+    """
 
 
 class DownloadError(BenchError):
-    """A file that could not be fetched, or that is not what was published."""
+    """A file that could not be fetched, or that is not what was published.
+
+    Run it again, which continues where the transfer broke off, or place the file by hand where the sentence
+    says.
+    """
 
 
 class UnreachableError(DownloadError):
-    """A host that gives no answer at all."""
+    """A host that gives no answer at all.
+
+    Check the network and its proxy, or place the file by hand where the sentence says.
+    """
 
 
 class RecordError(BenchError):
-    """A record that cannot be written, read or trusted."""
+    """A record that cannot be written, read or trusted.
+
+    Restore the file from git, or measure again; a record is never edited.
+    """
 
 
 class ReportError(BenchError):
-    """A generated page or figure that is not what the records say, or has no place to be written."""
+    """A generated page or figure that is not what the records say, or has no place to be written.
+
+    Run `yolov9bench report`, which writes all pages again, or `make parity` if parity.json is named.
+    """
 
 
 class MetricsError(BenchError):
-    """Detections that do not fit their ground truth, or a metric on which two evaluators disagree."""
+    """Detections that do not fit their ground truth, or a metric on which two evaluators disagree.
+
+    Check that the detections belong to these annotations; where two evaluators disagree, trust neither and
+    report it.
+    """
 
 
 class DetectorError(BenchError):
-    """A detector of the user's own that fails, or that returns what are no detections."""
+    """A detector of the user's own that fails, or that returns what are no detections.
+
+    Correct the function that is named, at the image that is named: what it must return is in the README.
+    """
 
 
 class SelfCheckError(BenchError):
-    """A detector that on a few images does not behave as its protocol says."""
+    """A detector that on a few images does not behave as its protocol says.
+
+    Mend what is named, in the detector or in code around it; or go on regardless with --no-self-check.
+    """
 
 
 class TrainingError(BenchError):
-    """A run that diverged, does not fit into memory, or does not continue the one in its folder."""
+    """A run that diverged, does not fit into memory, or does not continue the one in its folder.
+
+    Train in the same folder with what the sentence proposes, or in another one; the last good checkpoint is
+    kept.
+    """
 
 
 class ProcessError(BenchError):
-    """One of the processes of a run that ended, does not answer or cannot be reached."""
+    """One of the processes of a run that ended, does not answer or cannot be reached.
+
+    Mend what the process that has ended says itself, and start all with the same command, which continues.
+    """
 
 
 def shown(text: object, longest: int = 120) -> str:

@@ -22,6 +22,7 @@ from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.evaluation.evaluate import full_float32, resolve_device
 from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.io.files import atomic_path, write_text
+from yolov9bench.io.names import portable_name
 from yolov9bench.io.progress import counted, track
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.plots.predicted_image import PredictedImage
@@ -112,10 +113,10 @@ def write_predictions(images: Sequence[Path], checkpoint: str, out: Path, **give
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
     for number, each in enumerate(found if isinstance(found, list) else [found], start=1):
-        name = f"{Path(each.name).stem}.png"
-        while name in taken:
+        name = portable_name(Path(each.name).stem, ".png")
+        while name.lower() in taken:  # in any case: not every system tells a.png from A.png
             name = f"{Path(name).stem}-{number}.png"
-        taken.add(name)
+        taken.add(name.lower())
         with atomic_path(out / name) as fresh:
             each.plot().savefig(fresh)
         rows += [row | {"file_name": each.name} for row in each.to_coco(number)]

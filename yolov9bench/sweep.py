@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from typing import Any
 from yolov9bench import reproduce
 from yolov9bench.config import ReproduceConfig, project_root
 from yolov9bench.errors import BenchError, SettingsError
+from yolov9bench.io.files import make_folder
+from yolov9bench.ops.lifeline import run_bound
 from yolov9bench.records import Record
 from yolov9bench.records.verdict import ap_text
 from yolov9bench.zoo.rows import ROWS, Row
@@ -150,17 +151,20 @@ def _sweep_row(row: Row, parameters: dict[str, Any], run: Callable[[list[str]], 
         if found is not None:
             return Outcome(row.id, "finished before", found)
         words = build_command(row, parameters)
-        Path(words[4]).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(words[4]).parent)
         status = run(words)
         found = reproduce.find_finished(ReproduceConfig(**parameters)) if status == 0 else None
-    except BenchError as error:
-        logger.error("%s", error)
+    except Exception as error:  # whatever is wrong with a row, the others run
+        said = str(error) if isinstance(error, BenchError) else f"{row.id}: {type(error).__name__}: {error}"
+        logger.error("%s", said)
         found = None
     return Outcome(row.id, "failed" if found is None else "ran", found)
 
 
 def _run(words: list[str]) -> int:
-    return subprocess.run(words, check=False).returncode
+    """Run `python -m papermill ...`; its kernel sees by itself when it ends."""
+    python, _, *module = words
+    return run_bound(python, module)
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

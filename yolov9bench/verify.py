@@ -24,6 +24,7 @@ from yolov9bench.evaluation.rederive import (
 )
 from yolov9bench.evaluation.rederive_comparison import Compared
 from yolov9bench.evaluation.rederive_study import find_wrong_baseline
+from yolov9bench.io.files import finished_files
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import CLOCKS_DIFFER
@@ -72,7 +73,7 @@ def verify(
     for path in (*paths, *annotations):
         if not path.is_file():
             raise RecordError(f"there is no file {path}: check the path")
-    chosen = list(paths) or sorted((results_dir / "records").rglob("*.json"))
+    chosen = list(paths) or finished_files(results_dir / "records", "**/*.json")
     read = {path: _read(path) for path in chosen}
     good = {path: record for path, record in read.items() if isinstance(record, Record)}
     with find_annotations(good.values(), annotations, data_folder) as known:

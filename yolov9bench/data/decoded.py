@@ -7,14 +7,12 @@ content, so that it is found again for the same images alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,9 @@ from torch import Tensor
 
 from yolov9bench.data.loading import usable_cores
 from yolov9bench.data.packed import Ragged, empty_bytes
-from yolov9bench.errors import DatasetError, SettingsError, StorageError, require_writable
-from yolov9bench.io.files import atomic_path
+from yolov9bench.errors import DatasetError, SettingsError, require_writable
+from yolov9bench.io.files import atomic_path, remove_strays
+from yolov9bench.io.locks import wait_for_turn
 from yolov9bench.io.progress import Meter
 from yolov9bench.ops.images import Pixels
 
@@ -82,7 +81,7 @@ def keep_on_disk(load: Load, bounds: Tensor, key: str, folder: Path) -> Ragged:
     require_writable("cache_dir", folder, folder=True)
     count, needed = len(bounds) - 1, int(bounds[-1])
     path = folder / f"decoded-{key[:16]}.uint8"
-    with alone(path.with_suffix(".lock")):
+    with wait_for_turn(path.with_suffix(".lock"), "decodes these images"):
         if path.exists() and path.stat().st_size == needed:
             logger.info("taking %s decoded images from %s", f"{count:,}", path)
         else:
@@ -92,8 +91,7 @@ def keep_on_disk(load: Load, bounds: Tensor, key: str, folder: Path) -> Ragged:
 
 def write_file(load: Load, count: int, needed: int, path: Path) -> None:
     """Decode all images into a new file of so many bytes."""
-    for stray in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-        stray.unlink()
+    remove_strays(path.parent)  # before the free space is counted
     free = shutil.disk_usage(path.parent).free
     announce(count, needed, f"space in {path.parent}", free)
     if needed > free:
@@ -128,19 +126,6 @@ def key_of(paths: Iterable[Path], sizes: Sequence[tuple[int, int]]) -> str:
             raise DatasetError(f"image {path.name} cannot be read ({error.strerror}): restore it") from error
         lines.append(f"{path.name} {height} {width} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Run the body in one process at a time; the system lets go of the lock of a process that dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}): check the path") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def announce(count: int, needed: int, what: str, free: int | None) -> None:

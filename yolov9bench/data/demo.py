@@ -8,6 +8,7 @@ defines to the last bit is used. cv2.fillPoly would not do: 4.10 and 5.0 fill di
 
 import json
 import math
+import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,9 @@ from pycocotools import mask as coco_mask
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.layouts import annotation_path
-from yolov9bench.errors import DatasetError, SettingsError, StorageError
+from yolov9bench.errors import DatasetError, SettingsError
+from yolov9bench.io.files import storage_errors
+from yolov9bench.io.locks import wait_for_turn
 from yolov9bench.io.progress import track
 from yolov9bench.ops.images import Pixels
 
@@ -82,11 +85,24 @@ def make_demo(folder: Path, seed: int = 0, train: int = 400, val: int = 100, ima
         if number < SMALLEST[name]:
             raise SettingsError(f"The demo set's {name} is {number}: give {SMALLEST[name]} or more.")
     info = {"description": DEMO_NAME, "version": str(DEMO_VERSION), **settings}
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        _require_same(folder, info)
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    if not _holds_something(folder):
+        with wait_for_turn(folder.with_name(f".{folder.name}.lock"), "draws the demo set"):
+            if not _holds_something(folder):  # nor has another process drawn it meanwhile
+                _write_set(folder, settings, info)
+                return folder
+    _require_same(folder, info)
+    return folder
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.exists() and (folder.is_file() or any(folder.iterdir()))
+
+
+def _write_set(folder: Path, settings: dict[str, int], info: dict[str, Any]) -> None:
+    """Draw all splits beside the folder, then give them its name; what a killed process drew is removed."""
+    with storage_errors(folder):
+        for stray in folder.parent.glob(f".{folder.name}-????????"):
+            shutil.rmtree(stray)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
             fresh = Path(parent, folder.name)
             for split in SPLITS:
@@ -94,10 +110,6 @@ def make_demo(folder: Path, seed: int = 0, train: int = 400, val: int = 100, ima
             if folder.exists():
                 folder.rmdir()  # an empty one
             fresh.replace(folder)
-    except OSError as error:
-        reason = f"{folder} cannot be written ({error.strerror}): check its rights and the free space."
-        raise StorageError(reason) from error
-    return folder
 
 
 def _require_same(folder: Path, info: dict[str, Any]) -> None:

@@ -41,13 +41,16 @@ from yolov9bench.data.transforms import (
 )
 from yolov9bench.data.workers import (
     PREFETCHED,
+    ByValue,
+    as_tensors,
+    choose_pipes,
     drop_frames,
     explain_lost,
     failure_of_sample,
-    require_shared_memory,
 )
 from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.ranks import ALONE, Ranks
+from yolov9bench.ops.stops import interrupts_held
 from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
 
 Batch = tuple[Tensor, Tensor]
@@ -111,25 +114,27 @@ class TrainingBatches:
         loading: Loading = PLAIN,
     ) -> None:
         images, self._loading = training_set(dataset, recipe.augmentation.mask_refine), loading
+        self._by_value = False  # whether workers get and give copies through pipes
         if loading.workers:
             batch = 3 * recipe.augmentation.image_size**2 * batch_size
             kept = images.decoded_bytes if loading.cache == "ram" else 0
             needed = bytes_of(images) + kept + batch * (PREFETCHED * loading.workers + 1)
-            require_shared_memory(needed, loading.workers)
-            images = shared(images)
+            self._by_value = choose_pipes(needed, loading)
+            images = images if self._by_value else shared(images)
         self._samples = _Samples(keep_decoded(images, loading), recipe, seed)
         self._order = Order(len(dataset.images), batch_size, seed, epoch, start, ranks)
         self._loader = self._make_loader()
 
     def _make_loader(self) -> DataLoader[Any]:
         workers = self._loading.workers
+        samples: Any = ByValue(self._samples) if self._by_value else self._samples
         return DataLoader(
-            self._samples,
+            samples,
             batch_sampler=self._order,
             num_workers=workers,
             prefetch_factor=PREFETCHED if workers else None,
             pin_memory=self._loading.pin_memory,
-            collate_fn=_collate,
+            collate_fn=_collate_by_value if self._by_value else _collate,
             worker_init_fn=_one_thread,
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
@@ -153,7 +158,8 @@ class TrainingBatches:
         while True:
             lost = None
             try:
-                batches = batches or iter(self._loader)
+                with interrupts_held():  # the workers that it starts end with this process
+                    batches = batches or iter(self._loader)
                 batch = next(batches, None)
             except (RuntimeError, MemoryError, OSError, EOFError) as error:
                 lost = explain_lost(error, self._loading.workers)
@@ -169,7 +175,7 @@ class TrainingBatches:
             if isinstance(batch, BenchError):
                 # Raised itself, it and this frame would hold one another, and the workers with them.
                 raise type(batch)(str(batch))
-            yield batch
+            yield as_tensors(batch, self._loading.pin_memory) if self._by_value else batch
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -206,7 +212,7 @@ class _Samples(Dataset[Sample | BenchError]):
             return failure_of_sample(error, self.dataset.paths[index].name)
 
 
-def _collate(samples: Sequence[Sample | BenchError]) -> Batch | BenchError:
+def _collate(samples: Sequence[Sample | BenchError], into_shared_memory: bool = True) -> Batch | BenchError:
     images, targets = [], []
     for number, sample in enumerate(samples):
         if isinstance(sample, BenchError):
@@ -216,11 +222,17 @@ def _collate(samples: Sequence[Sample | BenchError]) -> Batch | BenchError:
         targets.append(np.column_stack([image, sample.labels, sample.boxes]).astype(np.float32))
     # A worker puts its batches into shared memory here, where a lack of it is an error that arrives: the
     # thread that sends them would drop the batch.
-    in_worker = get_worker_info() is not None
-    batch = empty_bytes(sum(each.size for each in images), in_worker).view(-1, *images[0].shape)
+    is_shared = into_shared_memory and get_worker_info() is not None
+    batch = empty_bytes(sum(each.size for each in images), is_shared).view(-1, *images[0].shape)
     np.stack(images, out=batch.numpy())
     rows = torch.from_numpy(np.concatenate(targets))
-    return batch, shared(rows) if in_worker else rows
+    return batch, shared(rows) if is_shared else rows
+
+
+def _collate_by_value(samples: Sequence[Sample | BenchError]) -> Any:
+    """The same batch as arrays, which are pickled whole, where a tensor would go into shared memory."""
+    batch = _collate(samples, into_shared_memory=False)
+    return batch if isinstance(batch, BenchError) else tuple(part.numpy() for part in batch)
 
 
 def _one_thread(worker: int) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from traceback import clear_frames
+from typing import Any
 
 import cv2
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from yolov9bench.data.loading import Loading
 from yolov9bench.errors import BenchError, DatasetError, SettingsError
 
 PREFETCHED = 2  # batches that a worker keeps ready, as DataLoader has it: 39 MB for 16 images of 640 px
@@ -16,20 +24,49 @@ SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; elsewhere its size is 
 
 # What DataLoader and torch's allocator say, which have no class of their own for it.
 LOST = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.+)", re.DOTALL)
+logger = logging.getLogger("yolov9bench")
 NO_SHARED_MEMORY = ("shared memory(shm)", "Bus error", "unable to write to file </torch_")
 
 
-def require_shared_memory(needed: int, workers: int, place: Path = SHARED_MEMORY) -> None:
-    """SettingsError if workers need more bytes of shared memory than are free: writing would kill one."""
+def choose_pipes(needed: int, loading: Loading, place: Path = SHARED_MEMORY) -> bool:
+    """Whether workers get and give copies through pipes: they need more bytes of shared memory than are free.
+
+    Writing beyond it would kill one. Pipes are slower, which is said. SettingsError where decoded images are
+    kept in memory, of which each worker would have a copy.
+    """
     if not place.is_dir():
-        return
+        return False
     free = shutil.disk_usage(place).free
-    if needed > free:
+    if needed <= free:
+        return False
+    fault = (
+        f"{loading.workers} workers need {needed / 1e9:.2f} GB of shared memory, but {place} has "
+        f"{free / 1e9:.2f} GB free"
+    )
+    if loading.cache == "ram":
         raise SettingsError(
-            f"{workers} workers need {needed / 1e9:.2f} GB of shared memory, but {place} has "
-            f"{free / 1e9:.2f} GB free: make it larger (docker run --shm-size), or give fewer "
-            "--workers, or 0"
+            f"{fault}: make it larger (docker run --shm-size), give cache disk or none, or workers 0"
         )
+    logger.warning(
+        "%s: their batches go through pipes, which is slower; docker run --shm-size makes it larger", fault
+    )
+    return True
+
+
+class ByValue:
+    """Stands for an object of which workers get a copy, with its tensors, which would else be shared."""
+
+    def __init__(self, content: object) -> None:
+        self._content = content
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        return pickle.loads, (pickle.dumps(self._content),)
+
+
+def as_tensors(arrays: Sequence[NDArray[Any]], pin_memory: bool) -> tuple[Tensor, Tensor]:
+    """A batch that came through a pipe; `pin_memory`: in page-locked memory, as DataLoader gives tensors."""
+    images, targets = (torch.from_numpy(each) for each in arrays)
+    return (images.pin_memory(), targets.pin_memory()) if pin_memory else (images, targets)
 
 
 def explain_lost(error: Exception, workers: int) -> str | None:

@@ -16,7 +16,7 @@ from yolov9bench.errors import RecordError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
-from yolov9bench.io.files import sha256_of
+from yolov9bench.io.files import finished_files, sha256_of
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
 from yolov9bench.records.contents import METRICS, EvaluateContents, EvaluateInputs
@@ -53,7 +53,7 @@ def find_annotations(
     named = [(record, sha256) for record in found for sha256 in _annotations_of(record)]
     wanted = {sha256 for _, sha256 in named}
     folders = [] if data_folder is None else [data_folder / "coco", data_folder / "demo"]
-    files = [*given, *(file for each in folders for file in sorted(each.glob("annotations/*.json")))]
+    files = [*given, *(file for each in folders for file in finished_files(each, "annotations/*.json"))]
     known: dict[str, Path] = {}
     for file in {each.resolve(): each for each in files}.values():
         if wanted <= known.keys():

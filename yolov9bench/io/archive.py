@@ -46,7 +46,8 @@ def unzip_file(archive: Path, member: str, path: Path) -> None:
         _refuse_unsafe(archive, members, member)
         with atomic_path(path) as fresh:
             require_space(path, members[0].file_size)
-            _unpack(opened, members[0], fresh)
+            with opened.open(members[0]) as source, fresh.open("wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 def _refuse_unsafe(archive: Path, members: Sequence[zipfile.ZipInfo], prefix: str) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -77,8 +78,9 @@ class Meter:
 
     def _write_line(self) -> None:
         self._last_line = self._clock()
-        self._stream.write(self._line(self._last_line - self._began) + "\n")
-        self._stream.flush()
+        with suppress(OSError):  # a log on a full disk ends no run, as logging holds it too
+            self._stream.write(self._line(self._last_line - self._began) + "\n")
+            self._stream.flush()
 
     def _line(self, elapsed: float) -> str:
         took = f"{duration(elapsed)} elapsed"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import runpy
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 # Set by a program that starts torchrun: its own process id, which torchrun's children watch as well.
 LAUNCHER = "YOLOV9BENCH_LAUNCHER"
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_END = 10.0
 THREAD = "lifeline"
 
 
@@ -24,6 +29,30 @@ def end_with_launcher() -> None:
         return
     watched = os.getppid(), os.environ.get(LAUNCHER)
     threading.Thread(target=_watch, args=watched, name=THREAD, daemon=True).start()
+
+
+def run_bound(python: str, module: Sequence[str]) -> int:
+    """Run a module with its arguments, as `python -m` does, in a process that ends with this one; its status.
+
+    It has a session of its own, so that Ctrl-C comes to this process alone, which ends it.
+    """
+    process = subprocess.Popen([python, "-m", __spec__.name, *module], start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        end_process(process, SECONDS_TO_END)
+
+
+def end_process(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Ask a process that still runs to end, and kill it if it has not after so long."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _watch(parent: int, launcher: str | None) -> None:
@@ -42,3 +71,9 @@ def _lives(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+if __name__ == "__main__":
+    end_with_launcher()
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -12,7 +12,8 @@ from types import NoneType
 from typing import Any, get_origin
 
 from yolov9bench.errors import RecordError
-from yolov9bench.io.files import write_text
+from yolov9bench.io.files import finished_files, write_text
+from yolov9bench.io.names import name_fault
 
 SCHEMA = 1
 KINDS = ("evaluate", "measure", "train", "compare", "study")
@@ -57,9 +58,14 @@ class Record:
 
 
 def require_row_name(row: str | None) -> None:
-    """RecordError unless a row can be a folder's name: it must not lead elsewhere, nor to custom records."""
-    if row is not None and (row == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", row)):
+    """RecordError unless a row can be a folder's name, on every system, and not that of custom records."""
+    if row is None:
+        return
+    if row.lower() == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", row):
         raise RecordError(f"{row!r} is not a row: use a row's id, or None for a custom record.")
+    fault = name_fault(row)
+    if fault is not None:
+        raise RecordError(f"{row!r} cannot name a folder ({fault}): choose another id.")
 
 
 def as_stored(settings: Any) -> Any:
@@ -129,7 +135,7 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
     Every .json file under results_dir/records must be a record: RecordError names the first that is not. A
     missing folder holds none.
     """
-    records = [read(path) for path in sorted((results_dir / "records").rglob("*.json"))]
+    records = [read(path) for path in finished_files(results_dir / "records", "**/*.json")]
     chosen = [
         record for record in records if row in (None, record.row or CUSTOM) and kind in (None, record.kind)
     ]

@@ -9,10 +9,11 @@ from pathlib import Path
 from yolov9bench import records
 from yolov9bench.errors import ReportError
 from yolov9bench.io.files import write_text
+from yolov9bench.io.locks import wait_for_turn
 from yolov9bench.records import Record, parity
 from yolov9bench.records.comparison import Comparison, neighbours, select_comparisons
 from yolov9bench.records.evidence import Check, Evidence, checks, evidence, own_evaluations
-from yolov9bench.report import csv_table, parity_page, rows_page, table
+from yolov9bench.report import csv_table, errors_page, parity_page, rows_page, table
 from yolov9bench.report.figure_files import find_faulty_figures, write_figures
 
 __all__ = ["check", "write"]
@@ -26,12 +27,18 @@ PAGE = f"""# Results
 
 
 def write(results_dir: Path, readme: Path | None = None) -> None:
-    """Write table.md, table.csv, rows.md and figures/ into `results_dir`, and the blocks of the README.
+    """Write table.md, table.csv, rows.md, errors.md and figures/ into `results_dir`, and the README's blocks.
 
     parity.md is made of parity.json, where there is one. `readme` lies beside the results folder; if None, it
     is not written. RecordError: an invalid record. ReportError: a README without a place for the table, or a
-    parity.md without its parity.json.
+    parity.md without its parity.json. Of several processes one writes after the other, each what it finds
+    when its turn comes.
     """
+    with wait_for_turn(results_dir / ".report.lock", "writes the report"):
+        _write(results_dir, readme)
+
+
+def _write(results_dir: Path, readme: Path | None) -> None:
     measured = records.select(results_dir)
     found, others, own = evidence(measured), checks(measured), own_evaluations(measured)
     compared = select_comparisons(measured, neighbours(found, others))
@@ -76,6 +83,7 @@ def _render_texts(
         results_dir / "table.md": PAGE + table.block(found, others, own=own, compared=compared),
         results_dir / "table.csv": csv_table.csv_text(found, compared),
         results_dir / "rows.md": rows_page.render_page(),
+        results_dir / "errors.md": errors_page.render_page(),
     }
     blocks = {"table": GENERATED + table.block(found, others, f"{results_dir.name}/", own, compared)}
     agreed = _read_parity(results_dir)

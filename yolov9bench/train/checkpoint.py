@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from yolov9bench.errors import TrainingError
+from yolov9bench.errors import BenchError, TrainingError
 from yolov9bench.io import provenance
-from yolov9bench.io.files import write_json, write_text
+from yolov9bench.io.files import remove_strays, write_json, write_text
+from yolov9bench.io.locks import claim_folder
 from yolov9bench.io.machine import describe_environment, device_name
 from yolov9bench.ops.distributed import current_ranks, wait_for_all
 from yolov9bench.train.changes import EPOCHS, accepted_changes
+from yolov9bench.train.damaged import load_training, require_best, sound
 from yolov9bench.train.job import EARLIER, Job
 from yolov9bench.train.state import State, find_not_finite, is_done
 from yolov9bench.weights import save
@@ -44,9 +47,12 @@ logger = logging.getLogger("yolov9bench")
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """What run.json in a run's folder says; empty if there is none."""
+    """What run.json in a run's folder says; empty if there is none. TrainingError for a damaged one."""
     path = out / "run.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    with sound(path):
+        found: dict[str, Any] = {**json.loads(path.read_text(encoding="utf-8"))}
     return found
 
 
@@ -71,9 +77,19 @@ def write_run(
     write_json(job.out / "run.json", written | ({"stopped": stopped} if stopped else {}))
 
 
+def note_stop(job: Job, configuration: dict[str, Any], why: TrainingError) -> None:
+    """Write into run.json why a run stopped; a failure is logged, since the reason is the error to tell."""
+    try:
+        write_run(job, configuration, stopped=str(why))
+    except BenchError as error:
+        logger.warning("why the run stopped is not noted: %s", error)
+
+
 def read_log(job: Job) -> list[dict[str, Any]]:
-    """The log of a run so far: a dictionary an epoch."""
-    return [json.loads(line) for line in (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The log of a run so far: a dictionary an epoch. TrainingError for a damaged or missing file."""
+    path = job.out / "log.jsonl"
+    with sound(path):
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def save_checkpoint(
@@ -96,18 +112,15 @@ def save_checkpoint(
 def is_finished(job: Job) -> bool:
     """Whether the job's folder holds its whole run; False too where it holds nothing yet."""
     content = read_checkpoint(job) if (job.out / "best.pt").exists() else None
-    if content is None:
+    if content is None or "training" not in content:
         return False
     return is_done(content["training"]["state"], job.recipe.run.epochs, job.max_steps)
 
 
 def read_checkpoint(job: Job) -> dict[str, Any] | None:
-    """What last.pt in the job's folder holds, on the CPU; None if there is none."""
+    """What last.pt in the job's folder holds, on the CPU; None if there is none, TrainingError if damaged."""
     last = job.out / "last.pt"
-    if not last.exists():
-        return None
-    content: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
-    return content
+    return load_training(last) if last.exists() else None
 
 
 def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[str, Any]) -> None:
@@ -115,19 +128,23 @@ def resume(job: Job, state: State, configuration: dict[str, Any], content: dict[
 
     The settings must be the same, but for what `accepted_changes` accepts. With another batch size the epoch
     continues at the same image, to the batch; with more epochs by the rates, and the closing epochs, of the
-    longer run. TrainingError for other settings and for a checkpoint with numbers that no training leaves
-    behind.
+    longer run. TrainingError for other settings, for a checkpoint that is damaged or has numbers that no
+    training leaves behind, and where the best checkpoint is gone.
     """
     last = job.out / "last.pt"
     saved = content.get("training")
     if saved is None:
         raise TrainingError(f"{last} holds no training to resume: choose another folder")
-    before = EARLIER | saved["configuration"]
-    before |= {"recipe": in_parts(before["recipe"], job.recipe), "device": before["device"].partition(":")[0]}
-    changed = accepted_changes(before, configuration, job, has_stopped="stopped" in read_run(job.out))
-    announce_device(job)
-    require_plausible(saved["state"], before["recipe"], last)
-    state.restore(saved["state"])
+    has_stopped = "stopped" in read_run(job.out)
+    with sound(last):
+        before = EARLIER | saved["configuration"]
+        device = before["device"].partition(":")[0]
+        before |= {"recipe": in_parts(before["recipe"], job.recipe), "device": device}
+        changed = accepted_changes(before, configuration, job, has_stopped)
+        announce_device(job)
+        require_plausible(saved["state"], before["recipe"], last)
+        state.restore(saved["state"])
+    require_best(job.out, state)
     if "batch_size" in changed:
         rebatch(state, before["batch_size"], job.batch_size, job.images_each)
     if changed:
@@ -207,11 +224,16 @@ def remedy(job: Job) -> str:
     return f"no checkpoint was written yet: train again {how}"
 
 
-def remove_strays(folder: Path) -> None:
-    """Remove what a kill in the middle of writing has left."""
+@contextmanager
+def only_one(job: Job) -> Iterator[None]:
+    """Keep the job's folder for this run alone, without what killed ones left there; rank 0 holds it for all.
+
+    BusyError names the process that has it.
+    """
     if not current_ranks().is_main:
+        yield
         return
-    files = (".last-*.pt", ".best-*.pt", ".log-*.jsonl", ".run-*.json", "records/*/.train-*.json")
-    for pattern in files:
-        for stray in folder.glob(pattern):
-            stray.unlink()
+    with claim_folder(job.out):
+        for folder in (job.out, *job.out.glob("records/*")):
+            remove_strays(folder)
+        yield

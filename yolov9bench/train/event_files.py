@@ -7,11 +7,12 @@ tensorboard --logdir results/runs/train
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from yolov9bench.errors import SettingsError
+from yolov9bench.io.files import storage_errors
 
 Show = Callable[[Mapping[str, float | None], int], None]
 
@@ -37,15 +38,18 @@ def event_files(folder: Path | None, iteration: int) -> Iterator[Show | None]:
     if folder is None:
         yield None
         return
-    writer = require_writer()(folder, purge_step=iteration + 1)
+    with storage_errors(folder):
+        writer = require_writer()(folder, purge_step=iteration + 1)
 
     def show(numbers: Mapping[str, float | None], iteration: int) -> None:
-        for name, value in numbers.items():
-            if value is not None:
-                writer.add_scalar(name, value, iteration)
-        writer.flush()
+        with storage_errors(folder):
+            for name, value in numbers.items():
+                if value is not None:
+                    writer.add_scalar(name, value, iteration)
+            writer.flush()
 
     try:
         yield show
     finally:
-        writer.close()
+        with suppress(OSError):  # `show` has said what cannot be written
+            writer.close()

@@ -15,7 +15,7 @@ from typing import Any
 
 from yolov9bench.config import TrainConfig
 from yolov9bench.errors import SettingsError, TrainingError
-from yolov9bench.ops.lifeline import LAUNCHER
+from yolov9bench.ops.lifeline import LAUNCHER, end_process
 from yolov9bench.train import trainer
 from yolov9bench.train.checkpoint import read_log
 from yolov9bench.train.job import Job
@@ -50,7 +50,9 @@ def run(job: Job, config: TrainConfig, watch: Watch | None = None) -> Path:
     try:
         sentences = _follow(torchrun, job, watch)
     finally:
-        _end(torchrun)
+        end_process(torchrun, SECONDS_TO_END)  # as after an interruption
+        assert torchrun.stdout is not None
+        torchrun.stdout.close()
     if torchrun.returncode:
         raise TrainingError("\n".join(sentences) or f"torchrun ended with status {torchrun.returncode}")
     return job.out / "best.pt"
@@ -85,16 +87,3 @@ def _follow(torchrun: subprocess.Popen[str], job: Job, watch: Watch | None) -> l
             watch(entries)
     torchrun.wait()
     return sentences
-
-
-def _end(torchrun: subprocess.Popen[str]) -> None:
-    """Stop what still runs, as after an interruption."""
-    if torchrun.poll() is None:
-        torchrun.terminate()
-        try:
-            torchrun.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            torchrun.kill()
-            torchrun.wait()
-    if torchrun.stdout is not None:
-        torchrun.stdout.close()

@@ -35,15 +35,17 @@ from yolov9bench.ops.distributed import (
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.checkpoint import (
+    note_stop,
+    only_one,
     read_checkpoint,
     read_run,
     remedy,
-    remove_strays,
     resume,
     save_checkpoint,
     write_run,
 )
 from yolov9bench.train.checks import require_usable
+from yolov9bench.train.damaged import sound
 from yolov9bench.train.event_files import event_files, require_writer
 from yolov9bench.train.freeze import freeze_backbone
 from yolov9bench.train.initialise import initialise_head
@@ -90,11 +92,19 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
     an epoch), run.json (the configuration) and, once the run has ended, its record in records/. TrainingError
     if the folder belongs to another configuration, and for a run that diverges or does not fit into memory:
     last.pt then holds the last state that was finite, and the same folder accepts what the error proposes
-    (`changes.REMEDIES`). A job that extends its run may have more epochs than it was begun with.
+    (`changes.REMEDIES`). BusyError if another process trains in the folder. A job that extends its run may
+    have more epochs than it was begun with.
     """
     configuration = configuration_of(job)
     require_usable(job)
-    remove_strays(job.out)
+    with only_one(job):
+        return run_job(job, configuration, watch)
+
+
+def run_job(
+    job: Job, configuration: dict[str, Any], watch: Callable[[list[dict[str, Any]]], object] | None
+) -> Path:
+    """Train what is left of a job, as `train` does once the folder is its own."""
     content = read_checkpoint(job)
     if job.extend and content is None:
         raise TrainingError(f"{job.out} holds no run to extend: name its folder, or leave out extend")
@@ -125,7 +135,7 @@ def train(job: Job, watch: Callable[[list[dict[str, Any]]], object] | None = Non
             )
             fit(state, schedule, batches.of_epoch, job.precision, hooks, job.max_steps)
     except TrainingError as error:
-        write_run(job, configuration, stopped=str(error))
+        note_stop(job, configuration, error)
         raise TrainingError(f"{error}; {remedy(job)}") from error
     if read_run(job.out).get("stopped"):
         write_run(job, configuration)
@@ -207,7 +217,8 @@ def choose_spec(job: Job, content: dict[str, Any] | None) -> Spec:
     began with, which earlier versions took from the row for any class count.
     """
     fields = (content or {}).get("spec")
-    begun_with = None if fields is None else spec_from_dict(fields)
+    with sound(job.out / "last.pt"):
+        begun_with = None if fields is None else spec_from_dict(fields)
     if begun_with and with_class_width(begun_with, 0) == with_class_width(job.row.spec, 0):
         return begun_with
     spec = for_classes(job.row.spec, len(job.train.categories), job.row.source)

@@ -148,8 +148,8 @@ def save(
 
 
 def failed_write(error: BaseException) -> BaseException:
-    """The system's error behind one of torch's writer, which tells the position alone; else that one."""
+    """The system's error, or the stop, behind one of torch's writer, which tells the position alone."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
+    while cause is not None and not isinstance(cause, OSError) and isinstance(cause, Exception):
         cause = cause.__context__
     return error if cause is None else cause
