@@ -16,7 +16,7 @@ try:
     from yolov9bench.commands import COMMANDS, run
     from yolov9bench.config import Config, EvaluateConfig, TrainConfig
     from yolov9bench.config.command_line import parse_words
-    from yolov9bench.errors import BenchError, SettingsError
+    from yolov9bench.errors import BenchError, SettingsError, printable
     from yolov9bench.ops.lifeline import end_with_launcher
     from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
 except KeyboardInterrupt:  # the imports take long enough to be stopped
@@ -61,7 +61,8 @@ def main() -> int:
         run(config)
     except BenchError as error:
         if not ranks.local_rank:
-            print(error if ranks.world_size == 1 else f"{ranks}: {error}", file=sys.stderr)
+            said = str(error) if ranks.world_size == 1 else f"{ranks}: {error}"
+            print(printable(said), file=sys.stderr)  # a name in it may come from any file
         return 2
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.errors import CheckpointError
 from yolov9bench.nn.detector import skeleton
 from yolov9bench.weights.formats import Contents
 from yolov9bench.weights.names import Format, rename_table
@@ -22,7 +22,6 @@ from yolov9bench.zoo.specs import (
     Reference,
     Spec,
     for_classes,
-    spec_from_dict,
 )
 
 CANDIDATES: Mapping[Format, tuple[Spec, ...]] = {
@@ -41,16 +40,11 @@ REFERENCES: Mapping[Format, Reference] = {
 
 def identify_spec(path: Path, contents: Contents) -> tuple[Spec, int]:
     """The Spec whose blocks stand where the file's do, with the file's head widths, and its class count."""
-    if contents.format == "yolov9bench":
-        try:
-            spec = spec_from_dict(contents.facts["spec"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path.name} describes no network of ours ({shown(repr(error))}): save it again"
-            ) from error
-        return spec, class_count(path, contents, spec)
+    if contents.own is not None:
+        return contents.own.spec, class_count(path, contents, contents.own.spec)
     candidates = CANDIDATES[contents.format]
-    fits = {spec: shape_agreement(contents, spec) for spec in candidates}
+    near = {spec for spec in candidates if width_agreement(contents, spec) > 0.25}
+    fits = {spec: shape_agreement(contents, spec) if spec in near else 0.0 for spec in candidates}
     best = max(candidates, key=lambda spec: fits[spec])
     if fits[best] <= 0.5:
         known = ", ".join(spec.name for spec in candidates)
@@ -71,6 +65,22 @@ def with_known_name(found: Spec, classes: int, reference: Reference) -> Spec:
     built = [for_classes(spec, classes, reference) for spec in SPECS.values()]
     same = (spec for spec in (*built, *SPECS.values()) if replace(spec, name=found.name) == found)
     return next(same, found)
+
+
+def width_agreement(contents: Contents, spec: Spec) -> float:
+    """Share of a candidate's stem and stages that give as many channels in the file; quick, none is built."""
+    widths = {"backbone.stem.conv.weight": spec.stem}
+    for index, stage in enumerate(spec.stages):
+        widths[f"backbone.stages.{index}.block.exit.conv.weight"] = stage.block.out
+        widths[f"backbone.stages.{index}.block.entry.conv.weight"] = stage.block.split
+    table = rename_table(spec, contents.format, widths)
+    found = [contents.tensors.get(table[own]) for own in widths]
+    agreeing = [
+        own
+        for own, value in zip(widths, found, strict=True)
+        if value is not None and value.shape[:1] == (widths[own],)
+    ]
+    return len(agreeing) / len(widths)
 
 
 def shape_agreement(contents: Contents, spec: Spec) -> float:
