@@ -1,5 +1,6 @@
-"""Load a checkpoint within bounds of time and memory and say what came of it, for hostile or damaged files."""
+"""Load a checkpoint within bounds of time and memory and say what came of it: for hostile, damaged files."""
 
+import faulthandler
 import json
 import resource
 import signal
@@ -110,16 +111,18 @@ def judge(path: Path, error: CheckpointError) -> Outcome:
 
 @contextmanager
 def within_time() -> Iterator[None]:
-    """EndlessError after SECONDS of this process's time."""
+    """EndlessError after SECONDS of this process's time; where no handler can run, the end of the process."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise EndlessError
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(20 * SECONDS, exit=True)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
 
