@@ -75,11 +75,14 @@ class Outcome:
         return self.word in ("loaded", "refused")
 
 
-def load_bounded(path: Path, watch: Watch, bounded: bool = True) -> Outcome:
-    """What comes of a file. Not sound: other errors, deeds, several lines, want of memory, no end."""
+def load_bounded(path: Path, watch: Watch, size: int | None = None) -> Outcome:
+    """What comes of a file. Not sound: other errors, deeds, several lines, want of memory, no end.
+
+    size: the bytes that count for the memory it may take, where a file has holes.
+    """
     watch.deeds.clear()
     try:
-        with within_time(), within_memory(path.stat().st_size if path.exists() and bounded else None):
+        with within_time(), within_memory(path.stat().st_size if size is None else size):
             watch.is_on = True
             load(path)
     except CheckpointError as error:
@@ -128,10 +131,10 @@ def within_time() -> Iterator[None]:
 
 
 @contextmanager
-def within_memory(size: int | None) -> Iterator[None]:
+def within_memory(size: int) -> Iterator[None]:
     """Let this process grow by three times a file, and what it needs beside, and no more."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    if size is not None and sys.platform == "linux":
+    if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         allowed = pages * resource.getpagesize() + FILE_TIMES * size + PROCESS_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import struct
 import subprocess
 import sys
 from itertools import islice
@@ -21,7 +22,7 @@ from bounded_loading import (
 )
 from hostile_checkpoints import KINDS
 from hostile_contents import own, saved
-from hostile_opcodes import called, table, text, zipped
+from hostile_opcodes import BEGIN, STREAM_HEAD, called, table, text, zipped
 
 # Kinds whose files take long to make or to read: every so manieth in `make test`, all in `make accuracy`.
 STEPS = {
@@ -62,6 +63,30 @@ def test_every_kind(tmp_path: Path, watch: Watch, kind: str) -> None:
 @pytest.mark.parametrize("kind", STEPS)
 def test_all_of_the_long_kinds(tmp_path: Path, watch: Watch, kind: str) -> None:
     require_sound(kind, 1, tmp_path, watch)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (BEGIN + b"c", b""),
+        (BEGIN + b"X\xff\xff\xff\xff", b""),
+        (STREAM_HEAD + BEGIN + b"c", b""),
+        (STREAM_HEAD + BEGIN + b"}." + BEGIN + b"X\xff\xff\xff\x7f", b""),
+        (b"PK\x03\x04", b""),
+        (b"PK\x03\x04", b"PK\x05\x06" + bytes(8) + b"\0\0\0\xf0" + bytes(6)),
+        (b"PK\x03\x04", zipped(b"}")),
+        (struct.pack("<Q", 2**32) + b'{"a":', b""),
+        (b"<html>", b"</html>"),
+    ],
+    ids=["name", "text", "name in a stream", "text in a stream", "zip", "members", "archive", "JSON", "page"],
+)
+def test_holes_of_8_gb(tmp_path: Path, watch: Watch, begin: bytes, end: bytes) -> None:
+    """A file that takes a block of the disk, and whose size would allow for all memory."""
+    with (tmp_path / "file.pt").open("wb") as file:
+        file.write(begin)
+        file.seek(2**33, 1)
+        file.write(end or b"\0")
+    assert load_bounded(tmp_path / "file.pt", watch, size=0).word == "refused"
 
 
 def test_the_sound_files_load(tmp_path: Path, watch: Watch) -> None:
