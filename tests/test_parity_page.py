@@ -83,7 +83,7 @@ def write_texts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stale_page_and_block_are_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stale(project) == ["table.md", "table.csv", "rows.md", "parity.md", "README.md"]
+    assert stale(project) == ["table.md", "table.csv", "rows.md", "errors.md", "parity.md", "README.md"]
     write_texts(project, monkeypatch)
     assert stale(project) == []
     text = (project / "README.md").read_text()

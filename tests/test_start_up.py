@@ -60,7 +60,7 @@ def test_the_operator_alone_suppresses_as_the_package_does(iou: float) -> None:
 
 
 def contents_of(form: Format, tensors: dict[str, torch.Tensor]) -> Contents:
-    return Contents(form, "a file", tensors, None, (), {})
+    return Contents(form, "a file", tensors, None, (), None)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ try:
     from yolov9bench.commands import COMMANDS, run
     from yolov9bench.config import Config, EvaluateConfig, TrainConfig
     from yolov9bench.config.command_line import parse_words
-    from yolov9bench.errors import BenchError, SettingsError
+    from yolov9bench.errors import BenchError, SettingsError, printable
     from yolov9bench.io.files import FULL
     from yolov9bench.ops.lifeline import end_with_launcher
     from yolov9bench.ops.ranks import ALONE, Ranks, find_ranks
@@ -87,7 +87,8 @@ def run_words() -> int:
         if find_stop(error) is not None:  # not the user's mistake: an interrupt was taken for one
             raise
         if not ranks.local_rank:
-            say(str(error) if ranks.world_size == 1 else f"{ranks}: {error}")
+            said = str(error) if ranks.world_size == 1 else f"{ranks}: {error}"
+            say(printable(said))  # a name in it may come from any file
         return 2
     except OSError as error:
         if error.errno not in (errno.EPIPE, *FULL):

@@ -130,11 +130,15 @@ class ProcessError(BenchError):
 def shown(text: object, longest: int = 120) -> str:
     """Text from a file for one line of a message: what does not print is escaped, what is long is cut."""
     whole = str(text)
-    printable = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in whole[:longest]
+    escaped = printable(whole[:longest])
+    return escaped[:longest] + ("..." if len(whole) > longest or len(escaped) > longest else "")
+
+
+def printable(text: str) -> str:
+    """Text on one line, with what does not print escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
-    return printable[:longest] + ("..." if len(whole) > longest or len(printable) > longest else "")
 
 
 def shown_value(value: object) -> str:

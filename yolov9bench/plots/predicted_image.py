@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from yolov9bench.errors import SettingsError
+from yolov9bench.errors import SettingsError, shown
 from yolov9bench.io.progress import counted
 from yolov9bench.ops.images import Pixels, read_image
 from yolov9bench.plots.annotated_images import Look, Mark, draw_image
@@ -50,7 +50,7 @@ class PredictedImage:
         """How many of each class, with the best score of each: 2 person .87, 1 bus .80."""
         best = dict(zip(reversed(self.names), self.scores[::-1].tolist(), strict=True))
         counts = Counter(self.names).items()
-        found = [f"{count} {name} {_short(best[name])}" for name, count in counts][:SHOWN_CLASSES]
+        found = [f"{count} {shown(name, 60)} {_short(best[name])}" for name, count in counts][:SHOWN_CLASSES]
         if len(counts) > SHOWN_CLASSES:
             found.append(f"and {counted(len(counts) - SHOWN_CLASSES, 'classes')} more")
         where = f"{self.name} ({self.size[1]}x{self.size[0]})"

@@ -11,8 +11,8 @@ from torch import Tensor
 from yolov9bench.errors import CheckpointError, shown
 from yolov9bench.nn.detector import Detector
 from yolov9bench.weights.formats import Contents
+from yolov9bench.weights.known import first_three
 from yolov9bench.weights.names import is_constant
-from yolov9bench.weights.reader import first_three
 
 
 def require_complete(
@@ -23,7 +23,8 @@ def require_complete(
     constants = tuple(key for key in tensors if is_constant(key, contents.format))
     for key in constants:
         given = tensors[key]
-        if given.is_complex() or not torch.equal(given.flatten().float(), torch.arange(16.0)):
+        is_real = given.numel() == 16 and not given.is_complex()
+        if not is_real or not torch.equal(given.flatten().float(), torch.arange(16.0)):
             raise CheckpointError(
                 f"{path.name}: {shown(key)} is not 0..15, so its boxes mean something else; refused"
             )

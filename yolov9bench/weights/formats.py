@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.weights.archive import folder_of, open_archive
 from yolov9bench.weights.containers import (
     WRAPPERS,
     Found,
@@ -21,9 +22,12 @@ from yolov9bench.weights.containers import (
     plain_keys,
     tensors_of,
 )
+from yolov9bench.weights.described import OwnFacts, parse_class_names, parse_own_facts
 from yolov9bench.weights.kinds import file_kind
+from yolov9bench.weights.known import first_three
 from yolov9bench.weights.names import Format
-from yolov9bench.weights.reader import Inert, first_three, read_inert
+from yolov9bench.weights.objects import Inert
+from yolov9bench.weights.reader import read_inert
 from yolov9bench.weights.safetensors import read_safetensors
 from yolov9bench.weights.strangers import refuse_strangers
 
@@ -48,7 +52,7 @@ class Contents:
     tensors: dict[str, Tensor]
     names: dict[int, str] | None
     dropped: tuple[str, ...]
-    facts: Mapping[str, Any]  # our own files say their Spec, row and whether they are folded
+    own: OwnFacts | None = None  # of a file of our own
 
 
 def read_contents(path: Path) -> Contents:
@@ -60,7 +64,12 @@ def read_contents(path: Path) -> Contents:
     if kind == "safetensors":
         tensors, names = read_safetensors(path)
         return as_contents(path, tensors, "safetensors", names)
-    raw = read_inert(path, kind)
+    with read_inert(path, kind) as raw:
+        return take_apart(path, raw)
+
+
+def take_apart(path: Path, raw: object) -> Contents:
+    """What `torch.save` wrote as Contents, while its file is open."""
     if isinstance(raw, Mapping) and raw.get("format") == "yolov9bench":
         return read_own_contents(path, raw)
     found = find_network(path, raw)
@@ -81,16 +90,12 @@ def as_contents(
     plain = plain_keys(path, tensors)
     kept = {plain[key]: value for key, value in tensors.items()}
     refuse_strangers(path, (), kept)
-    return Contents(detect_format(path, kept), flavour, kept, parse_class_names(path, names), dropped, {})
+    return Contents(detect_format(path, kept), flavour, kept, parse_class_names(path, names), dropped)
 
 
 def read_own_contents(path: Path, raw: Mapping[str, Any]) -> Contents:
     """Our own files: tensors and plain metadata."""
-    lacking = [key for key in ("version", "spec", "names", "row", "fused", "state_dict") if key not in raw]
-    if lacking or type(raw["version"]) is not int or raw["version"] != 1:
-        what = f"lacks {', '.join(lacking)}" if lacking else f"has version {shown(raw['version'], 20)}, not 1"
-        raise CheckpointError(f"{path.name} {what}: it was written by another release of yolov9bench")
-    facts = {key: raw[key] for key in ("spec", "row", "fused")}
+    facts = parse_own_facts(path, raw)
     tensors = tensors_of(path, raw["state_dict"])
     return Contents("yolov9bench", "weights", tensors, parse_class_names(path, raw["names"]), (), facts)
 
@@ -119,7 +124,7 @@ def read_module(path: Path, found: Found, module: Inert, described: Mapping[str,
         flavour = official_flavour(path, tensors)
     own_names = (each.attributes["names"] for _, each in modules if "names" in each.attributes)
     names = parse_class_names(path, next(own_names, described.get("names")))
-    return Contents(form, flavour, tensors, names, found.others, {})
+    return Contents(form, flavour, tensors, names, found.others)
 
 
 def refuse_other_activations(path: Path, classes: Iterable[str]) -> None:
@@ -153,20 +158,6 @@ def read_nested_contents(path: Path, raw: Mapping[str, Any], tensors: Mapping[st
         return found
     flavour = "work-dir" if {"ema_state_dict", "optimizer"} & set(present) else "published"
     return replace(found, flavour="message-hub" if present == ("message_hub",) else flavour)
-
-
-def parse_class_names(path: Path, names: object) -> dict[int, str] | None:
-    """Class names by label, from a dict or a sequence; None where the file has none."""
-    if isinstance(names, Mapping):
-        if not all(re.fullmatch(r"[0-9]{1,9}", str(label)) for label in names):
-            labels = first_three([str(label) for label in names])
-            raise CheckpointError(
-                f"{path.name}: its classes have the labels {labels}, not all numbers: save them again"
-            )
-        return {int(label): str(name) for label, name in names.items()} or None
-    if isinstance(names, list | tuple):
-        return {label: str(name) for label, name in enumerate(names)} or None
-    return None
 
 
 def detect_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
@@ -225,6 +216,6 @@ def official_flavour(path: Path, tensors: Mapping[str, Tensor]) -> str:
         return "dual"
     names = [path.name]
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names.append(archive.namelist()[0].split("/")[0])
+        with open_archive(path) as archive:
+            names.append(folder_of(archive))
     return "converted" if any("converted" in name for name in names) else "gelan"

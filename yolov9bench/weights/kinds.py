@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Literal
 
 from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.weights.archive import open_archive
 from yolov9bench.zoo.rows import remedy_for_missing
 
 Kind = Literal["zip", "stream", "pickle", "safetensors"]
@@ -50,7 +50,9 @@ def file_kind(path: Path) -> Kind:
     try:
         if not path.exists():
             raise CheckpointError(f"no checkpoint at {path}: {remedy_for_missing(str(path))}")
-        if not path.is_file():
+        if not (path.is_file() or path.is_dir()):
+            raise CheckpointError(f"{path} is a device or a pipe, not a checkpoint: {CHECK}")
+        if path.is_dir():
             raise CheckpointError(f"{path} is a folder, not a checkpoint: {remedy_for_folder(path)}")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -133,11 +135,8 @@ def describe_unknown(path: Path, head: bytes) -> tuple[str, str]:
 
 def require_checkpoint_archive(path: Path) -> None:
     """CheckpointError for a zip archive that is cut short or that torch.save did not write."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is cut short, its end is missing: {FETCH}") from error
+    with open_archive(path) as archive:
+        names = archive.namelist()
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(f"{path.name} is a TorchScript model, which is a program: {ORIGINAL}")
     if any(name.endswith("archive_format") for name in names):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.errors import CheckpointError, printable
 from yolov9bench.io.files import atomic_path, sha256_of
 from yolov9bench.nn.detector import Detector, skeleton
 from yolov9bench.weights.complete import as_plain_tensors, require_complete
-from yolov9bench.weights.formats import read_contents
+from yolov9bench.weights.formats import Contents, read_contents
 from yolov9bench.weights.identify import identify_spec
 from yolov9bench.weights.names import Format, rename_table
 from yolov9bench.zoo.specs import Spec
@@ -61,11 +62,53 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
     Raises CheckpointError naming the offending key, shape, format or file.
     """
     path = Path(path)
-    contents = read_contents(path)
+    with reading(path):
+        return fill_detector(path, read_contents(path), training)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make every failure to read a file's content a CheckpointError of one printable line.
+
+    What a damaged file can make of the libraries below cannot be listed, so nothing is left out. Raises
+    CheckpointError too if the file is another one at the end than at the beginning.
+    """
+    before = state_of(path)
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(printable(str(error))) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(
+            printable(f"{path.name} cannot be read ({reason}): check the disk, or fetch it again")
+        ) from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise CheckpointError(
+            printable(f"{path.name} is damaged, its content cannot be read ({kind}): fetch it again")
+        ) from error
+    if state_of(path) != before:
+        raise CheckpointError(
+            printable(f"{path.name} was changed while it was read: try again when it is written")
+        )
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from a later one of the same path; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # a NUL is a ValueError
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def fill_detector(path: Path, contents: Contents, training: bool) -> Checkpoint:
+    """The detector that a file describes, with its numbers."""
     spec, classes = identify_spec(path, contents)
     fused = not any(key.endswith(".running_mean") for key in contents.tensors)
-    if contents.format == "yolov9bench":
-        fused = bool(contents.facts["fused"])
+    if contents.own is not None:
+        fused = contents.own.fused
     if fused and training:
         raise CheckpointError(
             f"{path.name} has its BatchNorm folded away and cannot be trained: take an unfused file"
@@ -88,7 +131,7 @@ def load(path: str | Path, training: bool = False) -> Checkpoint:
         contents.dropped + dropped,
         fused,
         trainable,
-        contents.facts.get("row"),
+        contents.own.row if contents.own is not None else None,
         path,
     )
 
@@ -99,7 +142,7 @@ def build_skeleton(path: Path, spec: Spec, classes: int, fused: bool) -> Detecto
         return skeleton(spec, classes, fused)
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path.name} describes a network that cannot be built ({shown(error)}): save it again"
+            f"{path.name} describes a network whose widths do not fit together: save it again"
         ) from error
 
 

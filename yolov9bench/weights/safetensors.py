@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,9 +17,13 @@ import torch
 from torch import Tensor
 
 from yolov9bench.errors import CheckpointError, shown
+from yolov9bench.weights.containers import require_few, require_name
+from yolov9bench.weights.stored import read_exactly
 
 LENGTH_BYTES = 8
-MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+# The largest known network's header has 0.3 MB, and Python takes 40 bytes of memory for a byte of JSON.
+MOST_HEADER_BYTES = 1 << 21
+MOST_NAMES_LETTERS = 1 << 16  # of class names, read as a literal of Python
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -52,17 +57,25 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         behind = path.stat().st_size - LENGTH_BYTES - length
-        if behind < 0 or length > MOST_HEADER_BYTES:
+        if behind < 0:
             raise CheckpointError(
                 f"{path.name} is cut short within the header of {length} bytes: fetch it again"
             )
+        if length > MOST_HEADER_BYTES:
+            raise CheckpointError(
+                f"{path.name} has a header of {length} bytes, more than {MOST_HEADER_BYTES}: "
+                "save the weights of one network alone"
+            )
         header = parse_header(path, file.read(length))
         metadata = header.pop("__metadata__", None)
+        require_few(path, len(header))
         spans = sorted(
             (parse_span(path, *entry) for entry in header.items()), key=lambda span: (span.begin, span.end)
         )
         require_whole(path, spans, behind)
-        tensors = {span.key: as_tensor(span, file.read(span.end - span.begin)) for span in spans}
+        tensors = {
+            span.key: as_tensor(span, read_exactly(path.name, file, span.end - span.begin)) for span in spans
+        }
     names = metadata.get("names") if isinstance(metadata, dict) else None
     return tensors, None if names is None else parse_names(path, names)
 
@@ -88,6 +101,7 @@ def parse_header(path: Path, header: bytes) -> dict[str, Any]:
 
 def parse_span(path: Path, key: str, entry: object) -> Span:
     """One entry of the header; the bytes must be as many as its type and shape need."""
+    require_name(path, key)
     described = entry if isinstance(entry, dict) else {}
     name, shape, offsets = (described.get(word) for word in ("dtype", "shape", "data_offsets"))
     if not (are_counts(shape) and are_counts(offsets) and len(offsets) == 2 and isinstance(name, str)):
@@ -129,22 +143,25 @@ def require_whole(path: Path, spans: list[Span], size: int) -> None:
         raise CheckpointError(f"{path.name} has {size - place} bytes behind its last tensor: save it again")
 
 
-def as_tensor(span: Span, data: bytes) -> Tensor:
+def as_tensor(span: Span, data: bytearray) -> Tensor:
     """The tensor in these bytes."""
     if not data:
         return torch.empty(span.shape, dtype=span.dtype)
-    return torch.frombuffer(bytearray(data), dtype=span.dtype).reshape(span.shape)
+    return torch.frombuffer(data, dtype=span.dtype).reshape(span.shape)
 
 
 def parse_names(path: Path, names: object) -> object:
     """Class names from the metadata, which are text there: JSON, or a literal as Python prints it."""
+    text = names if isinstance(names, str) and len(names) <= MOST_NAMES_LETTERS else ""
     for parse in (json.loads, ast.literal_eval):
         try:
-            found: object = parse(str(names))
+            with warnings.catch_warnings(action="ignore"):  # of Python, about what it takes for code
+                found: object = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(found, dict | list | tuple):
             return found
+    what = f"'{shown(names, 40)}'" if isinstance(names, str) else type(names).__name__
     raise CheckpointError(
-        f"{path.name} has class names that cannot be read ('{shown(names, 40)}'): write them as a JSON list"
+        f"{path.name} has class names that cannot be read ({what}): write them as a JSON list"
     )
