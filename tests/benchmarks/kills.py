@@ -60,7 +60,8 @@ def results_outcome(results: Path) -> Any:
     described = [(each.row, each.kind, without_times(each.values), each.settings) for each in found]
     detections = {path.name: path.read_bytes() for path in (results / "runs/detections").iterdir()}
     weights = {path.name: run_content(path, TIMES) for path in (results / "runs/train").iterdir()}
-    return sorted(described, key=repr), detections, weights
+    # One that ended before its kill ran again in the end and added a record of the same content.
+    return sorted({repr(each) for each in described}), detections, weights
 
 
 def report_outcome(results: Path) -> Any:
