@@ -21,7 +21,7 @@ from yolov9bench.data.download import (
     coco_present,
 )
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.io.download import part_path
+from yolov9bench.io.partial import part_path
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset

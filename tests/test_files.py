@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 
 from yolov9bench.errors import DownloadError, StorageError
-from yolov9bench.io import download
+from yolov9bench.io import attempts, transfer
 from yolov9bench.io.archive import unzip, unzip_file
-from yolov9bench.io.download import fetch, part_path
+from yolov9bench.io.download import fetch
 from yolov9bench.io.files import atomic_path, sha256_of, write_json, write_text
+from yolov9bench.io.partial import part_path
 from yolov9bench.io.progress import Meter
 from yolov9bench.nn.detector import build
 from yolov9bench.weights import save
@@ -84,7 +85,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(attempts, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Site() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -170,9 +171,9 @@ def test_a_cut_transfer_goes_on_where_it_broke_off(site: Site, path: Path) -> No
     assert site.asked[0] is None
     first, second = (int(str(asked).removeprefix("bytes=").removesuffix("-")) for asked in site.asked[1:])
     half = len(BODY) // 2
-    assert half - download.CHUNK <= first <= half
+    assert half - transfer.CHUNK <= first <= half
     half = (first + len(BODY)) // 2  # of what was left
-    assert half - download.CHUNK <= second <= half
+    assert half - transfer.CHUNK <= second <= half
 
 
 def test_a_part_of_an_earlier_run_is_used(site: Site, path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Transfers that go wrong without a published hash to tell: the bytes themselves are the witness."""
+"""Transfers that go wrong before a published hash could tell: the bytes themselves are the witness."""
 
 import gzip
+import hashlib
 import logging
 import os
 import threading
@@ -17,15 +18,17 @@ import pytest
 
 from yolov9bench.data.download import checkpoint, coco, coco_present
 from yolov9bench.errors import DatasetError, DownloadError
-from yolov9bench.io import download as transfer
+from yolov9bench.io import attempts
 from yolov9bench.io.archive import unzip_file
-from yolov9bench.io.download import fetch, part_path
+from yolov9bench.io.download import fetch
 from yolov9bench.io.files import write_text
+from yolov9bench.io.partial import part_path
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
 
 BODY = bytes(range(256)) * 1000  # four chunks
+SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 class Site(ThreadingHTTPServer):
@@ -91,7 +94,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             archive.writestr(member, content)
     names = ("boxes.zip", "val2017.zip")
     bodies = {name: (tmp_path / name).read_bytes() for name in names} | {"file.bin": BODY}
-    monkeypatch.setattr(transfer, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(attempts, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Site(bodies) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -114,7 +117,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_rest_is_put_behind_the_part(site: Site, path: Path) -> None:
-    fetch(site.url(), path)
+    fetch(site.url(), path, sha256=[SHA256])
     assert path.read_bytes() == BODY
     assert site.asked == ["bytes=1000-"]
     assert site.sent == [BODY[1000:]]
@@ -122,16 +125,16 @@ def test_the_rest_is_put_behind_the_part(site: Site, path: Path) -> None:
 
 @pytest.mark.parametrize(("shift", "named"), [(7, True), (0, False)])
 def test_another_part_than_asked_for_is_not_used(site: Site, path: Path, shift: int, named: bool) -> None:
-    """Nothing but the answer's Content-Range tells: no size and no hash is known."""
+    """The answer's Content-Range tells, before the hash does."""
     site.shift, site.named = shift, named
-    fetch(site.url(), path)
+    fetch(site.url(), path, sha256=[SHA256])
     assert path.read_bytes() == BODY
     assert site.asked == ["bytes=1000-", None]
 
 
 def test_a_server_that_ignores_ranges_sends_the_file_from_its_beginning(site: Site, path: Path) -> None:
     site.ranges = False
-    fetch(site.url(), path)
+    fetch(site.url(), path, sha256=[SHA256])
     assert path.read_bytes() == BODY
     assert site.asked == ["bytes=1000-"]
 
@@ -148,7 +151,7 @@ def test_the_files_own_bytes_are_asked_for(site: Site, path: Path) -> None:
 def test_a_transfer_of_unknown_length_that_ends_early_goes_on(site: Site, path: Path) -> None:
     """The server closes the connection without having said how much it would send; the size is published."""
     site.lengths, site.cuts = False, 1
-    fetch(site.url(), path, size=len(BODY))
+    fetch(site.url(), path, size=len(BODY), sha256=[SHA256])
     assert path.read_bytes() == BODY
     half = 1000 + (len(BODY) - 1000) // 2
     assert site.asked == ["bytes=1000-", f"bytes={half}-"]
@@ -174,7 +177,7 @@ def test_a_host_that_cannot_be_reached_is_not_asked_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("yolov9bench.io.download.time.sleep", pauses.append)
+    monkeypatch.setattr("yolov9bench.io.attempts.time.sleep", pauses.append)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DownloadError, match="cannot be reached"):
         fetch("http://127.0.0.1:9/file.bin", path)
@@ -276,5 +279,7 @@ def test_the_one_known_size_of_a_checkpoint_counts_and_none_of_several(site: Sit
         DownloadError, match=r"sure\.pt is not as published: 256,000 bytes instead of 255,999"
     ):
         checkpoint(replace(lead, name="sure.pt", hash_sources=2), tmp_path)
-    several = Asset("several.pt", site.url(), "converted", (1, 2), hash_sources=2)
+    several = Asset("several.pt", site.url(), "converted", (1, size), hash_sources=2)
     assert checkpoint(several, tmp_path).warnings == ()
+    with pytest.raises(DownloadError, match=r"256,000 bytes, more than the 2 that it may have"):
+        checkpoint(replace(several, name="longer.pt", bytes=(1, 2)), tmp_path)

@@ -2,17 +2,22 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yolov9bench.data.layouts import annotation_path
 from yolov9bench.errors import DatasetError, DownloadError
 from yolov9bench.io.archive import unzip, unzip_file
-from yolov9bench.io.download import Fetched, fetch, part_path
-from yolov9bench.io.files import sha256_of, write_json
+from yolov9bench.io.download import Fetched, fetch
+from yolov9bench.io.files import disk_errors, sha256_of, write_json
+from yolov9bench.io.locks import beside, wait_for_turn
+from yolov9bench.io.partial import part_bytes
 from yolov9bench.zoo import coco2017
 from yolov9bench.zoo.coco2017 import CocoArchive, CocoSplit
 from yolov9bench.zoo.rows import Asset
+
+MOST_CHECKPOINT_BYTES = 2**31  # where the size is not known; the largest published file has a quarter of it
 
 logger = logging.getLogger("yolov9bench")
 
@@ -24,7 +29,18 @@ def coco(data_dir: Path, split: str = "val2017") -> Path:
     DatasetError for an unknown split, boxes that are not COCO 2017's, or a folder with some of the images.
     """
     facts, root = _facts(split), data_dir / "coco"
-    missing = coco_download_bytes(data_dir, split)
+    if coco_present(data_dir, split):
+        _require_published_boxes(annotation_path(root, split), facts.annotations_sha256)
+        return root
+    _require_all_or_no_images(root, split)
+    with disk_errors(root), wait_for_turn(beside(root), f"fetches {root.name}"):
+        _bring_coco(root, data_dir, split)
+    return root
+
+
+def _bring_coco(root: Path, data_dir: Path, split: str) -> None:
+    """Fetch and unpack what is still missing of a split; another process may have brought it meanwhile."""
+    facts, missing = _facts(split), coco_download_bytes(data_dir, split)
     if missing:
         logger.info("COCO 2017 %s: %s MB to fetch to %s", split, f"{missing / 1e6:,.1f}", root)
     _require_all_or_no_images(root, split)
@@ -36,7 +52,6 @@ def coco(data_dir: Path, split: str = "val2017") -> Path:
         unzip(_archive(root, facts.archive), root / split, f"{split}/")
         logger.info("%s is unpacked: delete it if space is short", root / facts.archive.name)
         _require_all_or_no_images(root, split)
-    return root
 
 
 def coco_present(data_dir: Path, split: str = "val2017") -> bool:
@@ -65,14 +80,23 @@ class Origin:
     sha256: str
 
 
-def checkpoint(asset: Asset, data_dir: Path) -> Fetched:
+def checkpoint(asset: Asset, data_dir: Path, check: Callable[[Path], None] | None = None) -> Fetched:
     """Bring a published checkpoint to `data_dir`/checkpoints; warnings and errors as for `io.download.fetch`.
 
-    Of a file with another hash than is known, or where none is, the first transfer leaves a note beside it,
-    which `origin` reads. DownloadError if the file of a later run has another hash than the note.
+    Of a file with another hash than is known, or where none is, `check` sees the file before it has its name,
+    and refuses it by a BenchError; the first transfer leaves a note beside it, which `origin` reads.
+    DownloadError if the file of a later run has another hash than the note.
     """
     path = checkpoint_path(asset, data_dir)
-    was_there = path.exists()
+
+    def accept(fetched: Fetched) -> None:
+        if _is_pinned(asset, fetched):
+            return
+        if check is not None:
+            check(fetched.path)
+        if not _is_as_seen(asset, data_dir, fetched.sha256):
+            write_json(_note(path), asdict(Origin(asset.url, fetched.bytes, fetched.sha256)))
+
     fetched = fetch(
         asset.url,
         path,
@@ -80,18 +104,27 @@ def checkpoint(asset: Asset, data_dir: Path) -> Fetched:
         sha256=asset.sha256,
         sha256_prefix=asset.sha256_prefix,
         strict=asset.strict,
+        most_bytes=max(asset.bytes) if asset.strict and asset.bytes else MOST_CHECKPOINT_BYTES,
+        accept=accept,
     )
-    if asset.strict or fetched.sha256 in asset.sha256:
-        return fetched
-    seen = origin(asset, data_dir)
-    if seen is not None and seen.sha256 != fetched.sha256:
+    if not _is_pinned(asset, fetched):
+        _is_as_seen(asset, data_dir, fetched.sha256)
+    return fetched
+
+
+def _is_pinned(asset: Asset, fetched: Fetched) -> bool:
+    return asset.strict or fetched.sha256 in asset.sha256
+
+
+def _is_as_seen(asset: Asset, data_dir: Path, sha256: str) -> bool:
+    """Whether an earlier transfer noted this hash; False if none noted any, DownloadError for another one."""
+    path, seen = checkpoint_path(asset, data_dir), origin(asset, data_dir)
+    if seen is not None and seen.sha256 != sha256:
         raise DownloadError(
-            f"{path} has sha256 {fetched.sha256}, but {seen.sha256} was fetched from {seen.url} before: "
+            f"{path} has sha256 {sha256}, but {seen.sha256} was fetched from {seen.url} before: "
             f"restore that file, or delete this one and {_note(path).name} to begin with another"
         )
-    if seen is None and not was_there:
-        write_json(_note(path), asdict(Origin(asset.url, fetched.bytes, fetched.sha256)))
-    return fetched
+    return seen is not None
 
 
 def checkpoint_path(asset: Asset, data_dir: Path) -> Path:
@@ -110,7 +143,9 @@ def origin(asset: Asset, data_dir: Path) -> Origin | None:
         return None
     try:
         seen = Origin(**json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        if (type(seen.url), type(seen.bytes), type(seen.sha256)) != (str, int, str):
+            raise TypeError("a value has another type")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DownloadError(
             f"{note} cannot be read ({error}): delete it and {path.name} to fetch again"
         ) from error
@@ -144,8 +179,7 @@ def _archive(root: Path, archive: CocoArchive) -> Path:
 def _missing_bytes(path: Path, size: int) -> int:
     if path.exists():
         return 0
-    part = part_path(path)
-    return max(0, size - part.stat().st_size) if part.exists() else size
+    return max(0, size - part_bytes(path))
 
 
 def _count_images(root: Path, split: str) -> int:

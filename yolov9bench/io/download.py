@@ -1,23 +1,21 @@
 """Fetching a file by its address: resumed after a cut, checked against what was published about it."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import requests
+from yolov9bench.errors import BenchError, DownloadError
+from yolov9bench.io.attempts import Wanted, bring
+from yolov9bench.io.files import disk_errors, place_file
+from yolov9bench.io.locks import beside, wait_for_turn
+from yolov9bench.io.partial import discard_part, part_path
+from yolov9bench.io.transfer import CHUNK
 
-from yolov9bench.errors import DownloadError, UnreachableError
-from yolov9bench.io.files import disk_errors, place_file, require_space
-from yolov9bench.io.progress import Meter
-
-CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
-READ_SECONDS = 30.0  # a server that sends nothing for so long counts as a cut
-PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt after a cut
-CHUNK = 1 << 16  # bytes; a cut loses the chunk it falls in
+MOST_BYTES = 2**40  # of a file of which neither size nor kind is known
 
 logger = logging.getLogger("yolov9bench")
 
@@ -42,6 +40,11 @@ class _Published:
     sha256_prefix: str | None
     md5: str | None
 
+    @property
+    def is_hashed(self) -> bool:
+        """Whether a hash tells the file from a mixture of two."""
+        return bool(self.sha256 or self.sha256_prefix or self.md5)
+
     def differences(self, size: int, sha256: str, md5: str | None) -> str:
         """What differs, each found value beside the published one; empty when all is as published."""
         found = []
@@ -56,19 +59,6 @@ class _Published:
         return ", ".join(found)
 
 
-class _Cut(Exception):
-    """A transfer that did not come to its end, but may at the next attempt."""
-
-
-class _Unreachable(_Cut):
-    """No answer at all; the message names the host."""
-
-
-def part_path(path: Path) -> Path:
-    """Where `fetch` gathers the bytes of `path` until they are complete and checked."""
-    return path.with_name(path.name + ".part")
-
-
 def fetch(
     url: str,
     path: Path,
@@ -78,108 +68,65 @@ def fetch(
     md5: str | None = None,
     strict: bool = True,
     label: str | None = None,
+    most_bytes: int = MOST_BYTES,
+    accept: Callable[[Fetched], None] | None = None,
 ) -> Fetched:
     """Bring the file of `url` to `path`, checked against what was published about it.
 
     `size` in bytes; `sha256` the accepted hashes (any one), `sha256_prefix` their first digits, `md5` the
-    older hash; `label` names the progress. A file that is there is only checked, without network; an
-    interrupted transfer continues from its `.part` file. A file not as published is refused when `strict`
-    (and removed if just fetched); otherwise it is placed, with a warning in log and result. DownloadError: no
-    connection, HTTP error, repeated cuts, no space, refused file.
+    older hash; `label` names the progress. A file that is there is only checked, without network.
+
+    - Of several processes that want one file, one fetches it while the others wait.
+    - An interrupted transfer continues from its `.part` file where the server or a hash tells whether the
+      rest is of the same file; otherwise nothing is kept, and it begins anew.
+    - Nothing is received beyond `size`, if `strict`, nor beyond `most_bytes` or the free disk.
+    - `accept` looks at what was just fetched before it has its name; its BenchError refuses the file.
+    - A file not as published is refused when `strict` (and removed if just fetched); otherwise it is placed,
+      with a warning in log and result.
+
+    DownloadError: no connection, HTTP error, repeated cuts, no space, refused file.
     """
     published = _Published(path.name, size, tuple(sha256), sha256_prefix, md5)
+    most = size if strict and size is not None else most_bytes
+    wanted = Wanted(url, path, size, most, label or path.name)
+    present = f"delete {path} to fetch it again"
     with disk_errors(path):
         if path.exists():
-            return _checked(path, published, strict, f"delete {path} to fetch it again")
-        part = part_path(path)
-        resumed = part.exists()
-        _download(url, path, size, label or path.name)
-        try:
-            fetched = _checked(
-                part, published, strict or resumed, f"it was removed: try again, {_by_hand(path)}"
-            )
-        except DownloadError:
-            part.unlink()
-            if not resumed:
-                raise
-            # The earlier part may stem from another file: only what was fetched in one go is judged.
-            return fetch(url, path, size, sha256, sha256_prefix, md5, strict, label)
-        place_file(part, path)
+            return _checked(path, published, strict, present)
+        with wait_for_turn(beside(path), f"fetches {path.name}"):
+            if path.exists():  # by the process that held the lock before
+                return _checked(path, published, strict, present)
+            fetched = _fetch_checked(wanted, published, strict, accept)
+            place_file(fetched.path, path)
+            discard_part(path)
         return replace(fetched, path=path)
 
 
-def _download(url: str, path: Path, size: int | None, label: str) -> None:
-    """Bring all bytes of `url` to the part file, in a few attempts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt, pause in enumerate((*PAUSES, None)):
+def _fetch_checked(
+    wanted: Wanted, published: _Published, strict: bool, accept: Callable[[Fetched], None] | None
+) -> Fetched:
+    """The part file, whole, checked and accepted; one that came in pieces has a second chance in one."""
+    part, remedy = part_path(wanted.path), f"it was removed: try again, {wanted.by_hand}"
+
+    def judge(strict: bool) -> Fetched:
         try:
-            _receive(url, path, size, label)
-            return
-        except _Cut as cut:
-            if pause is None or (attempt == 0 and isinstance(cut, _Unreachable)):
-                failure = UnreachableError if isinstance(cut, _Unreachable) else DownloadError
-                raise failure(f"{url}: {cut}; check the network and run it again, {_by_hand(path)}.") from cut
-            logger.warning("%s: %s; next attempt in %g s", url, cut, pause)
-            time.sleep(pause)
+            fetched = _checked(part, published, strict, remedy)
+            if accept is not None:
+                accept(fetched)
+        except BenchError:
+            discard_part(wanted.path)
+            raise
+        return fetched
 
-
-def _receive(url: str, path: Path, size: int | None, label: str) -> None:
-    """One attempt: append what the part file lacks; _Cut where another attempt may succeed."""
-    part = part_path(path)
-    have = part.stat().st_size if part.exists() else 0
-    if size is not None and have > size:
-        part.unlink()
-        have = 0
-    if have and have == size:
-        return
-    with _answer(url, path, have) as response:
-        if response.status_code != requests.codes.partial_content:
-            have = 0  # the server sends the whole file
-        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            part.unlink(missing_ok=True)
-            raise _Cut("the server sent other bytes than asked for")
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else size
-        known = "size unknown" if total is None else f"{total / 1e6:,.1f} MB, {have / 1e6:,.1f} MB of it here"
-        logger.info("fetching %s (%s) to %s", url, known, path)
-        require_space(path, (total or 0) - have)
-        with disk_errors(path, total):
-            _append(response, part, have, Meter(total, label, "B", start=have))
-    if total is not None and part.stat().st_size < total:
-        raise _Cut(f"the transfer ended after {part.stat().st_size:,} of {total:,} bytes")
-
-
-def _append(response: requests.Response, part: Path, have: int, meter: Meter) -> None:
+    is_pieced = bring(wanted, by_hash=published.is_hashed)
     try:
-        with part.open("ab" if have else "wb") as file, meter:
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
-                meter.update(len(chunk))
-    except requests.RequestException as error:
-        raise _Cut(f"the transfer was cut ({type(error).__name__})") from error
-
-
-def _answer(url: str, path: Path, have: int) -> requests.Response:
-    """The server's answer, 200 or 206, with its body unread; `have` bytes are here already."""
-    headers = {"Accept-Encoding": "identity"}  # the file's own bytes: sizes and ranges count those
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        response = requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
-    except requests.RequestException as error:
-        asked = error.request.url if error.request is not None else None  # after a redirect: another host
-        host = urlsplit(str(asked or url)).hostname
-        raise _Unreachable(f"{host} cannot be reached ({type(error).__name__})") from error
-    if response.ok:
-        return response
-    response.close()
-    answer = f"{urlsplit(response.url).hostname} answers {response.status_code} {response.reason}"
-    if response.status_code == requests.codes.requested_range_not_satisfiable:
-        part_path(path).unlink(missing_ok=True)
-        raise _Cut(answer)
-    if response.status_code == requests.codes.too_many_requests or response.status_code >= 500:
-        raise _Cut(answer)
-    raise DownloadError(f"{answer} for {url}: check the address, {_by_hand(path)}.")
+        return judge(strict or is_pieced)
+    except BenchError:
+        if not is_pieced:
+            raise
+    # The pieces may stem from two files: only what the server itself calls one version is judged now.
+    bring(wanted, by_hash=False)
+    return judge(strict)
 
 
 def _checked(held: Path, published: _Published, strict: bool, remedy: str) -> Fetched:
@@ -198,7 +145,3 @@ def _checked(held: Path, published: _Published, strict: bool, remedy: str) -> Fe
         raise DownloadError(f"{message}; {remedy}.")
     logger.warning(message)
     return Fetched(held, sha256, size, (message,))
-
-
-def _by_hand(path: Path) -> str:
-    return f"or place the file at {path} by hand"

@@ -84,6 +84,11 @@ def wait_for_turn(path: Path, what: str) -> Iterator[None]:
         _release(lock, path)
 
 
+def beside(path: Path) -> Path:
+    """The lock's file for a file or folder that one process makes for all."""
+    return path.with_name(f".{path.name}.lock")
+
+
 def _release(lock: FileLock, *paths: Path) -> None:
     """Remove a lock's files and let go of it, in this order: who waits for it sees that its file is gone."""
     with suppress(OSError):  # the error that led here is the one to tell

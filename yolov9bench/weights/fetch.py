@@ -28,11 +28,18 @@ def fetch_checkpoint(of: Row, data_folder: Path, training: bool = False) -> Chec
     """The checkpoint that a row publishes; fetched to `data_folder`, or what is there already.
 
     SettingsError: a row without a published file. DownloadError as `download.checkpoint`. CheckpointError if
-    a download under a hash that is known nowhere holds another network.
+    a download under a hash that is known nowhere holds another network, or none; it is not kept then.
     """
     if not of.assets:
         raise SettingsError(f"row {of.id!r} names no file to fetch: give the path of a checkpoint")
-    loaded = load(download.checkpoint(of.download, data_folder).path, training)
+
+    def check(path: Path) -> None:
+        try:
+            require_network_of(of, load(path))
+        except CheckpointError as error:
+            raise CheckpointError(f"what {of.download.url} sends was not kept: {error}") from error
+
+    loaded = load(download.checkpoint(of.download, data_folder, check).path, training)
     if row_of_file(loaded.sha256) is None:
         require_network_of(of, loaded)
     return loaded
