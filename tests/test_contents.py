@@ -24,6 +24,7 @@ from yolov9bench.records.contents import (
     read_part,
 )
 from yolov9bench.records.evidence import checks, evidence
+from yolov9bench.records.study import read_study
 from yolov9bench.records.training import read_train
 from yolov9bench.records.verdict import ap_text, images_text, verdict
 from yolov9bench.report import table
@@ -41,6 +42,7 @@ def test_every_committed_record_is_read_to_the_last_key(path: Path) -> None:
         "evaluate": read_evaluate,
         "train": read_train,
         "compare": read_comparison,
+        "study": read_study,
     }
     stated = asdict(readers[record.kind](record))
     assert without_none({part: stated[part] for part in PARTS}) == without_none(

@@ -112,7 +112,7 @@ def test_cut_anywhere_and_continued_ends_bit_for_bit_the_same(
     monkeypatch.setattr(loop, "forward_backward", cut_short)
     with pytest.raises(Killed):
         train(job)
-    (job.out / ".last-0000.pt").write_bytes(b"half a checkpoint")
+    (job.out / ".last-00000000.fresh.pt").write_bytes(b"half a checkpoint")
     train(job)
     ours, theirs = tensors(job.out), tensors(whole_run)
     assert ours.keys() == theirs.keys()
