@@ -74,7 +74,7 @@ def line_of(values: StudyValues, name: str) -> StudyLine:
 
 
 def test_the_baseline_is_what_evaluate_measures(record: Record, graded: Path, tiny_weights: Path) -> None:
-    measured = evaluate(tiny_weights, graded, split="val", image_size=64, device="cpu")
+    measured = evaluate(tiny_weights, graded, split="val", image_size=64, device="cpu", backend="plain")
     values = read_study(record).values
     assert values.baseline and measured.values["AP"] > 0
     assert values.baseline == {name: measured.values[name] for name in values.baseline}
@@ -101,7 +101,9 @@ def test_a_departure_is_what_evaluate_measures_by_such_a_protocol(
 
     changed = replace(protocols.YOLOV9, **changes)
     monkeypatch.setitem(protocols.PROTOCOLS, "mmyolo", changed)
-    measured = evaluate(tiny_weights, graded, "mmyolo", split="val", image_size=64, device="cpu")
+    measured = evaluate(
+        tiny_weights, graded, "mmyolo", split="val", image_size=64, device="cpu", backend="plain"
+    )
     line = line_of(read_study(record).values, name)
     assert line.detections == [measured.values["detections"]["sha256"]]
     assert line.metrics is not None and line.metrics["AP"] == measured.values["AP"]
@@ -197,7 +199,8 @@ def test_verify_computes_the_baseline_again(
     record: Record, graded: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs/detections"
-    evaluate(tiny_weights, graded, split="val", image_size=64, device="cpu", detections=folder)
+    given: dict[str, Any] = {"split": "val", "image_size": 64, "device": "cpu", "backend": "plain"}
+    evaluate(tiny_weights, graded, **given, detections=folder)
     annotations = [graded / "annotations/instances_val.json"]
     (outcome,) = verify(tmp_path, [records.write(record, tmp_path)], annotations)
     assert outcome.word == "hash only" and is_clean([outcome], strict=True)
@@ -236,7 +239,9 @@ def test_images_that_cannot_be_decoded(tiny: Path, tiny_weights: Path) -> None:
         study_file(tiny_weights, tiny, **asked)
     found = study_file(tiny_weights, tiny, skip_corrupt=True, **asked)
     assert (found.inputs["images"], found.inputs["images_skipped"]) == (5, ["000002.png"])
-    measured = evaluate(tiny_weights, tiny, split="val", image_size=64, device="cpu", skip_corrupt=True)
+    asked |= {"skip_corrupt": True, "backend": "plain"}
+    del asked["orders"]
+    measured = evaluate(tiny_weights, tiny, **asked)
     assert found.values["baseline"]["AP"] == measured.values["AP"]
 
 

@@ -33,8 +33,10 @@ def coco(data_dir: Path, split: str = "val2017") -> Path:
         _require_published_boxes(annotation_path(root, split), facts.annotations_sha256)
         return root
     _require_all_or_no_images(root, split)
-    with disk_errors(root), wait_for_turn(beside(root), f"fetches {root.name}"):
-        _bring_coco(root, data_dir, split)
+    with disk_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with wait_for_turn(beside(root), f"fetches {root.name}"):
+            _bring_coco(root, data_dir, split)
     return root
 
 

@@ -93,6 +93,7 @@ def fetch(
     with disk_errors(path):
         if path.exists():
             return _checked(path, published, strict, present)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with wait_for_turn(beside(path), f"fetches {path.name}"):
             if path.exists():  # by the process that held the lock before
                 return _checked(path, published, strict, present)
