@@ -160,7 +160,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> No
     words = [sys.executable, "-m", "yolov9bench", "sweep", "--rows", *rows, "--set", *small, *places]
 
     def recorded() -> list[str]:
-        return [record.row or "" for record in select(tmp_path / "results")]
+        return [record.row or "" for record in select(tmp_path / "results", kind="evaluate")]
 
     first = subprocess.Popen(
         words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -86,7 +86,7 @@ def test_the_training_notebook_continues_a_run_and_shows_what_came_out(
         FOLDER / "train.ipynb", tmp_path / "out.ipynb", given, progress_bar=False, kernel_name="python3"
     )
     assert [entry["epoch"] for entry in read_log(job)] == [0, 1]
-    (path,) = (tmp_path / "results/records/yolov8-n").glob("*.json")
+    (path,) = (tmp_path / "results/records/yolov8-n").glob("evaluate-*.json")
     record = json.loads(path.read_text())
     assert record["inputs"]["weights_sha256"] == sha256_of(job.out / "best.pt")
     assert (record["inputs"]["images"], record["settings"]["protocol"]["image_size"]) == (4, 320)
