@@ -3,8 +3,9 @@
 PYTHONPATH=tests python tests/benchmarks/kills.py  # from the project's root; half an hour on two cores
 PYTHONPATH=tests python tests/benchmarks/kills.py sweep report
 
-Each command runs once without a kill. Then it is killed again and again in one folder, and run to its end:
-the files must be those of the run without kills, times and what follows from them aside, with no strays.
+Each command runs once without a kill. Then it is killed again and again in a folder, until it has ended before
+its kill, and run once more, and so on in further folders: the files of each must be those of the run without
+kills, times and what follows from them aside, with no strays.
 """
 
 from __future__ import annotations
@@ -156,19 +157,20 @@ def main() -> None:
         for name, command in commands(folder / "data").items():
             if sys.argv[1:] and name not in sys.argv[1:]:
                 continue
-            whole, out = prepare(name, folder / f"{name}-whole"), prepare(name, folder / name)
+            whole = prepare(name, folder / f"{name}-whole")
             lasted = finish(command.words(whole))
-            killed = tried = 0
-            while killed < KILLS[name] and tried < 3 * KILLS[name]:
-                tried += 1
-                killed += kill_at(command.words(out), generator.uniform(0.05, 1.0) * lasted)
-            finish(command.words(out))
-            ended, alone = command.outcome(out), command.outcome(whole)
-            equal = [one == other for one, other in zip(ended, alone, strict=True)]
-            found = {
-                "command": name, "kills": killed, "ended_before": tried - killed, "equal": equal,
-                "strays": list(strays(out)), "seconds_alone": round(lasted, 1),
-            }  # fmt: skip
+            found: dict[str, Any] = {"command": name, "kills": 0, "folders": 0, "equal": [], "strays": []}
+            while found["kills"] < KILLS[name]:
+                found["folders"] += 1
+                out = prepare(name, folder / f"{name}-{found['folders']}")
+                while found["kills"] < KILLS[name]:
+                    if not kill_at(command.words(out), generator.uniform(0.05, 1.0) * lasted):
+                        break
+                    found["kills"] += 1
+                finish(command.words(out))
+                ended, alone = command.outcome(out), command.outcome(whole)
+                found["equal"] += [all(one == other for one, other in zip(ended, alone, strict=True))]
+                found["strays"] += strays(out)
             sys.stdout.write(json.dumps(found) + "\n")
             sys.stdout.flush()
 
