@@ -1,9 +1,11 @@
 """Fifty SIGKILLs at random instants of train, reproduce, sweep and report: what is lost or left over.
 
 PYTHONPATH=tests python tests/benchmarks/kills.py  # from the project's root; half an hour on two cores
+PYTHONPATH=tests python tests/benchmarks/kills.py sweep report
 
-Each command runs once without a kill. Then it is killed again and again in one folder, and run to its end:
-the files must be those of the run without kills, times and what follows from them aside, with no strays.
+Each command runs once without a kill. Then it is killed again and again in a folder, until it has ended before
+its kill, and run once more, and so on in further folders: the files of each must be those of the run without
+kills, times and what follows from them aside, with no strays.
 """
 
 from __future__ import annotations
@@ -55,20 +57,21 @@ def run_outcome(run: Path) -> Any:
 
 
 def results_outcome(results: Path) -> Any:
-    """The records of a results folder, the detections behind them, and the runs."""
-    found = records.select(results / "runs")
-    described = [(each.row, each.kind, without_times(each.values), each.settings) for each in found]
+    """What the records of a results folder say, the detections behind them, and the runs.
+
+    A kill after the record was written, before the end, is followed by another equal one.
+    """
+    found = records.select(results)
+    described = {repr((each.row, each.kind, without_times(each.values), each.settings)) for each in found}
     detections = {path.name: path.read_bytes() for path in (results / "runs/detections").iterdir()}
     weights = {path.name: run_content(path, TIMES) for path in (results / "runs/train").iterdir()}
-    # One that ended before its kill ran again in the end and added a record of the same content.
-    return sorted({repr(each) for each in described}), detections, weights
+    return described, detections, weights
 
 
 def report_outcome(results: Path) -> Any:
-    """Every byte."""
-    return {
-        str(path.relative_to(results)): path.read_bytes() for path in results.rglob("*") if path.is_file()
-    }
+    """Every byte of every file."""
+    files = [path for path in results.rglob("*") if path.is_file()]
+    return ({str(path.relative_to(results)): path.read_bytes() for path in files},)
 
 
 def commands(data: Path) -> dict[str, Command]:
@@ -84,14 +87,14 @@ def commands(data: Path) -> dict[str, Command]:
         "reproduce": Command(
             lambda out: [
                 *("reproduce", "--family", "yolov8", "--size", "n", "--checkpoint", "train"),
-                *("--results-dir", str(out / "runs"), "--batch-size", "2", *training),
+                *("--results-dir", str(out), "--batch-size", "2", *training),
             ],
             results_outcome,
         ),
         "sweep": Command(
             lambda out: [
                 *("sweep", "--rows", *rows, "--set", *demo, f"data_dir={data}", "device=cpu"),
-                f"results_dir={out / 'runs'}",
+                f"results_dir={out}",
             ],
             results_outcome,
         ),
@@ -146,24 +149,28 @@ def strays(out: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """One line for each command."""
+    """One line for each command, or for those that are named."""
     generator = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         make_demo(folder / "data/demo")
         for name, command in commands(folder / "data").items():
-            whole, out = prepare(name, folder / f"{name}-whole"), prepare(name, folder / name)
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
+            whole = prepare(name, folder / f"{name}-whole")
             lasted = finish(command.words(whole))
-            killed = tried = 0
-            while killed < KILLS[name] and tried < 3 * KILLS[name]:
-                tried += 1
-                killed += kill_at(command.words(out), generator.uniform(0.05, 1.0) * lasted)
-            finish(command.words(out))
-            equal = command.outcome(out) == command.outcome(whole)
-            found = {
-                "command": name, "kills": killed, "ended_before": tried - killed, "equal": equal,
-                "strays": list(strays(out)), "seconds_alone": round(lasted, 1),
-            }  # fmt: skip
+            found: dict[str, Any] = {"command": name, "kills": 0, "folders": 0, "equal": [], "strays": []}
+            while found["kills"] < KILLS[name]:
+                found["folders"] += 1
+                out = prepare(name, folder / f"{name}-{found['folders']}")
+                while found["kills"] < KILLS[name]:
+                    if not kill_at(command.words(out), generator.uniform(0.05, 1.0) * lasted):
+                        break
+                    found["kills"] += 1
+                finish(command.words(out))
+                ended, alone = command.outcome(out), command.outcome(whole)
+                found["equal"] += [all(one == other for one, other in zip(ended, alone, strict=True))]
+                found["strays"] += strays(out)
             sys.stdout.write(json.dumps(found) + "\n")
             sys.stdout.flush()
 
