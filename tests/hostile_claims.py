@@ -111,8 +111,8 @@ def endless_walks() -> Cases:
         yield f"{depth} levels of modules {name[:3]}", zipped(table((text("model"), nested(depth, name))))
     for kind in ("_parameters", "_buffers", "_modules"):
         yield (
-            f"12,000 modules of the same {kind}",
-            zipped(table((text("model"), sharing(12_000, 15_000, kind)))),
+            f"14,000 modules of the same {kind}",
+            zipped(table((text("model"), sharing(14_000, 20_000, kind)))),
         )
 
 
