@@ -111,8 +111,8 @@ def endless_walks() -> Cases:
         yield f"{depth} levels of modules {name[:3]}", zipped(table((text("model"), nested(depth, name))))
     for kind in ("_parameters", "_buffers", "_modules"):
         yield (
-            f"2,000 modules of the same {kind}",
-            zipped(table((text("model"), sharing(2_000, 20_000, kind)))),
+            f"14,000 modules of the same {kind}",
+            zipped(table((text("model"), sharing(14_000, 20_000, kind)))),
         )
 
 
@@ -129,9 +129,10 @@ def nested(depth: int, name: str) -> bytes:
 def sharing(modules: int, entries: int, kind: str) -> bytes:
     """Modules that all have the very same dict of entries."""
     shared = table(*((text(f"k{each}"), b"N") for each in range(entries))) + b"q\x07"
-    child = MODULE + table((text(kind), b"h\x07")) + b"b"
+    child = b"h\x06)\x81" + table((text(kind), b"h\x07")) + b"b"
     children = table(*((text(f"m{each}"), child) for each in range(modules)))
-    return MODULE + table((text("unused"), shared), (text("_modules"), children)) + b"b"
+    unused = tuple_of(named("ultralytics.nn.tasks.DetectionModel") + b"q\x06", shared)
+    return MODULE + table((text("unused"), unused), (text("_modules"), children)) + b"b"
 
 
 def endless_lengths() -> Cases:

@@ -77,7 +77,7 @@ def own() -> Mapping[str, Any]:
 
 def beside_sound_weights() -> Cases:
     """What the other kinds have, as one more entry of a file that would load without it."""
-    payloads = {name: called(name, text(f"touch {MARK}")) for name in FUNCTIONS[::3]}
+    payloads = {name: called(name, text(f"touch {MARK}")) for name in FUNCTIONS[::12]}
     payloads |= {
         "pairs of pairs as a key": b"}" + doubled(b")", 60) + b"Ns",
         "pairs of pairs": doubled(b")", 60),
@@ -85,8 +85,10 @@ def beside_sound_weights() -> Cases:
         "a tensor of terabytes": tensor(stored("0", "FloatStorage", 2**40), (2**40,), (1,)),
         "an expanded tensor": tensor(stored("none", "FloatStorage", 1), (2**40,), (0,)),
         "a sparse tensor": called("torch._utils._rebuild_sparse_tensor", number(2**40)),
-        "keys of one hash": table(*((number((2**61 - 1) * each), b"N") for each in range(1, 20_000))),
+        "keys of one hash": table(*((number((2**61 - 1) * each), b"N") for each in range(1, 60_000))),
         "objects within objects": named("models.a") * 20_000 + b")R" + b"\x85R" * 19_999,
+        "a pair of pairs in a list": listed(doubled(b")", 60), b"h\x01", b"h\x01"),
+        "a pair of pairs as a label": table((b"K\0", doubled(b")", 60)), (b"K\1", b"h\1"), (b"K\2", b"h\1")),
         "lists": listed(b"]" * 900_000),
     }
     stream = io.BytesIO(saved({"model": dict(sound()), "names": NAMES}))
@@ -94,7 +96,9 @@ def beside_sound_weights() -> Cases:
         members = {name: opened.read(name) for name in opened.namelist()}
     pickled = next(name for name in members if name.endswith("data.pkl"))
     for name, payload in payloads.items():
-        yield name, archive({**members, pickled: members[pickled][:-1] + text("extra") + payload + b"s."})
+        for key in ("extra", "names"):
+            added = members[pickled][:-1] + text(key) + payload + b"s."
+            yield f"{name} as {key}", archive({**members, pickled: added})
 
 
 def wrong_facts() -> Cases:

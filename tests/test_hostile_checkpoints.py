@@ -1,14 +1,17 @@
 """Hostile checkpoints: none is obeyed, each is refused in one sentence or loads, within time and memory."""
 
+import io
 import json
 import pickle
 import re
 import struct
 import subprocess
 import sys
+import zipfile
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bounded_loading import (
@@ -21,14 +24,28 @@ from bounded_loading import (
     write_sound_files,
 )
 from hostile_checkpoints import KINDS
-from hostile_contents import own, saved
-from hostile_opcodes import BEGIN, STREAM_HEAD, called, table, text, zipped
+from hostile_contents import own, saved, sound
+from hostile_opcodes import (
+    BEGIN,
+    STREAM_HEAD,
+    archive,
+    called,
+    stored,
+    table,
+    tensor,
+    text,
+    with_tensor,
+    zipped,
+)
+
+from yolov9bench.errors import CheckpointError
+from yolov9bench.plots.predicted_image import PredictedImage
+from yolov9bench.weights import load
 
 # Kinds whose files take long to make or to read: every so manieth in `make test`, all in `make accuracy`.
 STEPS = {
     "endless_lengths": 6,
-    "wrong_facts": 6,
-    "endless_walks": 2,
+    "wrong_facts": 9,
     "claimed_members": 4,
     "broken_archives": 3,
 }
@@ -140,11 +157,72 @@ def test_real_processes(tmp_path: Path) -> None:
     assert {int(label): name for label, name in json.loads(ended.stdout)["names"].items()} == names
 
 
+def complaint(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_views_of_the_same_numbers(tmp_path: Path) -> None:
+    """A file that states a network of many layers and stores the numbers of one."""
+    largest = torch.zeros(max(value.numel() for value in sound().values()))
+    views = {
+        key: largest[: value.numel()].view(value.shape) if value.is_floating_point() else value
+        for key, value in sound().items()
+    }
+    views |= {f"model.99.{number}": largest.view(-1) for number in range(100)}
+    (tmp_path / "file.pt").write_bytes(saved(views))
+    claimed = sum(value.nbytes for value in views.values())
+    assert f"has {claimed} bytes of tensors in a file of" in complaint(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_members(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(io.BytesIO(saved(own()))) as opened:
+        members = {name: opened.read(name) for name in opened.namelist()}
+    (tmp_path / "file.pt").write_bytes(archive(members, method))
+    assert "data.pkl compressed, as torch.save writes nothing" in complaint(tmp_path / "file.pt")
+
+
+def test_members_that_share_their_bytes(tmp_path: Path) -> None:
+    """A list of members that names one place in the file twice, under two names."""
+    content = archive({"a/data.pkl": BEGIN + b"}.", "a/data/0": bytes(1000), "a/data/1": bytes(1000)})
+    second, third = (content.rfind(name) for name in (b"a/data/0", b"a/data/1"))
+    place = content[second - 4 : second]  # the field before the name in the list of members
+    assert place != content[third - 4 : third]
+    (tmp_path / "file.pt").write_bytes(content[: third - 4] + place + content[third:])
+    assert "has parts that overlap" in complaint(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize(("field", "value", "most"), [("depth", 10**9, 64), ("out", 2**62, 16_384)])
+def test_specs_of_endless_networks(tmp_path: Path, field: str, value: int, most: int) -> None:
+    """Refused before any layer is made."""
+    spec = own()["spec"]
+    block = {**spec["top_down"][0], field: value}
+    (tmp_path / "file.pt").write_bytes(saved({**own(), "spec": {**spec, "top_down": (block, block)}}))
+    expected = f"describes a network with {field} {value}, not 1 to {most}"
+    assert expected in complaint(tmp_path / "file.pt")
+
+
+def test_a_view_beyond_its_storage(tmp_path: Path) -> None:
+    claim = tensor(stored("0", "FloatStorage", 1), (1,), (1,), offset=1)
+    (tmp_path / "file.pt").write_bytes(with_tensor("model.0.conv.weight", claim))
+    assert "with 1 numbers, of which it stores fewer" in complaint(tmp_path / "file.pt")
+
+
+def test_half_a_letter_in_a_class_name(tmp_path: Path) -> None:
+    """It could not be written to any report."""
+    (tmp_path / "file.pt").write_bytes(saved({**own(), "names": ["a\udc80", "b", "c"]}))
+    assert r"has 'a\udc80' as the name of a class" in complaint(tmp_path / "file.pt")
+
+
+def test_the_name_of_a_file_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J\nb.pt").write_bytes(saved({}))
+    assert complaint(tmp_path / "a\x1b[2J\nb.pt").startswith(r"a\x1b[2J\nb.pt is in no known format")
+
+
 def test_a_name_of_a_class_is_escaped_where_it_is_shown() -> None:
-    import numpy as np
-
-    from yolov9bench.plots.predicted_image import PredictedImage
-
     boxes = np.zeros((1, 4), np.float32)
     found = PredictedImage(
         "a.jpg", None, None, (4, 4), boxes, np.ones(1, np.float32), np.zeros(1, np.int64), {0: "a\x1b[2J\nb"}
@@ -154,22 +232,19 @@ def test_a_name_of_a_class_is_escaped_where_it_is_shown() -> None:
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its hash would not be that of its weights."""
-    from yolov9bench.errors import CheckpointError
-    from yolov9bench.weights import load as loading
-
     path = tmp_path / "file.pt"
     path.write_bytes(saved(own()))
-    load = sys.modules["yolov9bench.weights.load"]
-    assert loading(path).spec.name == own()["spec"]["name"]
-    hashed = load.sha256_of
+    module = sys.modules["yolov9bench.weights.load"]
+    assert load(path).spec.name == own()["spec"]["name"]
+    hashed = module.sha256_of
 
     def change(changed: Path) -> str:
         changed.write_bytes(saved({**own(), "row": "yolov9-t"}) + b" ")
         return str(hashed(changed))
 
-    monkeypatch.setattr(load, "sha256_of", change)
+    monkeypatch.setattr(module, "sha256_of", change)
     with pytest.raises(CheckpointError, match="was changed while it was read"):
-        loading(path)
+        load(path)
 
 
 def test_only_the_network_is_read(tmp_path: Path) -> None:
@@ -178,6 +253,4 @@ def test_only_the_network_is_read(tmp_path: Path) -> None:
     damaged = content.replace(torch.full((1000,), 7.0).numpy().tobytes(), bytes(4000))
     assert damaged != content
     (tmp_path / "file.pt").write_bytes(damaged)
-    from yolov9bench.weights import load
-
     assert load(tmp_path / "file.pt").spec.name == own()["spec"]["name"]
