@@ -1,10 +1,10 @@
 """Mutated annotations, images, records and parameters: each is taken, or refused in a sentence of our own.
 
-PYTHONPATH=tests python tests/fuzz_data.py --annotations 50000 --images 20000 --records 10000 --parameters 10000
+python tests/fuzz_data.py --annotations 50000 --images 20000 --records 10000 --parameters 10000 --seed 0
 
-Every mutant follows from --seed and its number, whatever the others were; `tests/test_fuzz_data.py` runs the
-first few of each kind. What is taken must then also be used without a crash: an annotation file is scored, made
-a training set of and batched; a record is verified, judged and put into the table.
+Every mutant follows from --seed and its number, whatever the others were; `test_fuzz_data` runs the first few
+of each kind. What is taken must then also be used without a crash: an annotation file is scored, learned on
+and batched; a record is verified, judged and put into the table.
 """
 
 from __future__ import annotations

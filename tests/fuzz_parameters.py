@@ -1,4 +1,4 @@
-"""Mutants of what a user asks for: keywords of every Config, a notebook's globals, words, and rows in TOML."""
+"""Mutants of what a user asks for: keywords of every Config, a notebook's globals, words, rows in TOML."""
 
 from __future__ import annotations
 
@@ -20,9 +20,42 @@ CONFIGS: tuple[type[Config], ...] = tuple(
 )
 WORDS = {"evaluate": config.EvaluateConfig, "measure": config.MeasureConfig, "verify": config.VerifyConfig}
 OTHERS: tuple[Any, ...] = (
-    *(np.float64(0.5), np.int64(3), np.bool_(True), np.str_("t"), np.array([1, 2]), np.array(7), np.float32("nan")),
-    *(b"bytes", bytearray(b"x"), {1, 2}, (1, (2, (3,))), 1j, Path("/dev/null"), Path("x" * 300), range(3), object),
-    *("yolov9-t", "auto", "cpu", "t", 64, 640, 32, "demo", "val", 1, 10**6, "/proc/self/mem", "/dev/stdin", "a/" * 2000),
+    *(
+        np.float64(0.5),
+        np.int64(3),
+        np.bool_(True),
+        np.str_("t"),
+        np.array([1, 2]),
+        np.array(7),
+        np.float32("nan"),
+    ),
+    *(
+        b"bytes",
+        bytearray(b"x"),
+        {1, 2},
+        (1, (2, (3,))),
+        1j,
+        Path("/dev/null"),
+        Path("x" * 300),
+        range(3),
+        object,
+    ),
+    *(
+        "yolov9-t",
+        "auto",
+        "cpu",
+        "t",
+        64,
+        640,
+        32,
+        "demo",
+        "val",
+        1,
+        10**6,
+        "/proc/self/mem",
+        "/dev/stdin",
+        "a/" * 2000,
+    ),
 )
 
 

@@ -84,7 +84,7 @@ def name_of(content: Any) -> Path:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     hash8 = hashlib.sha256(text.encode()).hexdigest()[:8]
     row, kind, start = (parts.get(key) for key in ("row", "kind", "start"))
-    is_name = isinstance(row, str) and row.isidentifier() or row in ("yolov9-c", "ultralytics-yolov8n")
+    is_name = (isinstance(row, str) and row.isidentifier()) or row in ("yolov9-c", "ultralytics-yolov8n")
     folder = row if is_name and len(str(row)) < 100 else "custom"
     day = start[:10] if isinstance(start, str) and start[:10].replace("-", "").isdigit() else "2026-01-01"
     return Path(str(folder), f"{kind if kind in FORMS else 'evaluate'}-{day}-{hash8}.json")

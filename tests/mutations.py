@@ -1,4 +1,4 @@
-"""Seeded changes to plain data and to bytes: values that no program expects, in places where one is expected."""
+"""Seeded changes to plain data and to bytes: values that no program expects where it expects one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,48 @@ for _ in range(60):
 
 HOSTILE: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, -1, 3, 255, 2**20, 2**20 + 1, 10**9, 2**31, 2**53 + 1, 2**63 - 1, 2**63),
-    *(2**64, -(2**63), 10**30, 10**400, 0.5, -0.0, 1e-320, 1e308, -1e308, 1e39, math.inf, -math.inf, math.nan),
-    *("", " ", "x" * 300, "\ud800", "a\ud800.png", "\0", "a\nb", "\x1b[31m", "1", "0", "1e9", "NaN", "é", "None"),
+    *(
+        2**64,
+        -(2**63),
+        10**30,
+        10**400,
+        0.5,
+        -0.0,
+        1e-320,
+        1e308,
+        -1e308,
+        1e39,
+        math.inf,
+        -math.inf,
+        math.nan,
+    ),
+    *(
+        "",
+        " ",
+        "x" * 300,
+        "\ud800",
+        "a\ud800.png",
+        "\0",
+        "a\nb",
+        "\x1b[31m",
+        "1",
+        "0",
+        "1e9",
+        "NaN",
+        "é",
+        "None",
+    ),
     *("../../etc/passwd", "/etc/passwd", "..", ".", "C:\\x\\1.png", "http://host/%2e%2e/x", "~", "a/../../b"),
     *([], {}, [[]], [{}], [1], ["x"], [None], [1, 2, 3, 4], [0, 0, 0, 0], [-5, -5, 3, 3], [1e308] * 4),
-    *([math.nan] * 4, [10**400] * 4, [1e-320] * 4, [True] * 4, ["1"] * 4, [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6]]),
+    *(
+        [math.nan] * 4,
+        [10**400] * 4,
+        [1e-320] * 4,
+        [True] * 4,
+        ["1"] * 4,
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6]],
+    ),
     *([[1, 2, 3, 4, 5, 6, 7]], [[math.inf] * 6], [[1e308] * 8], [[1, 1] * 3, []], {"x": 1}, {"": {}}, DEEP),
     {"size": [24, 32], "counts": [1, 2, 3]},
     {"size": [24, 32], "counts": [0, 24 * 32]},
@@ -38,9 +75,39 @@ HOSTILE: tuple[Any, ...] = (
 
 TOKENS = (
     *(b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b"[" * 3000, b'{"a":' * 3000, b'"\\ud800"', b"\\u0000"),
-    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"//", b"'", b",", b":", b"{", b"}", b"]", b'"', b"\\"),
-    *(b'"images": [], ', b'"id": 1, ', b'"width": -1, ', b'"values": {}, ', b'"schema": 1, ', b"true", b"null"),
-    *(b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", b"\x80\x00", b"%s%n", b"\r\n", b"\x00\x01"),
+    *(
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\x80",
+        b"//",
+        b"'",
+        b",",
+        b":",
+        b"{",
+        b"}",
+        b"]",
+        b'"',
+        b"\\",
+    ),
+    *(
+        b'"images": [], ',
+        b'"id": 1, ',
+        b'"width": -1, ',
+        b'"values": {}, ',
+        b'"schema": 1, ',
+        b"true",
+        b"null",
+    ),
+    *(
+        b"\xff\xff\xff\xff",
+        b"\x7f\xff\xff\xff",
+        b"\x00\x00\x00\x00",
+        b"\x80\x00",
+        b"%s%n",
+        b"\r\n",
+        b"\x00\x01",
+    ),
 )
 
 

@@ -61,7 +61,9 @@ def test_a_turned_image_is_turned_back(tmp_path: Path, orientation: int, turn: i
     require_halves(read_image(saved(tmp_path / "turned.jpg", turned, "JPEG", exif=exif, quality=95)))
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", bytes(100), b"\xff\xd8", b"\xff\xd8\xff\xd9", b"GIF89a", b"BM"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", bytes(100), b"\xff\xd8", b"\xff\xd8\xff\xd9", b"GIF89a", b"BM"]
+)
 def test_zero_bytes_and_bare_beginnings_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "image.jpg").write_bytes(content)
     with pytest.raises(DatasetError, match=r"image image\.jpg (is cut short|cannot be decoded|is too large)"):
@@ -79,7 +81,9 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(40_000, 40_000), (2**20 + 1, 1), (2**31 - 1, 2**31 - 1), (0, 5)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(40_000, 40_000), (2**20 + 1, 1), (2**31 - 1, 2**31 - 1), (0, 5)]
+)
 def test_a_picture_larger_than_can_be_decoded_is_refused_by_its_header(
     tmp_path: Path, width: int, height: int
 ) -> None:

@@ -76,7 +76,9 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert "the key 'AP' is there twice" in refusal(write_named(tmp_path, content, text))
 
 
-@pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, '{"values": ' + "1" * 5000 + "}", "", "\ufeff{}"])
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, '{"a":' * 10**5, '{"values": ' + "1" * 5000 + "}", "", "\ufeff{}"]
+)
 def test_text_that_no_reader_can_follow_is_refused(tmp_path: Path, text: str) -> None:
     assert "is not valid JSON" in refusal(write_named(tmp_path, asdict(EMPTY), text))
 

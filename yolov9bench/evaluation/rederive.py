@@ -13,7 +13,7 @@ from pathlib import Path
 from yolov9bench.data.annotations import read_annotations
 from yolov9bench.data.coco import image_list_sha256_of
 from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import MOST_INTEGER, RecordError, exists, shown, shown_value
+from yolov9bench.errors import RecordError, exists, shown, shown_value
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
