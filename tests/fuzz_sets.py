@@ -14,6 +14,7 @@ from PIL import Image
 
 from yolov9bench.data.check import check_data
 from yolov9bench.data.coco import CocoDataset, read_coco
+from yolov9bench.data.loader import training_sample
 from yolov9bench.data.training_set import training_set
 from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
@@ -21,8 +22,11 @@ from yolov9bench.ops.images import read_image
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.predictions import Predictions
 from yolov9bench.zoo.protocols import PROTOCOLS
+from yolov9bench.zoo.recipe import Recipe
+from yolov9bench.zoo.recipes import YOLOV8_MASK_REFINE, YOLOV9
 
 HEIGHT, WIDTH, IMAGES = 24, 32, 3
+RECIPES = [each.varied(augmentation={"image_size": 64}) for each in (YOLOV9, YOLOV8_MASK_REFINE[0])]
 
 
 def annotations_in(folder: Path) -> Any:
@@ -97,10 +101,11 @@ def use(dataset: CocoDataset, random: Random) -> None:
     categories = np.array([number for number, _ in dataset.categories] or [0], np.int64)
     boxes = np.tile(np.array([[3.0, 3, 13, 12]]), (len(ids), 1))
     found = Predictions(ids, boxes, np.full(len(ids), 0.5), np.resize(categories, len(ids)))
+    epoch = random.choice((0, RECIPES[0].run.epochs - 1))  # with mosaics, or without
     attempts = [
         lambda: coco_metrics(dataset.ground_truth(), found, judge=random.random() < 0.2),
-        lambda: training_set(dataset, mask_refine=False).load(0),
-        lambda: training_set(dataset, mask_refine=True).load(0),
+        lambda: learn(dataset, RECIPES[0], epoch),
+        lambda: learn(dataset, RECIPES[1], epoch),
         lambda: [batch.images for batch in Batches(dataset, PROTOCOLS["yolov9"], 2, skip_corrupt=True)],
     ]
     for attempt in attempts:
@@ -110,6 +115,14 @@ def use(dataset: CocoDataset, random: Random) -> None:
             assert str(error)
     str(dataset)
     repr([dataset.credits, dataset.description]).encode()
+
+
+def learn(dataset: CocoDataset, recipe: Recipe, epoch: int) -> None:
+    """One augmented sample, whose boxes lie in it."""
+    learned = training_set(dataset, recipe.augmentation.mask_refine)
+    sample = training_sample(learned, 0, recipe, seed=0, epoch=epoch)
+    assert sample.pixels.shape == (64, 64, 3) and np.isfinite(sample.boxes).all()
+    assert len(sample.boxes) == 0 or (sample.boxes.min() >= 0 and sample.boxes.max() <= 64)
 
 
 def images_in(folder: Path) -> Any:
