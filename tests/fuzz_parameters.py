@@ -59,6 +59,17 @@ OTHERS: tuple[Any, ...] = (
 )
 
 
+USUAL: dict[str, Any] = {
+    **dict.fromkeys(("row", "checkpoint"), "yolov9-t"),
+    **dict.fromkeys(("file", "record"), __file__),
+    **dict.fromkeys(("images", "files"), (Path(__file__),)),
+    **dict.fromkeys(("folder", "dataset"), str(Path(__file__).parent)),
+    "form": "metafile",
+    "rows": ["yolov9-*"],
+    "out": "out",
+}
+
+
 def parameters_in(folder: Path) -> Any:
     """An attack on parameters, wherever they come from."""
 
@@ -86,10 +97,13 @@ def given_to(form: type[Config], random: Random) -> dict[str, Any]:
     """Keywords for a Config: those that it needs, and some more, with a value that may be anything."""
     known = fields(form)
     needed = [each.name for each in known if each.default is MISSING and each.default_factory is MISSING]
-    names = needed + random.choices([each.name for each in known], k=random.randint(1, 4))
-    if random.random() < 0.1:
+    given = {name: USUAL[name] for name in needed}
+    if form is config.EvaluateConfig:  # which needs one of three
+        given["checkpoint"] = "yolov9-t"
+    names = random.choices([each.name for each in known], k=random.randint(0, 2))
+    if random.random() < 0.05:
         names.append(random.choice(("sizee", "", "__class__", "validate", "\ud800")))
-    return {name: random.choice((*HOSTILE, *OTHERS, *OTHERS)) for name in names}
+    return given | {name: random.choice((*HOSTILE, *OTHERS, *OTHERS)) for name in names}
 
 
 def words_for(random: Random) -> list[str]:

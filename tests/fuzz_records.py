@@ -87,7 +87,7 @@ def name_of(content: Any) -> Path:
     is_name = (isinstance(row, str) and row.isidentifier()) or row in ("yolov9-c", "ultralytics-yolov8n")
     folder = row if is_name and len(str(row)) < 100 else "custom"
     day = start[:10] if isinstance(start, str) and start[:10].replace("-", "").isdigit() else "2026-01-01"
-    return Path(str(folder), f"{kind if kind in FORMS else 'evaluate'}-{day}-{hash8}.json")
+    return Path(str(folder), f"{kind if str(kind) in FORMS else 'evaluate'}-{day}-{hash8}.json")
 
 
 def filled(kind: str) -> dict[str, Any]:

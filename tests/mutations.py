@@ -141,8 +141,11 @@ def mutated(tree: Any, random: Random, most: int = 3) -> Any:
         elif action == 3 and isinstance(container, dict):
             name = random.choice((*map(str, container), "extra", "", "\ud800"))
             container[name] = container.pop(key)
-        elif action == 4 and type(container[key]) in (int, float):
-            container[key] = container[key] * random.choice((-1, 0, 0.5, 2, 1e6, 1e300))
+        elif action in (4, 5) and type(container[key]) in (int, float):
+            container[key] = container[key] * random.choice((-1, 0, 1, 2, 0.5, 1e6, 1e300))
+        elif action in (6, 7):  # what another place of the same name has, which is of the right kind
+            others = [each[name] for each, name in places if name == key]
+            container[key] = copy.deepcopy(random.choice(others))
         else:
             container[key] = copy.deepcopy(random.choice(HOSTILE))
     return changed

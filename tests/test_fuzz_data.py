@@ -21,7 +21,11 @@ def test_every_mutant_is_taken_or_refused_in_a_sentence(kind: str, tmp_path: Pat
 
 def test_a_crash_is_found_and_named_by_its_mutant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness itself: an error of another kind than ours is a crash, once for each place."""
-    monkeypatch.setattr("fuzz_sets.read_image", lambda file: {}["no such key"])
+
+    def fail(_: Path) -> None:
+        raise KeyError("no such key")
+
+    monkeypatch.setattr("fuzz_sets.read_image", fail)
     found = attack("images", 5, seed=0, folder=tmp_path)
     assert found.counts == {"crash: KeyError": 5}
     (crash,) = found.crashes.values()

@@ -133,8 +133,8 @@ def _polygon_of(annotation: Mapping[str, Any]) -> Polygon | None:
     parts = polygon_parts(annotation)
     if any(len(one) * len(other) > MOST_PAIRS for one, other in pairwise(parts)):
         raise DatasetError(
-            f"annotation {annotation.get('id')} has polygons of {max(map(len, parts)):,} vertices, too many to "
-            "be joined: simplify them"
+            f"annotation {annotation.get('id')} has polygons of {max(map(len, parts)):,} vertices, "
+            "too many to be joined: simplify them"
         )
     return joined(parts)
 

@@ -87,7 +87,6 @@ def cut_short(encoded: bytes) -> bool:
             image.load()
     except (
         Image.DecompressionBombError,
-        Image.DecompressionBombWarning,  # where the user has warnings raised
         MemoryError,
         OSError,
         SyntaxError,
