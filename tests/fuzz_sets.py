@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -102,7 +103,7 @@ def use(dataset: CocoDataset, random: Random) -> None:
     boxes = np.tile(np.array([[3.0, 3, 13, 12]]), (len(ids), 1))
     found = Predictions(ids, boxes, np.full(len(ids), 0.5), np.resize(categories, len(ids)))
     epoch = random.choice((0, RECIPES[0].run.epochs - 1))  # with mosaics, or without
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: coco_metrics(dataset.ground_truth(), found, judge=random.random() < 0.2),
         lambda: learn(dataset, RECIPES[0], epoch),
         lambda: learn(dataset, RECIPES[1], epoch),
@@ -142,7 +143,7 @@ def encoded_images() -> dict[str, bytes]:
     """One small image in many formats and variants."""
     pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     image, found = Image.fromarray(pixels), {}
-    turned = Image.Exif()  # type: ignore[no-untyped-call]
+    turned = Image.Exif()
     turned[0x0112] = 6  # the camera was turned by a quarter
     frames = [Image.fromarray(np.roll(pixels, shift, axis=1)) for shift in (8, 16)]
     variants: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
