@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def use(record: records.Record, listed: list[records.Record]) -> None:
         texts += [str(verdict(record)), verdict_table(record)]
     for text in texts:
         text.encode()
+        assert not re.search(r"\x1b|a\nb", text), text  # what would colour a terminal, or begin a row of its own
 
 
 def name_of(content: Any) -> Path:
