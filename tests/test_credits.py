@@ -42,6 +42,10 @@ def test_a_stated_credit_is_read_and_written_once(tiny: Path) -> None:
         ({"license": 4, "flickr_url": None}, LICENCES),
         ({"license": 4, "flickr_url": "x"}, None),
         ({"license": 4, "flickr_url": "x"}, [3]),
+        ({"license": 4, "flickr_url": "\ud800"}, LICENCES),
+        ({"license": 4, "flickr_url": "x"}, [{"id": 4, "name": "by"}]),
+        ({"license": 4, "flickr_url": "x"}, [{"id": [4], "name": "by", "url": "x"}]),
+        ({"license": True, "flickr_url": "x"}, [{"id": True, "name": "by", "url": "x"}]),
     ],
 )
 def test_what_is_not_stated_in_full_is_no_credit(tiny: Path, image: dict[str, Any], licences: Any) -> None:

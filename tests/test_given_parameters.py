@@ -19,12 +19,13 @@ from papermill.parameterize import parameterize_notebook
 
 from yolov9bench import __main__ as door
 from yolov9bench import sweep
-from yolov9bench.config import ReproduceConfig, SweepConfig, parameters_from
+from yolov9bench.config import PredictConfig, ReproduceConfig, SweepConfig, parameters_from
 from yolov9bench.errors import SettingsError
 from yolov9bench.train import trainer
 from yolov9bench.train.job import Job
 from yolov9bench.train.trainer import train_row
 from yolov9bench.zoo import ROWS
+from yolov9bench.zoo.toml_values import as_value, read_toml
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 WAYS = [parameters_from, ReproduceConfig.from_names, lambda given: ReproduceConfig(**given)]
@@ -238,3 +239,37 @@ def test_a_second_flag_of_a_sweep_does_not_replace_the_first() -> None:
     assert (config.patterns, config.assignments) == (("yolov9-t", "yolov9-s"), ("limit=4", "seed=1"))
     alone = door.parse(words[:3])
     assert isinstance(alone, SweepConfig) and alone.assignments == ()
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: PredictConfig((Path("x.png"),), "yolov9-t", score_threshold=10**400),
+            "score_threshold is 100",
+        ),
+        (lambda: ReproduceConfig(limit=10**5000), "limit is a int that cannot be shown: give"),
+        (lambda: ReproduceConfig(limit=-(10**400)), "limit is -1000"),
+        (lambda: ReproduceConfig(limit=Unshowable()), "limit is a Unshowable that cannot be shown"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_that_no_float_or_page_can_hold_are_refused_by_name(
+    make: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        make()
+    assert said in str(refused.value) and len(str(refused.value)) < 200
+
+
+def test_a_table_nested_without_an_end_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "row.toml").write_text("a = " + "[" * 10**5)
+    with pytest.raises(SettingsError, match=r"row\.toml is not valid TOML"):
+        read_toml(tmp_path / "row.toml")
+    assert as_value(float, 3, "x") == 3.0
+    with pytest.raises(SettingsError, match=r"x is 1000.*: give a number"):
+        as_value(float, 10**400, "x")

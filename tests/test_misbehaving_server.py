@@ -142,6 +142,14 @@ def test_a_hash_tells_a_mixture_where_the_server_does_not(site: RawSite, path: P
     assert site.headers_asked("Range") == [None, f"bytes={HALF}-", None]
 
 
+def test_the_second_time_nothing_is_pieced_together_by_hash(site: RawSite, path: Path) -> None:
+    """A lead of a hash would let a second mixture pass with a warning."""
+    site.replies = [half(NEW), rest(OLD, HALF), half(NEW), reply(OLD)]
+    assert fetch(site.url, path, sha256=[SHA256], strict=False).warnings == ()
+    assert path.read_bytes() == OLD
+    assert site.headers_asked("Range") == [None, f"bytes={HALF}-", None, None]
+
+
 def test_a_note_that_was_damaged_proves_nothing(site: RawSite, path: Path) -> None:
     for damaged in ("", "[]", '{"url": 3}', '{"url": "URL", "validator": 5, "total": 1}', "[" * 10**5):
         path.parent.mkdir(exist_ok=True)

@@ -11,7 +11,9 @@ import pytest
 from comparisons import Compare
 from numpy.typing import NDArray
 
+from yolov9bench.data import polygons
 from yolov9bench.data.polygons import Objects, Polygon, extent_inside, filled, joined, objects_of, resampled
+from yolov9bench.errors import DatasetError
 
 LABELS = {10: 0, 20: 1}
 TRIANGLE = [12.0, 11.0, 28.0, 12.0, 20.0, 29.5]
@@ -175,3 +177,33 @@ def test_filling_paints_the_polygons_and_their_outlines() -> None:
     expected[0:2, 8:] = 1
     assert np.array_equal(filled([square, beyond], (6, 10)), expected)
     assert not filled([], (6, 10)).any()
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 10**6])
+def test_parts_are_joined_alike_however_many_pairs_are_looked_at_at_once(
+    pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole pixels, so that many pairs are equally near and the first must be taken."""
+    monkeypatch.setattr(polygons, "PAIRS_AT_ONCE", pairs)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        one, other = (generator.integers(0, 6, (size, 2)).astype(np.float32) for size in (9, 5))
+        nearest = min(
+            ((float(np.hypot(*(a - b))), i, k) for i, a in enumerate(one) for k, b in enumerate(other))
+        )
+        assert polygons._nearest(one, other) == nearest[1:]
+
+
+def test_polygons_too_long_to_be_joined_are_refused() -> None:
+    """The distances between all their vertices would take 13 GB."""
+    entry = {
+        "id": 7,
+        "category_id": 1,
+        "bbox": [0, 0, 10, 10],
+        "area": 100,
+        "iscrowd": 0,
+        "segmentation": [[1.0, 2.0] * 40_000] * 2,
+    }
+    with pytest.raises(DatasetError, match="annotation 7 has polygons of 40,000 vertices, too many"):
+        objects_of([entry], {1: 0}, 20, 20, mask_refine=True)
+    assert len(objects_of([entry], {1: 0}, 20, 20, mask_refine=False).labels) == 1

@@ -147,6 +147,8 @@ def shown_value(value: object) -> str:
         text = " ".join(repr(value).split())
     except RecursionError:
         text = "lists in lists in lists"
+    except Exception:  # an integer of more digits than Python writes, or an object of somebody else's
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
@@ -170,9 +172,11 @@ def require_in_range(least: int, **numbers: int | None) -> None:
     """SettingsError for a number below `least` or beyond MOST; None stands for a default and is accepted."""
     for name, value in numbers.items():
         if value is not None and value < least:
-            raise SettingsError(f"{name} is {value}: give {least} or more")
+            raise SettingsError(f"{name} is {shown_value(value)}: give {least} or more")
         if value is not None and value > MOST.get(name, MOST_INTEGER):
-            raise SettingsError(f"{name} is {value}: give {MOST.get(name, MOST_INTEGER)} or less")
+            raise SettingsError(
+                f"{name} is {shown_value(value)}: give {MOST.get(name, MOST_INTEGER)} or less"
+            )
 
 
 def require_image_size(image_size: int | None, stride: int = 32) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from yolov9bench import records, report
-from yolov9bench.errors import BenchError, RecordError, ReportError, require_present
+from yolov9bench.errors import BenchError, RecordError, ReportError, printable, require_present
 from yolov9bench.evaluation.rederive import (
     Annotations,
     find_annotations,
@@ -52,7 +52,7 @@ class Outcome:
 
     def __str__(self) -> str:
         said = "; ".join((*self.reasons, *self.notes))
-        return f"{self.word:9}  {self.name}" + (f": {said}" if said else "")
+        return printable(f"{self.word:9}  {self.name}" + (f": {said}" if said else ""))
 
 
 def verify(

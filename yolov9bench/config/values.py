@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from tyro.conf import UseAppendAction
 
-from yolov9bench.errors import SettingsError, exists, require_choice, shown_value, unknown
+from yolov9bench.errors import MOST_INTEGER, SettingsError, exists, require_choice, shown_value, unknown
 from yolov9bench.zoo.backends import find_backend
 from yolov9bench.zoo.protocols import find_protocol
 from yolov9bench.zoo.rows import ROWS
@@ -163,7 +163,7 @@ def _converted(name: str, given: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_converted(name, each, get_args(hint)[0]) for each in _flat(given))
     value, kinds = as_plain(given), _kinds(hint)
-    if type(value) is int and float in kinds:
+    if type(value) is int and float in kinds and abs(value) <= MOST_INTEGER:
         value = float(value)
     if type(value) is str and not value:
         raise SettingsError(f"{name} is empty: give a value, or leave it out")

@@ -132,6 +132,11 @@ def _is_text(value: Any) -> bool:
         return False
 
 
+def plain_text(value: Any) -> str:
+    """A text that can be written; empty for anything else, where nothing depends on it."""
+    return value if type(value) is str and _is_text(value) else ""
+
+
 def _is_file_name(value: Any) -> bool:
     return type(value) is str and value != "" and "\0" not in value and _is_text(value)
 

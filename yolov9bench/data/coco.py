@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from yolov9bench.data.annotation_values import REQUIRED_KEYS
+from yolov9bench.data.annotation_values import REQUIRED_KEYS, plain_text
 from yolov9bench.data.annotations import read_annotations, without_collection
 from yolov9bench.data.credits import Credit, read_credits
 from yolov9bench.data.image_files import explain_missing, find_image_files, find_roots
@@ -153,7 +153,7 @@ def read_lists(
         categories=tuple(sorted((entry["id"], entry["name"]) for entry in content["categories"])),
         annotations_sha256=sha256_of(file),
         image_list_sha256=image_list_sha256_of((image.id, image.file_name) for image in images),
-        description=str(content["info"].get("description", "")),
+        description=plain_text(content["info"].get("description", "")),
         image_folder=folder,
         moved=moved,
         credits=read_credits(entries, content["licenses"]),

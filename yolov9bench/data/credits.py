@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from yolov9bench.data.annotation_values import plain_text
+
 
 @dataclass(frozen=True)
 class Credit:
@@ -19,14 +21,18 @@ class Credit:
 def read_credits(
     images: Iterable[Mapping[str, Any]], licences: Iterable[Mapping[str, Any]]
 ) -> dict[int, Credit]:
-    """The credit of each image, by id, whose entry has a flickr_url and a licence that the file lists."""
-    known = {each.get("id"): each for each in licences if isinstance(each, Mapping)}
+    """The credit of each image, by id, whose entry has a flickr_url and a licence that the file describes."""
+    listed = [each for each in licences if isinstance(each, Mapping)]
+    known = {each["id"]: each for each in listed if type(each.get("id")) is int}
     found = {}
     for image in images:
-        licence, url = image.get("license"), image.get("flickr_url")
-        stated = known.get(licence) if isinstance(licence, int) else None
-        if stated is not None and isinstance(url, str):
-            found[image["id"]] = Credit(url, str(stated.get("name")), str(stated.get("url")))
+        number = image.get("license")
+        licence = known.get(number, {}) if type(number) is int else {}
+        said = [
+            plain_text(each) for each in (image.get("flickr_url"), licence.get("name"), licence.get("url"))
+        ]
+        if all(said):
+            found[image["id"]] = Credit(*said)
     return found
 
 

@@ -21,6 +21,8 @@ Polygon = NDArray[np.float32]  # [k, 2], x y, pixels; closed by an edge from the
 Reason = Literal["crowd", "empty", "outside", "without polygon"]  # why an annotation is not learned
 
 RESAMPLED_POINTS = 1000
+MOST_PAIRS = 2**30  # of vertices of two parts of an object, among which the nearest are looked for
+PAIRS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ def objects_of(
     `mask_refine` boxes are the extents of the polygons, and an object without polygon is left out too, as
     mmyolo 0.6.0 does; but an image on which no object has one keeps the annotated boxes, so that a data set
     of boxes alone can be trained on, as WongKinYiu/yolov9 does. Annotated boxes are not clipped.
-    DatasetError: a polygon or a box that is not finite in float32.
+    DatasetError: a polygon or a box that is not finite in float32, or polygons with too many vertices.
     """
     usable: list[Mapping[str, Any]] = []
     left_out: list[Reason] = []
@@ -59,7 +61,7 @@ def objects_of(
             usable.append(entry)
         else:
             left_out.append(reason)
-    polygons = [joined(polygon_parts(entry)) if mask_refine else None for entry in usable]
+    polygons = [_polygon_of(entry) if mask_refine else None for entry in usable]
     if any(polygon is not None for polygon in polygons):
         left_out += ["without polygon" for polygon in polygons if polygon is None]
         usable = [entry for entry, polygon in zip(usable, polygons, strict=True) if polygon is not None]
@@ -127,6 +129,16 @@ def polygon_parts(annotation: Mapping[str, Any]) -> list[Polygon]:
         ) from error
 
 
+def _polygon_of(annotation: Mapping[str, Any]) -> Polygon | None:
+    parts = polygon_parts(annotation)
+    if any(len(one) * len(other) > MOST_PAIRS for one, other in pairwise(parts)):
+        raise DatasetError(
+            f"annotation {annotation.get('id')} has polygons of {max(map(len, parts)):,} vertices, "
+            "too many to be joined: simplify them"
+        )
+    return joined(parts)
+
+
 def joined(parts: Sequence[Polygon]) -> Polygon | None:
     """One polygon through all parts of an object, or None without parts.
 
@@ -147,9 +159,14 @@ def joined(parts: Sequence[Polygon]) -> Polygon | None:
 
 
 def _nearest(one: Polygon, other: Polygon) -> tuple[int, int]:
-    distances = ((one[:, None] - other[None]) ** 2).sum(axis=2)
-    first, second = np.unravel_index(distances.argmin(), distances.shape)
-    return int(first), int(second)
+    """The first of the nearest pairs of vertices, some rows of their distances at a time."""
+    rows, nearest, found = max(PAIRS_AT_ONCE // len(other), 1), np.inf, (0, 0)
+    for start in range(0, len(one), rows):
+        distances = ((one[start : start + rows, None] - other[None]) ** 2).sum(axis=2)
+        first, second = np.unravel_index(distances.argmin(), distances.shape)
+        if distances[first, second] < nearest:
+            nearest, found = distances[first, second], (start + int(first), int(second))
+    return found
 
 
 def _closed_from(polygon: Polygon, start: int) -> Polygon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ from pathlib import Path
 from yolov9bench.data.annotations import read_annotations
 from yolov9bench.data.coco import image_list_sha256_of
 from yolov9bench.data.demo import make_demo
-from yolov9bench.errors import RecordError
+from yolov9bench.errors import RecordError, exists, shown, shown_value
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import finished_files, sha256_of
+from yolov9bench.io.names import name_fault
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
 from yolov9bench.records.contents import METRICS, EvaluateContents, EvaluateInputs
@@ -62,7 +64,7 @@ def find_annotations(
     drawn_again = {
         record.seed or 0
         for record, sha256 in named
-        if record.inputs.get("demo") is True and sha256 not in known
+        if record.inputs.get("demo") is True and sha256 not in known and (record.seed or 0) >= 0
     }
     with tempfile.TemporaryDirectory() as scratch:
         for seed in drawn_again:
@@ -88,18 +90,36 @@ def find_detections(
 
 
 def find_file(sha256: str, name: str | None, path: Path, results_dir: Path) -> Predictions | None:
-    """The detections of a hash, kept under it or as a file `name` by the record at `path` or its results."""
+    """The detections of a hash, kept under it or as a file `name` by the record at `path` or its results.
+
+    None where they are not, or the record names no hash. RecordError for a name that leads elsewhere, for
+    other detections than those of the hash, and for what are no detections.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        return None
     places = [path_of_detections(results_dir, sha256)]
-    folders = (path.parent, results_dir / "detections", results_dir / "runs" / "detections")
-    places += [folder / str(name) for folder in folders] if name else []
-    place = next((each for each in places if each.is_file()), None)
+    if name:
+        _require_file_name(name)
+        folders = (path.parent, results_dir / "detections", results_dir / "runs" / "detections")
+        places += [folder / str(name) for folder in folders]
+    place = next((each for each in places if exists("detections", each) and each.is_file()), None)
     if place is None:
         return None
     text = read_detections(place)
     own = hashlib.sha256(text.encode()).hexdigest()
     if own != sha256:
         raise RecordError(f"{place.name} are other detections (sha256 {own[:8]}…) than the record names")
-    return predictions_from_rows(json.loads(text))
+    try:
+        return predictions_from_rows(json.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        said = f"{place.name} holds no detections ({type(error).__name__}: {shown(error)})"
+        raise RecordError(f"{said}: evaluate again") from error
+
+
+def _require_file_name(name: object) -> None:
+    """RecordError unless it is the plain name of a file: a record must not have others looked at."""
+    if not isinstance(name, str) or name_fault(name) is not None:
+        raise RecordError(f"detections are said to be in {shown_value(name)}, which is no file's name")
 
 
 def find_contradictions(detections: Predictions, stated: EvaluateContents) -> list[str]:

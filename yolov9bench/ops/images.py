@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yolov9bench.errors import DatasetError
+from yolov9bench.errors import DatasetError, shown
 
 Pixels = NDArray[np.uint8]
 Rounding = Literal["truncate", "ceil"]
@@ -35,17 +36,22 @@ class LetterboxInfo:
 def read_image(path: Path, remedy: str = "fetch it again, or pass skip_corrupt to leave it out") -> Pixels:
     """Decode an image, EXIF orientation honoured; DatasetError for a missing, cut or undecodable file.
 
-    remedy: what the error tells the user to do about a file that cannot be decoded.
+    So it is for one of more than 2**30 pixels, which OpenCV refuses by its header, and for one that does not
+    fit into memory. remedy: what the error tells the user to do about a file that cannot be decoded.
     """
+    name = shown(path.name)
     try:
         encoded = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"image {path.name} cannot be read ({error.strerror}): restore it") from error
+        raise DatasetError(f"image {name} cannot be read ({error.strerror}): restore it") from error
     if cut_short(encoded):
-        raise DatasetError(f"image {path.name} is cut short: {remedy}")
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        raise DatasetError(f"image {name} is cut short: {remedy}")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, MemoryError) as error:
+        raise DatasetError(f"image {name} is too large to be decoded, or damaged: {remedy}") from error
     if pixels is None:
-        raise DatasetError(f"image {path.name} cannot be decoded: {remedy}")
+        raise DatasetError(f"image {name} cannot be decoded: {remedy}")
     return np.asarray(pixels, np.uint8)
 
 
@@ -67,7 +73,11 @@ def is_deep_png(path: Path) -> bool:
 
 
 def cut_short(encoded: bytes) -> bool:
-    """Whether a JPEG stops before its end, which OpenCV decodes without an error, with grey for the rest."""
+    """Whether a JPEG stops before its end, which OpenCV decodes without an error, with grey for the rest.
+
+    One without an end is decoded to see; so it counts as cut as well if it is too large for that, by the
+    limit of 179 million pixels that PIL has.
+    """
     if not encoded:
         return True
     if not encoded.startswith(b"\xff\xd8") or b"\xff\xd9" in encoded[-64:]:
@@ -75,7 +85,14 @@ def cut_short(encoded: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             image.load()
-    except (OSError, SyntaxError):
+    except (
+        Image.DecompressionBombError,
+        MemoryError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+    ):
         return True
     return False
 

@@ -10,7 +10,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from yolov9bench.errors import RecordError
+from yolov9bench.errors import RecordError, shown, shown_value
 from yolov9bench.io.provenance import Environment
 from yolov9bench.records.own import OwnDetector
 from yolov9bench.records.record import Record, hash8
@@ -304,7 +304,8 @@ def _read_value(hint: Any, value: Any, place: str) -> Any:
     value = {} if value is None and is_part else value
     fits = isinstance(value, (plain, *ALSO_ACCEPTED.get(plain, ())))
     if not fits or isinstance(value, bool) != (plain is bool):  # a bool is an int by inheritance alone
-        raise RecordError(f"{place} {value!r}, which is not {TYPE_NAMES[plain]}: measure again")
+        said = f"{shown(place)} {shown_value(value)}"
+        raise RecordError(f"{said}, which is not {TYPE_NAMES[plain]}: measure again")
     if is_part:
         return read_part(kind, value, f"{place}.")
     if plain is list:

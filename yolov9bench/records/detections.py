@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from pathlib import Path
 
 from yolov9bench.errors import RecordError
@@ -11,6 +12,7 @@ from yolov9bench.io.files import write_bytes
 
 FOLDER = "detections"
 MOST_BYTES = 2**20  # compressed; larger files are named by their hash and kept elsewhere
+MOST_UNPACKED = 2**30  # bytes; 300 detections on each of 5,000 images take a fifth of it
 
 
 def path_of_detections(results_dir: Path, sha256: str) -> Path:
@@ -32,9 +34,13 @@ def keep_detections(results_dir: Path, text: str) -> Path | None:
 
 
 def read_detections(path: Path) -> str:
-    """The text of a result file, compressed or plain; RecordError if it cannot be read."""
+    """The text of a result file, compressed or plain; RecordError if it cannot be read, or never ends."""
     try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, ValueError) as error:  # gzip's errors are OSErrors, of cut files EOFErrors
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_UNPACKED + 1)
+        text = content.decode()
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # of cut and of damaged files
         raise RecordError(f"{path.name} cannot be read ({error}): restore it from git") from error
+    if len(content) > MOST_UNPACKED:
+        raise RecordError(f"{path.name} has more than {MOST_UNPACKED:,} bytes: restore it from git")
+    return text

@@ -5,7 +5,6 @@ make parity    # runs these tests on the developers' shared material and writes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Literal, get_args
 from yolov9bench.errors import RecordError
 from yolov9bench.io.files import write_json
 from yolov9bench.io.provenance import Environment
+from yolov9bench.io.strict_json import parse_json
 
 SCHEMA = 1
 REMEDY = "restore it from git, or write it again with `make parity`"
@@ -114,7 +114,7 @@ def write(parity: Parity, path: Path) -> None:
 def read(path: Path) -> Parity:
     """The comparisons in a file; RecordError unless it is whole and every difference within its tolerance."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
             raise RecordError(f"{path} is not of schema {SCHEMA}: read it with the version that wrote it")
         listed = tuple(Comparison(**each) for each in content.pop("comparisons"))

@@ -11,13 +11,15 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_origin
 
-from yolov9bench.errors import RecordError
+from yolov9bench.errors import MOST_INTEGER, RecordError, shown, shown_value
 from yolov9bench.io.files import finished_files, write_text
 from yolov9bench.io.names import name_fault
+from yolov9bench.io.strict_json import parse_json
 
 SCHEMA = 1
 KINDS = ("evaluate", "measure", "train", "compare", "study")
 CUSTOM = "custom"  # the folder of records that belong to no row of the table
+DEEPEST = 30  # lists and objects within one another; records have some eight
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,10 +53,12 @@ class Record:
     def __post_init__(self) -> None:
         _check_types(self)
         if self.kind not in KINDS:
-            raise RecordError(f"{self.kind!r} is not a kind of record: use one of {', '.join(KINDS)}.")
+            kind = shown_value(self.kind)
+            raise RecordError(f"{kind} is not a kind of record: use one of {', '.join(KINDS)}.")
         require_row_name(self.row)
         _started(self)
-        _check_plain(asdict(self), "record")
+        for part in fields(self):
+            _check_plain(getattr(self, part.name), f"record.{part.name}")
 
 
 def require_row_name(row: str | None) -> None:
@@ -62,10 +66,10 @@ def require_row_name(row: str | None) -> None:
     if row is None:
         return
     if row.lower() == CUSTOM or not re.fullmatch(r"[\w-][\w.-]*", row):
-        raise RecordError(f"{row!r} is not a row: use a row's id, or None for a custom record.")
+        raise RecordError(f"{shown_value(row)} is not a row: use a row's id, or None for a custom record.")
     fault = name_fault(row)
     if fault is not None:
-        raise RecordError(f"{row!r} cannot name a folder ({fault}): choose another id.")
+        raise RecordError(f"{shown_value(row)} cannot name a folder ({fault}): choose another id.")
 
 
 def as_stored(settings: Any) -> Any:
@@ -112,12 +116,12 @@ def write(record: Record, results_dir: Path) -> Path:
 def read(path: Path) -> Record:
     """The record in a file; RecordError unless it is whole, and the content the one it was named after."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}): restore it.") from error
     except ValueError as error:
         raise RecordError(
-            f"{path} is not valid JSON ({error}): restore it from git, or delete it."
+            f"{path} is not valid JSON ({shown(error)}): restore it from git, or delete it."
         ) from error
     record = _from_content(content, path)
     expected = path_of(record, Path()).parts[-2:]
@@ -148,13 +152,13 @@ def by_start(records: Iterable[Record]) -> list[Record]:
 
 
 def _from_content(content: Any, path: Path) -> Record:
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or repr(content.get("schema")) != str(SCHEMA):  # nor true, nor 1.0
         raise RecordError(
             f"{path} is not a record of schema {SCHEMA}: read it with the version that wrote it."
         )
     differing = set(content) ^ {part.name for part in fields(Record)}
     if differing:
-        names = ", ".join(sorted(differing))
+        names = shown(", ".join(sorted(differing)))
         raise RecordError(
             f"{path} is not a complete record (missing or unknown: {names}): restore it from git."
         )
@@ -168,8 +172,9 @@ def _check_types(record: Record) -> None:
     for part in fields(record):
         value = getattr(record, part.name)
         kind: Any = get_origin(part.type) if get_origin(part.type) in (dict, list) else part.type
-        if not isinstance(value, kind):
-            raise RecordError(f"{part.name} of a record cannot be {value!r}: it must be {part.type}.")
+        if not isinstance(value, kind) or isinstance(value, bool):  # a bool is an int by inheritance alone
+            said = f"{part.name} of a record cannot be {shown_value(value)}"
+            raise RecordError(f"{said}: it must be {part.type}.")
 
 
 def _started(record: Record) -> datetime:
@@ -179,22 +184,36 @@ def _started(record: Record) -> datetime:
         start = datetime.min
     if start.utcoffset() != timedelta(0):
         raise RecordError(
-            f"start {record.start!r} is not a UTC time: write it like 2026-01-31T12:00:00+00:00."
+            f"start {shown_value(record.start)} is not a UTC time: write it like 2026-01-31T12:00:00+00:00."
         )
     return start
 
 
-def _check_plain(value: Any, place: str) -> None:
-    """Refuse what JSON cannot hold exactly, and name its place, as in record.values.AP."""
+def _check_plain(value: Any, place: str, depth: int = 0) -> None:
+    """Refuse what JSON, a table or a page cannot hold exactly, and name its place, as in record.values.AP."""
+    if depth > DEEPEST:
+        raise RecordError(f"{shown(place, 60)} has lists in lists {DEEPEST} deep: record plain data.")
     if isinstance(value, dict):
         for key, part in value.items():
-            if not isinstance(key, str):
-                raise RecordError(f"{place} has the key {key!r}: use a string.")
-            _check_plain(part, f"{place}.{key}")
+            if not isinstance(key, str) or not _is_writable(key):
+                raise RecordError(f"{shown(place, 60)} has the key {shown_value(key)}: use a string.")
+            _check_plain(part, f"{place}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
-            _check_plain(part, f"{place}[{index}]")
+            _check_plain(part, f"{place}[{index}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise RecordError(f"{place} is {value}: record a finite number, or leave it out.")
+        raise RecordError(f"{shown(place, 60)} is {value}: record a finite number, or leave it out.")
+    elif isinstance(value, int) and abs(value) > MOST_INTEGER:
+        raise RecordError(f"{shown(place, 60)} is an integer of more than 64 bits: record a smaller number.")
+    elif isinstance(value, str) and not _is_writable(value):
+        raise RecordError(f"{shown(place, 60)} is {shown_value(value)}: record text that UTF-8 can hold.")
     elif not isinstance(value, str | int | float | NoneType):
-        raise RecordError(f"{place} is a {type(value).__name__}: record plain data.")
+        raise RecordError(f"{shown(place, 60)} is a {type(value).__name__}: record plain data.")
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON may hold half of a surrogate pair, which cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

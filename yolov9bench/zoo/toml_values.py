@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from yolov9bench.errors import SettingsError, shown_value, unknown
+from yolov9bench.errors import MOST_INTEGER, SettingsError, shown_value, unknown
 
 TYPE_NAMES: dict[Any, str] = {
     str: "a text",
@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}): give a TOML file") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise SettingsError(f"{path} is not valid TOML ({error}): correct it") from error
 
 
@@ -60,7 +60,7 @@ def as_value(hint: Any, value: Any, place: str) -> Any:
             return value
         if type(value) in (option, get_origin(option)):  # of a dict the keys are looked at elsewhere
             return value
-        if option is float and type(value) is int:
+        if option is float and type(value) is int and abs(value) <= MOST_INTEGER:
             return float(value)
     choices = [
         each for option in _options(hint) if get_origin(option) is Literal for each in get_args(option)
