@@ -209,6 +209,7 @@ def test_every_object_is_assumed_to_claim_all_it_may() -> None:
     assert work.marked(torch.Size([12])) == 3  # the targets of one image
     assert work.marked(torch.Size([2, 84])) == 2 * 3 * 10  # ten anchors an object
     assert replace(work, boxes=50).marked(torch.Size([2, 84])) == 2 * 84  # there are no more: 64 + 16 + 4
+    assert work.marked(torch.Size([5, 7])) == 5 * 7  # a mask has no more
     assert work.settings().assumed_positives == 4 * 3 * 10
 
 

@@ -72,9 +72,9 @@ class Workload:
     def marked(self, shape: torch.Size) -> int:
         """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object.
 
-        Of [n, A], the anchors inside n objects, each object is assumed to hold as many as an image's may claim.
+        Of other pairs, such as objects and the anchors inside them, as many a row are assumed, or all.
         """
-        return self.boxes if len(shape) == 1 else self.positives(shape[0])
+        return self.boxes if len(shape) == 1 else min(self.positives(shape[0]), shape.numel())
 
     def settings(self) -> StepSettings:
         """Its batch, as a record has it, and in the published set-up what that adds."""
