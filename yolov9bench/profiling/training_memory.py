@@ -23,7 +23,7 @@ from yolov9bench.zoo.specs import Spec
 
 CLASSES = 80
 # More than two blended mosaics of COCO's fullest images have, with some 90 boxes each and a third of these
-# pasted again. At 640 px they just fill what the assigner takes at once (PAIRS_AT_ONCE): no fewer cost more.
+# pasted again. At 640 px those of one image are more than the assigner takes at once (PAIRS_AT_ONCE).
 CROWDED = 997
 
 
@@ -70,8 +70,11 @@ class Workload:
         return images * min(self.boxes * self.recipe.assigner.topk, self.anchors)
 
     def marked(self, shape: torch.Size) -> int:
-        """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object."""
-        return self.boxes if len(shape) == 1 else self.positives(shape[0])
+        """Elements of a mask: [n], the targets of one image, or [B, A], the anchors that learn an object.
+
+        Of other pairs, such as objects and the anchors inside them, as many a row are assumed, or all.
+        """
+        return self.boxes if len(shape) == 1 else min(self.positives(shape[0]), shape.numel())
 
     def settings(self) -> StepSettings:
         """Its batch, as a record has it, and in the published set-up what that adds."""
