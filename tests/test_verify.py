@@ -20,6 +20,7 @@ from yolov9bench.data.annotations import read_annotations
 from yolov9bench.evaluation import rederive
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import predictions_from_rows, result_json
+from yolov9bench.predict.result_files import write_predictions
 from yolov9bench.records import as_stored
 from yolov9bench.records.detections import keep_detections
 from yolov9bench.verify import Outcome, is_clean, verify
@@ -217,6 +218,24 @@ def test_what_is_missing_is_told_and_fails_only_strictly(project: Path, missing:
     assert (outcomes[0].word, outcomes[0].reasons) == ("hash only", (f"missing: {missing}",))
     assert is_clean(outcomes)
     assert not is_clean(outcomes, strict=True)
+
+
+def test_detections_as_arrays_are_verified_by_the_hash_of_their_text(project: Path) -> None:
+    """As a run keeps those that are too many to be committed; others under their name are found out."""
+    record = records.read(only(project))
+    only(project, "results/detections/*").unlink()
+    change(project, values={"detections": record.values["detections"] | {"file": "many.npz"}})
+    path, own = project / "results/runs/detections/many.npz", [project / "data/annotations.json"]
+    for rows, said in (
+        (detections(), "verified "),
+        (other_detections(), "false .*many.npz are other detections"),
+    ):
+        write_predictions(path, predictions_from_rows(rows))
+        (outcome,) = verify(project / "results", [only(project)], own)
+        assert re.match(said, str(outcome)), outcome
+    path.write_bytes(path.read_bytes()[:200])
+    (outcome,) = verify(project / "results", [only(project)], own)
+    assert re.match("false .*many.npz cannot be read", str(outcome)), outcome
 
 
 def test_outside_a_checkout_the_history_is_not_judged(project: Path) -> None:

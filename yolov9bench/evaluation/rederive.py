@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import finished_files, sha256_of
-from yolov9bench.predict.predictions import Predictions, predictions_from_rows
+from yolov9bench.predict.predictions import Predictions, predictions_from_json, result_sha256
+from yolov9bench.predict.result_files import ARRAYS, read_predictions
 from yolov9bench.records import Record
 from yolov9bench.records.contents import METRICS, EvaluateContents, EvaluateInputs
 from yolov9bench.records.detections import path_of_detections, read_detections
@@ -95,11 +95,19 @@ def find_file(sha256: str, name: str | None, path: Path, results_dir: Path) -> P
     place = next((each for each in places if each.is_file()), None)
     if place is None:
         return None
-    text = read_detections(place)
-    own = hashlib.sha256(text.encode()).hexdigest()
+    own, predictions = _read_hashed(place)
     if own != sha256:
         raise RecordError(f"{place.name} are other detections (sha256 {own[:8]}…) than the record names")
-    return predictions_from_rows(json.loads(text))
+    return predictions
+
+
+def _read_hashed(path: Path) -> tuple[str, Predictions]:
+    """Detections and the sha256 of their text; RecordError for a file that cannot be read."""
+    if path.suffix == ARRAYS:
+        predictions = read_predictions(path)
+        return result_sha256(predictions), predictions
+    text = read_detections(path)
+    return hashlib.sha256(text.encode()).hexdigest(), predictions_from_json(text)
 
 
 def find_contradictions(detections: Predictions, stated: EvaluateContents) -> list[str]:

@@ -7,17 +7,21 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_origin
 
 from yolov9bench.errors import RecordError
+from yolov9bench.io.collection import without_collection
 from yolov9bench.io.files import finished_files, write_text
 from yolov9bench.io.names import name_fault
 
 SCHEMA = 1
 KINDS = ("evaluate", "measure", "train", "compare", "study")
 CUSTOM = "custom"  # the folder of records that belong to no row of the table
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,14 +53,11 @@ class Record:
         return f"<{self.kind} record {hash8(self)} of {self.row or CUSTOM}{measured}, {self.start}>"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        if self.kind not in KINDS:
-            raise RecordError(f"{self.kind!r} is not a kind of record: use one of {', '.join(KINDS)}.")
-        require_row_name(self.row)
-        _started(self)
-        _check_plain(asdict(self), "record")
+        _check_fields(self)
+        _check_plain(vars(self), "record")
 
 
+@cache  # of a folder's records thousands have the same row
 def require_row_name(row: str | None) -> None:
     """RecordError unless a row can be a folder's name, on every system, and not that of custom records."""
     if row is None:
@@ -75,9 +76,15 @@ def as_stored(settings: Any) -> Any:
 
 
 def canonical(record: Record) -> str:
-    """The content as JSON that is equal for equal content: keys sorted, no spaces, ASCII, exact floats."""
-    content = {part.name: getattr(record, part.name) for part in fields(record)}  # without asdict's copies
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The content as JSON that is equal for equal content: keys sorted, no spaces, ASCII, exact floats.
+
+    RecordError names a number that is not finite, as a file can hold one.
+    """
+    try:
+        return CANONICAL.encode(vars(record))
+    except ValueError:
+        _check_plain(vars(record), "record")
+        raise
 
 
 def hash_of(record: Record) -> str:
@@ -92,8 +99,13 @@ def hash8(record: Record) -> str:
 
 def path_of(record: Record, results_dir: Path) -> Path:
     """results_dir/records/<row or "custom">/<kind>-<UTC date of the start>-<hash8>.json"""
-    name = f"{record.kind}-{_started(record):%Y-%m-%d}-{hash8(record)}.json"
-    return results_dir / "records" / (record.row or CUSTOM) / name
+    return Path(results_dir, "records", *_place_of(record))
+
+
+def _place_of(record: Record) -> tuple[str, str]:
+    """A record's folder and file, by name."""
+    date = _started(record).date().isoformat()
+    return record.row or CUSTOM, f"{record.kind}-{date}-{hash8(record)}.json"
 
 
 def write(record: Record, results_dir: Path) -> Path:
@@ -103,7 +115,7 @@ def write(record: Record, results_dir: Path) -> Path:
     """
     path = path_of(record, results_dir)
     if not path.exists():
-        write_text(path, json.dumps(asdict(record), indent=2, sort_keys=True, allow_nan=False) + "\n")
+        write_text(path, json.dumps(vars(record), indent=2, sort_keys=True, allow_nan=False) + "\n")
     elif canonical(read(path)) != canonical(record):
         raise RecordError(f"{path} holds another record of the same name: move it elsewhere and write again.")
     return path
@@ -120,7 +132,11 @@ def read(path: Path) -> Record:
             f"{path} is not valid JSON ({error}): restore it from git, or delete it."
         ) from error
     record = _from_content(content, path)
-    expected = path_of(record, Path()).parts[-2:]
+    try:
+        _check_fields(record)
+        expected = _place_of(record)
+    except RecordError as error:
+        raise RecordError(f"{path} cannot be trusted: {error}") from error
     if path.absolute().parts[-2:] != expected:
         raise RecordError(
             f"{path} was changed, renamed or moved (its content belongs to {'/'.join(expected)}): "
@@ -135,7 +151,8 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
     Every .json file under results_dir/records must be a record: RecordError names the first that is not. A
     missing folder holds none.
     """
-    records = [read(path) for path in finished_files(results_dir / "records", "**/*.json")]
+    with without_collection():
+        records = [read(path) for path in finished_files(results_dir / "records", "**/*.json")]
     chosen = [
         record for record in records if row in (None, record.row or CUSTOM) and kind in (None, record.kind)
     ]
@@ -143,8 +160,13 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
 
 
 def by_start(records: Iterable[Record]) -> list[Record]:
-    """Records ordered by start, the newest last."""
-    return sorted(records, key=lambda record: (_started(record), hash8(record)))
+    """Records ordered by start, the newest last; equal starts by hash, which is worked out for these alone."""
+    together = groupby(sorted(records, key=_started), key=_started)
+    return [record for _, each in together for record in _by_hash(list(each))]
+
+
+def _by_hash(records: list[Record]) -> list[Record]:
+    return sorted(records, key=hash8) if len(records) > 1 else records
 
 
 def _from_content(content: Any, path: Path) -> Record:
@@ -152,24 +174,35 @@ def _from_content(content: Any, path: Path) -> Record:
         raise RecordError(
             f"{path} is not a record of schema {SCHEMA}: read it with the version that wrote it."
         )
-    differing = set(content) ^ {part.name for part in fields(Record)}
+    differing = set(content) ^ set(_field_types())
     if differing:
         names = ", ".join(sorted(differing))
         raise RecordError(
             f"{path} is not a complete record (missing or unknown: {names}): restore it from git."
         )
-    try:
-        return Record(**{name: value for name, value in content.items() if name != "schema"})
-    except RecordError as error:
-        raise RecordError(f"{path} cannot be trusted: {error}") from error
+    record = object.__new__(Record)  # without the walk through its values: JSON has none but plain data
+    vars(record).update(content)
+    return record
 
 
-def _check_types(record: Record) -> None:
-    for part in fields(record):
-        value = getattr(record, part.name)
-        kind: Any = get_origin(part.type) if get_origin(part.type) in (dict, list) else part.type
+def _check_fields(record: Record) -> None:
+    for name, (kind, text) in _field_types().items():
+        value = getattr(record, name)
         if not isinstance(value, kind):
-            raise RecordError(f"{part.name} of a record cannot be {value!r}: it must be {part.type}.")
+            raise RecordError(f"{name} of a record cannot be {value!r}: it must be {text}.")
+    if record.kind not in KINDS:
+        raise RecordError(f"{record.kind!r} is not a kind of record: use one of {', '.join(KINDS)}.")
+    require_row_name(record.row)
+    _started(record)
+
+
+@cache
+def _field_types() -> dict[str, tuple[Any, Any]]:
+    """Of each field the type that `isinstance` takes, and the whole one."""
+    return {
+        part.name: (get_origin(part.type) if get_origin(part.type) in (dict, list) else part.type, part.type)
+        for part in fields(Record)
+    }
 
 
 def _started(record: Record) -> datetime:
