@@ -26,7 +26,7 @@ class Case:
 
 
 def make_case(images: int, an_image: int, seed: int = 0) -> Case:
-    """Objects of all sizes, one in a hundred a crowd; detections near objects, better scored, and elsewhere."""
+    """Objects of all sizes, one in a hundred a crowd; detections near objects, and worse ones elsewhere."""
     generator = np.random.default_rng(seed)
     image_ids = np.sort(generator.choice(120 * images, images, replace=False)).tolist()
     annotations: list[dict[str, Any]] = []

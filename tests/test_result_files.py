@@ -1,4 +1,4 @@
-"""Detections as text and as arrays: beside `json.dumps` of plain dictionaries, Python's `round`, plain numbers."""
+"""Detections as text and as arrays, beside `json.dumps` of plain dictionaries and Python's `round`."""
 
 import hashlib
 import json
@@ -158,7 +158,7 @@ def require_equal(first: Predictions, second: Predictions) -> None:
 
 
 def test_text_of_any_layout_is_read() -> None:
-    """Blanks, other keys, masks of objects, whole numbers, and images in any order; kept in it within each."""
+    """Blanks, other keys, masks, whole numbers, and images in any order; within one the order is kept."""
     mask = {"size": [4, 4], "counts": "04L4"}
     rows: list[dict[str, Any]] = [
         {"score": 0.5, "bbox": [1, 2, 3, 4], "category_id": 7, "image_id": 9, "segmentation": mask},

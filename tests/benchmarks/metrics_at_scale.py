@@ -46,7 +46,7 @@ TOLERANCE = 1e-12  # between evaluators
 
 @dataclass(frozen=True)
 class Cost:
-    """Processor seconds, seconds by the clock, MiB above the input, and the twelve metrics if there are any."""
+    """Processor seconds, seconds by the clock, MiB above the input, and the twelve metrics, if any."""
 
     cpu: float
     wall: float

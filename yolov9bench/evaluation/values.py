@@ -35,8 +35,8 @@ def compute_values(
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
     """Write the detections, if anywhere, and say what a record needs to find and check them.
 
-    target: a file, or a folder for arrays under a name of their own. The hash is of the JSON text, whatever is
-    written.
+    target: a file, or a folder for arrays under a name of their own. The hash is that of the JSON text,
+    whatever is written.
     """
     digest = result_sha256(predictions)
     if target is not None:

@@ -1,9 +1,9 @@
 """Detections in files, as arrays or as a COCO result file, whichever a name asks for; needs no torch.
 
-Arrays take a quarter of the text's space and no time to write; numpy reads them (`numpy.load`): `image_ids`
-[I] and `counts` [I] of their detections, best first, `category_ids` [N], `boxes_xywh` [N, 4] in thousandths of
-a pixel and `scores` [N] in hundred-thousandths. Where whole units would not give the very detections back, as
-far beyond any image, they are doubles: `boxes_xyxy` [N, 4] in pixels, and `scores`.
+Arrays take a quarter of the text's space, and numpy reads them (`numpy.load`): `image_ids` [I] and `counts`
+[I] of their detections, best first, `category_ids` [N], `boxes_xywh` [N, 4] in thousandths of a pixel and
+`scores` [N] in hundred-thousandths. Where whole units would not give the very detections back, as far beyond
+any image, they are doubles: `boxes_xyxy` [N, 4] in pixels, and `scores`.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def select(results_dir: Path, row: str | None = None, kind: str | None = None) -
 
 
 def by_start(records: Iterable[Record]) -> list[Record]:
-    """Records ordered by start, the newest last; equal starts by hash, which is worked out for these alone."""
+    """Records ordered by start, the newest last; those of equal starts by hash."""
     together = groupby(sorted(records, key=_started), key=_started)
     return [record for _, each in together for record in _by_hash(list(each))]
 
