@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +246,17 @@ def test_equal_detections_are_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "one.npz").stat().st_size < (tmp_path / "one.json").stat().st_size / 3
 
 
-@pytest.mark.parametrize("harm", ["cut", "text", "nothing", "a column missing", "counts of other detections"])
+HARMS = (
+    "cut",
+    "text",
+    "nothing",
+    "a single array",
+    "a column missing",
+    "counts of other detections",
+)
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_damaged_arrays_are_a_sentence(harm: str, tmp_path: Path) -> None:
     path = tmp_path / "found.npz"
     write_predictions(path, far_and_near(50))
@@ -257,6 +267,9 @@ def test_damaged_arrays_are_a_sentence(harm: str, tmp_path: Path) -> None:
         np.savez(path, **arrays)
     elif harm == "counts of other detections":
         np.savez(path, **arrays | {"counts": arrays["counts"] + 1})
+    elif harm == "a single array":
+        with path.open("wb") as file:
+            np.save(file, arrays["scores"])
     else:
         content = path.read_bytes()
         path.write_bytes({"cut": content[:900], "text": b"no arrays", "nothing": b""}[harm])
@@ -311,7 +324,7 @@ def test_no_step_needs_much_memory_beyond_arrays(tmp_path: Path) -> None:
     truth = read_truth(case.ground_truth)
     predictions = predictions_of(case.found, CATEGORIES)
     store_predictions(predictions, None)  # the tables of digits are made once
-    steps = (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: predictions_of(case.found, CATEGORIES),
         lambda: result_array(truth, predictions),
         lambda: store_predictions(predictions, tmp_path),
@@ -324,5 +337,5 @@ def test_no_step_needs_much_memory_beyond_arrays(tmp_path: Path) -> None:
         result = step()
         used, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+        assert result is not None
         assert (peak - used) / images < 20_000, (number, (peak - used) / images)
-        del result

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -149,9 +150,8 @@ def from_pycocotools(folder: Path, coco: Any = COCO, evaluator_class: Any = COCO
 
 
 def from_faster(folder: Path) -> Ready:
-    import faster_coco_eval
-
-    return from_pycocotools(folder, faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster)
+    faster: Any = import_module("faster_coco_eval")
+    return from_pycocotools(folder, faster.COCO, faster.COCOeval_faster)
 
 
 WAYS: dict[str, Callable[[Path], Ready]] = {

@@ -117,7 +117,8 @@ def rounded(values: npt.NDArray[np.float32], decimals: int) -> Floats:
     of a unit goes to the even one, as Python has it. The quotient of two exact integers is the double nearest
     to the decimal; where a value is too large to have such decimals it is the value itself.
     """
-    return np.rint(values.astype(np.float64) * 10**decimals) / 10**decimals
+    decimal: Floats = np.rint(values.astype(np.float64) * 10**decimals) / 10**decimals
+    return decimal
 
 
 def predictions_from_rows(rows: Iterable[Mapping[str, Any]]) -> Predictions:

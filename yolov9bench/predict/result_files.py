@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     """
     with atomic_path(path) as fresh, fresh.open("wb") as file:
         if path.suffix == ARRAYS:
-            np.savez(file, **_packed(predictions))
+            np.savez(file, allow_pickle=False, **_packed(predictions))
         else:
             file.writelines(result_parts(predictions))
 
@@ -49,13 +50,13 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix != ARRAYS:
         return predictions_from_json(path.read_text(encoding="utf-8"))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _unpacked(dict(arrays))
-    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise RecordError(f"{path.name} cannot be read ({error}): restore it, or evaluate again") from error
 
 
-def _packed(predictions: Predictions) -> dict[str, npt.NDArray[np.generic]]:
+def _packed(predictions: Predictions) -> dict[str, npt.NDArray[Any]]:
     starts = np.flatnonzero(np.diff(predictions.image_ids, prepend=np.iinfo(np.int64).min))
     boxes = _boxes_in_units(predictions)
     scores = _in_units(predictions.scores, SCORE_DECIMALS)
@@ -68,7 +69,7 @@ def _packed(predictions: Predictions) -> dict[str, npt.NDArray[np.generic]]:
     }
 
 
-def _unpacked(arrays: dict[str, npt.NDArray[np.generic]]) -> Predictions:
+def _unpacked(arrays: dict[str, npt.NDArray[Any]]) -> Predictions:
     image_ids = np.repeat(arrays["image_ids"].astype(np.int64), arrays["counts"])
     category_ids = arrays["category_ids"].astype(np.int64)
     scores = _in_full(arrays["scores"], SCORE_DECIMALS)
@@ -96,11 +97,11 @@ def _in_units(values: Floats, decimals: int) -> Units | None:
     return units if same.all() else None
 
 
-def _in_full(stored: npt.NDArray[np.generic], decimals: int) -> Floats:
+def _in_full(stored: npt.NDArray[Any], decimals: int) -> Floats:
     return stored / 10**decimals if stored.dtype == np.int32 else stored.astype(np.float64)
 
 
-def _narrowed(ids: Integers) -> npt.NDArray[np.generic]:
+def _narrowed(ids: Integers) -> npt.NDArray[Any]:
     """The ids in the shortest whole numbers that hold them."""
     ends = (np.min_scalar_type(int(end)) for end in (ids.min(initial=0), ids.max(initial=0)))
     return ids.astype(np.result_type(*ends))

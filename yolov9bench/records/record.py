@@ -54,7 +54,7 @@ class Record:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        _check_plain(vars(self), "record")
+        _check_plain(_content_of(self), "record")
 
 
 @cache  # of a folder's records thousands have the same row
@@ -81,10 +81,14 @@ def canonical(record: Record) -> str:
     RecordError names a number that is not finite, as a file can hold one.
     """
     try:
-        return CANONICAL.encode(vars(record))
+        return CANONICAL.encode(_content_of(record))
     except ValueError:
-        _check_plain(vars(record), "record")
+        _check_plain(_content_of(record), "record")
         raise
+
+
+def _content_of(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _field_types()}  # without asdict's copies
 
 
 def hash_of(record: Record) -> str:
@@ -115,7 +119,7 @@ def write(record: Record, results_dir: Path) -> Path:
     """
     path = path_of(record, results_dir)
     if not path.exists():
-        write_text(path, json.dumps(vars(record), indent=2, sort_keys=True, allow_nan=False) + "\n")
+        write_text(path, json.dumps(_content_of(record), indent=2, sort_keys=True, allow_nan=False) + "\n")
     elif canonical(read(path)) != canonical(record):
         raise RecordError(f"{path} holds another record of the same name: move it elsewhere and write again.")
     return path
