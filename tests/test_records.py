@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,57 @@ def test_a_record_deep_inside_the_folder_is_found_to_be_moved(tmp_path: Path) ->
     path.rename(place)
     with pytest.raises(RecordError, match="moved"):
         select(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said", ['say "AP": 0.5', 'a "b":c', "NaN: no number", "Infinity", "line\nend", "plain: text"]
+)
+def test_any_text_within_a_record_is_read_again(said: str, tmp_path: Path) -> None:
+    record = replace(RECORD, settings={said: [said, {"deep": said}]}, command=[said])
+    path = write(record, tmp_path)
+    assert read(path) == record
+    path.write_text(path.read_text() + "\n\n")  # a change of layout alone
+    assert read(path) == record
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('\\": 0', '\\":0'), ("a:  b", "a: b"), ("  c", " c"), (' "', '"')]
+)
+def test_a_blank_that_is_changed_within_a_text_is_found(before: str, after: str, tmp_path: Path) -> None:
+    """Blanks of the layout are none of the content; those of a text are."""
+    path = write(replace(RECORD, command=['say "AP": 0', "a:  b", "  c"]), tmp_path)
+    text = path.read_text()
+    place = text.index('"command"') + text[text.index('"command"') + 12 :].index(before) + 12
+    path.write_text(text[:place] + text[place:].replace(before, after, 1))
+    if before == ' "':  # before a text, which is layout
+        assert read(path).command == ['say "AP": 0', "a:  b", "  c"]
+    else:
+        with pytest.raises(RecordError, match="was changed"):
+            read(path)
+
+
+def test_the_hash_from_the_text_is_that_of_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `write` wrote is known by its text alone, and the same record by its content."""
+    paths = [write(RECORD, tmp_path), *Path(__file__).parents[1].glob("results/records/*/*.json")]
+    monkeypatch.setattr("yolov9bench.records.record._hash8_of_text", lambda text: "")
+    by_content = [read(path) for path in paths]
+    digests = [sha256(canonical(record).encode()).hexdigest() for record in by_content]
+    assert [path.stem[-8:] for path in paths] == [digest[:8] for digest in digests]
+    assert len(paths) > 50
+    monkeypatch.undo()
+    assert [read(path) for path in paths] == by_content
+
+    def refuse(record: Record) -> str:
+        raise AssertionError("the content was written again")
+
+    monkeypatch.setattr("yolov9bench.records.record.hash8", refuse)
+    assert read(paths[0]) == RECORD
+
+
+def test_a_number_too_large_for_a_double_is_found(tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    path.write_text(path.read_text().replace("0.001", "1e999"))
+    with pytest.raises(RecordError, match=r"cannot be trusted: record\.settings\.confidence is inf"):
+        read(path)
