@@ -77,7 +77,8 @@ def use(record: records.Record, listed: list[records.Record]) -> None:
         texts += [str(verdict(record)), verdict_table(record)]
     for text in texts:
         text.encode()
-        assert not re.search(r"\x1b|a\nb", text), text  # what would colour a terminal, or begin a row of its own
+        # nothing colours a terminal, or begins a row of its own
+        assert not re.search(r"\x1b|a\nb", text), text
 
 
 def name_of(content: Any) -> Path:

@@ -17,7 +17,8 @@ from yolov9bench.errors import BenchError, DatasetError, SettingsError
 from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.predictions import predictions_from_rows, read_predictions, result_rows
+from yolov9bench.predict.predictions import predictions_from_rows, result_rows
+from yolov9bench.predict.result_files import read_predictions
 from yolov9bench.weights import load
 from yolov9bench.zoo.protocols import PROTOCOLS
 

@@ -120,7 +120,9 @@ def test_what_a_network_finds_best_is_found_again(tiny: Path, tiny_weights: Path
     Its best detection of each class in each image that is no mere line is then an object, so that all are
     found, at every overlap.
     """
-    first = evaluate.evaluate(tiny_weights, tiny, "mmyolo", "val", image_size=64, detections=tmp_path)
+    first = evaluate.evaluate(
+        tiny_weights, tiny, "mmyolo", "val", image_size=64, detections=tmp_path / "first.json"
+    )
     best: dict[tuple[int, int], dict[str, Any]] = {}
     for row in json.loads((tmp_path / first.values["detections"]["file"]).read_text()):
         if min(row["bbox"][2:]) > 1:
@@ -246,7 +248,7 @@ def test_the_record_says_what_ran(
     """Every fact against the files, the network that was handed on, and the batches that were read."""
     loaded, data = load(small_weights), read_coco(tiny, "val")
     settings = EvaluationSettings(
-        "mmyolo", 4, image_size=64, detections=tmp_path, skip_corrupt=True, backend="plain"
+        "mmyolo", 4, image_size=64, detections=tmp_path / "found.json", skip_corrupt=True, backend="plain"
     )
     found = evaluate.evaluate_loaded(loaded, data, settings, seed=5).record
     assert pretended.sizes == [4, 2]

@@ -230,7 +230,7 @@ def test_pairs_are_of_the_same_images() -> None:
 def test_the_interval_of_real_detections_holds_their_ap(shared: Any) -> None:
     from yolov9bench.data.coco import read_coco
     from yolov9bench.evaluation.coco_metrics import coco_metrics
-    from yolov9bench.predict.predictions import read_predictions
+    from yolov9bench.predict.result_files import read_predictions
 
     truth = read_coco(shared / "coco", "val2017").ground_truth()
     predictions = read_predictions(next((shared / "coco/reference").glob("ultralytics*square*.json")))

@@ -103,7 +103,7 @@ def test_real_detections(val2017_matches: tuple[Matches, float]) -> None:
 @pytest.fixture
 def val2017_matches(shared: Any) -> tuple[Matches, float]:
     from yolov9bench.data.coco import read_coco
-    from yolov9bench.predict.predictions import read_predictions
+    from yolov9bench.predict.result_files import read_predictions
 
     ground_truth = read_coco(shared / "coco", "val2017").ground_truth()
     predictions: Predictions = read_predictions(

@@ -503,29 +503,28 @@ def test_labels_are_places_in_the_list_of_categories() -> None:
     assert [row["category_id"] for row in rows] == [13, 7, 90]
 
 
-@np.errstate(all="ignore")  # the largest are infinite in float32
-def awkward(decimals: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Random values, exact ties, their neighbours in float32 and in double, signed zeros and large values."""
+def awkward(decimals: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Random values, exact ties, their neighbours in float32, signed zeros, the smallest and the largest."""
     generator = np.random.default_rng(decimals)
     spread = generator.uniform(-1, 1, (5, 10_000)) * np.array([[1e-6], [1.0], [640.0], [1e5], [1e9]])
     sixteenths = np.arange(-32_000, 32_000) / 16
     ties = (generator.integers(-10_000_000, 10_000_000, 40_000) + 0.5) / 10**decimals
-    values = [spread.astype(np.float32).ravel(), spread.ravel(), sixteenths, sixteenths / 1024, ties]
-    values += [ties.astype(np.float32), [0.0, -0.0, 1e15, 1e17, -1e22, 1e300, 5e-324, 4503599627370497.5]]
-    doubles = np.concatenate([np.asarray(each, np.float64) for each in values])
-    single = doubles.astype(np.float32, copy=True)[np.abs(doubles) < 1e30]
-    beside = [np.nextafter(doubles, np.inf), np.nextafter(doubles, -np.inf)]
-    beside += [np.nextafter(single, np.float32(side)).astype(np.float64) for side in (-np.inf, np.inf)]
-    return np.concatenate([doubles, *beside])
+    units = np.arange(10_000_001, step=71) / 10**decimals
+    special = [0.0, -0.0, 1e15, 1e17, -1e22, 1e30, 3.4028234e38, 1e-45, 1.1754944e-38]
+    parts = [spread.ravel(), sixteenths, sixteenths / 1024, sixteenths / 2**20, ties, units, special]
+    values = np.concatenate(parts).astype(np.float32)
+    sides = [np.float32(side) for side in (-3.4028234e38, 3.4028234e38)]
+    return np.concatenate([values, *(np.nextafter(values, side) for side in sides)])
 
 
 @pytest.mark.parametrize("decimals", [3, 5])
 def test_rounding_arrays_is_rounding_numbers(decimals: int) -> None:
-    """To the last bit, the sign of zero included."""
+    """To the last bit, the sign of zero included; thousands of values lie in the very middle."""
     values = awkward(decimals)
     expected = np.array([round(number, decimals) for number in values.tolist()])
     assert np.array_equal(rounded(values, decimals).view(np.int64), expected.view(np.int64))
-    assert len(values) > 500_000
+    assert ((np.abs(values[values < 1e9].astype(np.float64)) * 10**decimals) % 1 == 0.5).sum() > 1000
+    assert len(values) > 900_000
 
 
 def test_a_result_file_has_the_bytes_that_rows_of_rounded_numbers_have() -> None:

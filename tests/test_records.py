@@ -2,14 +2,19 @@
 
 import json
 import math
+import random
+import struct
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from yolov9bench.errors import RecordError
 from yolov9bench.records import Record, canonical, hash8, path_of, read, select, write
+from yolov9bench.records.record import _read_as_written
 
 RECORD = Record(
     row="yolov8-n",
@@ -87,6 +92,7 @@ def test_a_changed_file_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_two_records_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolov9bench.records.record._read_as_written", lambda stored: None)
     monkeypatch.setattr("yolov9bench.records.record.hash8", lambda record: "01234567")
     path = write(RECORD, tmp_path)
     with pytest.raises(RecordError, match="another record"):
@@ -263,3 +269,98 @@ def test_a_record_deep_inside_the_folder_is_found_to_be_moved(tmp_path: Path) ->
     path.rename(place)
     with pytest.raises(RecordError, match="moved"):
         select(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said", ['say "AP": 0.5', 'a "b":c', "NaN: no number", "Infinity", "line\nend", "plain: text"]
+)
+def test_any_text_within_a_record_is_read_again(said: str, tmp_path: Path) -> None:
+    record = replace(RECORD, settings={said: [said, {"deep": said}]}, command=[said])
+    path = write(record, tmp_path)
+    assert read(path) == record
+    path.write_text(path.read_text() + "\n\n")  # a change of layout alone
+    assert read(path) == record
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('\\": 0', '\\":0'), ("a:  b", "a: b"), ("  c", " c"), (' "', '"')]
+)
+def test_a_blank_that_is_changed_within_a_text_is_found(before: str, after: str, tmp_path: Path) -> None:
+    """Blanks of the layout are none of the content; those of a text are."""
+    path = write(replace(RECORD, command=['say "AP": 0', "a:  b", "  c"]), tmp_path)
+    text = path.read_text()
+    place = text.index('"command"') + text[text.index('"command"') + 12 :].index(before) + 12
+    path.write_text(text[:place] + text[place:].replace(before, after, 1))
+    if before == ' "':  # before a text, which is layout
+        assert read(path).command == ['say "AP": 0', "a:  b", "  c"]
+    else:
+        with pytest.raises(RecordError, match="was changed"):
+            read(path)
+
+
+def test_the_hash_from_the_text_is_that_of_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `write` wrote is known by its text alone, and the same record by its content."""
+    paths = [write(RECORD, tmp_path), *Path(__file__).parents[1].glob("results/records/*/*.json")]
+    monkeypatch.setattr("yolov9bench.records.record._read_as_written", lambda stored: None)
+    by_content = [read(path) for path in paths]
+    digests = [sha256(canonical(record).encode()).hexdigest() for record in by_content]
+    assert [path.stem[-8:] for path in paths] == [digest[:8] for digest in digests]
+    assert len(paths) > 50
+    monkeypatch.undo()
+    assert [read(path) for path in paths] == by_content
+
+    def refuse(record: Record) -> str:
+        raise AssertionError("the content was written again")
+
+    monkeypatch.setattr("yolov9bench.records.record.hash8", refuse)
+    assert read(paths[0]) == RECORD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n  "a": 1e-7\n}\n',  # as orjson writes it, and not Python
+        '{\n  "a": 0.00001\n}\n',
+        '{\n  "a": 1,\n  "a": 1\n}\n',
+        '{\n  "b": 1,\n  "a": 1\n}\n',
+        '{"a": 1}\n',
+        '{\n  "a": "\\ud800"\n}\n',
+        '{\n  "a": "\u00e9"\n}\n',
+        '{\n  "a": 18446744073709551616\n}\n',
+        '{\n  "a": NaN\n}\n',
+        "[]\n",
+        '{\n  "a": ' + "[\n" * 40 + "]" * 40 + "\n}\n",
+    ],
+)
+def test_only_text_as_it_is_written_is_read_quickly(text: str) -> None:
+    assert _read_as_written(text.encode()) is None
+
+
+def test_what_is_read_quickly_is_what_python_reads() -> None:
+    content = {"a": [1, -0.0, 0.1, 1e15, 123456.789, 2**63 - 1], "b": {"c": None, "d": '\n "x": 1e-7'}}
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    digest = sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert _read_as_written(text.encode()) == (content, digest[:8])
+
+
+def test_numbers_that_are_read_quickly_are_written_alike() -> None:
+    """Of doubles of every size, orjson's text is Python's, or is not read quickly."""
+    generator = random.Random(0)
+    patterns = (struct.unpack("d", generator.randbytes(8))[0] for _ in range(20_000))
+    sizes = (round(generator.uniform(1, 10), 3) * 10.0**power for power in range(-9, 25) for _ in range(200))
+    told = 0
+    for number in filter(math.isfinite, (*patterns, *sizes)):
+        quick = _read_as_written(orjson.dumps({"a": number}, option=orjson.OPT_INDENT_2) + b"\n")
+        told += quick is not None
+        text = f'{{"a":{number!r}}}'
+        assert quick in (None, ({"a": number}, sha256(text.encode()).hexdigest()[:8]))
+    assert told > 3000
+
+
+def test_a_number_too_large_for_a_double_is_found(tmp_path: Path) -> None:
+    path = write(RECORD, tmp_path)
+    path.write_text(path.read_text().replace("0.001", "1e999"))
+    with pytest.raises(RecordError, match=r"cannot be trusted: record\.settings\.confidence is inf"):
+        read(path)

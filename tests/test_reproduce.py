@@ -14,6 +14,7 @@ from yolov9bench import records, reproduce
 from yolov9bench.config import ReproduceConfig, from_root
 from yolov9bench.errors import DownloadError, SettingsError
 from yolov9bench.io import provenance
+from yolov9bench.predict.result_files import read_predictions
 from yolov9bench.records import Record
 from yolov9bench.records.verdict import verdict as verdict_of
 from yolov9bench.records.verdict import verdict_table
@@ -212,7 +213,7 @@ def test_an_unknown_checkpoint_gets_a_record_and_no_comparison(
     assert "weights other than the published ones" in str(verdict_of(found))
     assert records.select(tmp_path / "out", "yolov9-t") == [found]
     stored = tmp_path / "out/runs/detections" / found.values["detections"]["file"]
-    assert len(json.loads(stored.read_text())) == found.values["detections"]["count"]
+    assert len(read_predictions(stored)) == found.values["detections"]["count"]
 
 
 def test_a_published_file_given_by_path_finds_its_row(shared: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from yolov9bench.data.annotations import read_annotations
 from yolov9bench.evaluation import rederive
 from yolov9bench.io.files import sha256_of
 from yolov9bench.predict.predictions import predictions_from_rows, result_json
+from yolov9bench.predict.result_files import write_predictions
 from yolov9bench.records import as_stored
 from yolov9bench.records.detections import keep_detections
 from yolov9bench.verify import Outcome, is_clean, verify
@@ -219,6 +220,24 @@ def test_what_is_missing_is_told_and_fails_only_strictly(project: Path, missing:
     assert not is_clean(outcomes, strict=True)
 
 
+def test_detections_as_arrays_are_verified_by_the_hash_of_their_text(project: Path) -> None:
+    """As a run keeps those that are too many to be committed; others under their name are found out."""
+    record = records.read(only(project))
+    only(project, "results/detections/*").unlink()
+    change(project, values={"detections": record.values["detections"] | {"file": "many.npz"}})
+    path, own = project / "results/runs/detections/many.npz", [project / "data/annotations.json"]
+    for rows, said in (
+        (detections(), "verified "),
+        (other_detections(), "false .*many.npz are other detections"),
+    ):
+        write_predictions(path, predictions_from_rows(rows))
+        (outcome,) = verify(project / "results", [only(project)], own)
+        assert re.match(said, str(outcome)), outcome
+    path.write_bytes(path.read_bytes()[:200])
+    (outcome,) = verify(project / "results", [only(project)], own)
+    assert re.match("false .*many.npz cannot be read", str(outcome)), outcome
+
+
 def test_outside_a_checkout_the_history_is_not_judged(project: Path) -> None:
     shutil.rmtree(project / ".git")
     assert [each.name for each in look(project) if each.word == "hash only"] == ["history"]
@@ -248,7 +267,7 @@ def test_each_file_is_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) 
 
         return call
 
-    monkeypatch.setattr(Path, "read_text", counted("text", Path.read_text))
+    monkeypatch.setattr(Path, "read_bytes", counted("bytes", Path.read_bytes))
     monkeypatch.setattr(rederive, "sha256_of", counted("hash", sha256_of))
     monkeypatch.setattr(rederive, "read_annotations", counted("annotations", read_annotations))
     own = project / "data/annotations.json"
@@ -256,7 +275,7 @@ def test_each_file_is_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [each.word for each in outcomes] == ["verified"] * 3
     names = {path.name for path in (project / "results/records/custom").iterdir()}
     assert {
-        name: count for (kind, name), count in done.items() if kind == "text" and name in names
+        name: count for (kind, name), count in done.items() if kind == "bytes" and name in names
     } == dict.fromkeys(names, 1)
     assert done["hash", own.name] == done["annotations", own.name] == 1
     assert not done["hash", spare.name]

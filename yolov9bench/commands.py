@@ -196,12 +196,14 @@ def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:
 
 def keep_own_detections(record: Record, config: EvaluateConfig) -> None:
     """Keep what the record of one's own detector is computed from beside it, as a table's records have it."""
+    from yolov9bench.predict.predictions import result_parts
+    from yolov9bench.predict.result_files import read_predictions
     from yolov9bench.records.detections import keep_detections
 
     if config.results and config.detections:
         file = config.detections
         file = file if file.suffix else file / record.values["detections"]["file"]
-        keep_detections(config.results, file.read_text(encoding="utf-8"))
+        keep_detections(config.results, result_parts(read_predictions(file)))
 
 
 @run.register

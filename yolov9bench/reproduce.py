@@ -23,7 +23,7 @@ from yolov9bench.evaluation import evaluate
 from yolov9bench.evaluation.compare import compare_with_neighbours
 from yolov9bench.evaluation.settings import BATCH_SIZE, EvaluationSettings, choose_protocol
 from yolov9bench.ops.ranks import Ranks, own_device
-from yolov9bench.predict.predictions import result_json
+from yolov9bench.predict.predictions import result_parts
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import HASH_UNPINNED, own_protocol, read_stated
 from yolov9bench.records.comparison import Comparison
@@ -212,7 +212,7 @@ def write_record(plan: Plan, evaluation: evaluate.Evaluation) -> Path:
     """
     folder = plan.config.records_folder
     if plan.config.fill_table:
-        keep_detections(folder, result_json(evaluation.predictions))
+        keep_detections(folder, result_parts(evaluation.predictions))
     if evaluation.training is not None:
         records.write(evaluation.training, folder)
     return records.write(evaluation.record, folder)

@@ -3,9 +3,9 @@
 PYTHONPATH=tests python tests/benchmarks/kills.py  # from the project's root; half an hour on two cores
 PYTHONPATH=tests python tests/benchmarks/kills.py sweep report
 
-Each command runs once without a kill. Then it is killed again and again in a folder, until it has ended before
-its kill, and run once more, and so on in further folders: the files of each must be those of the run without
-kills, times and what follows from them aside, with no strays.
+Each command runs once without a kill. Then it is killed again and again in a folder, until it has ended
+before its kill, and run once more, and so on in further folders: the files of each must be those of the run
+without kills, times and what follows from them aside, with no strays.
 """
 
 from __future__ import annotations

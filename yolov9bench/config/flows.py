@@ -77,7 +77,7 @@ class EvaluateConfig(Config):
     self_check: bool = False
     """First see on four images whether the detector behaves as its protocol says; stop if it does not."""
     detections: Path | None = None
-    """Write the detections as a COCO result file."""
+    """Write the detections: to a name in .json as a COCO result file, to .npz or a folder as arrays."""
     json: Path | None = None
     """Write the record to this file."""
     results: Path | None = None

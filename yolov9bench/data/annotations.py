@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from yolov9bench.data.annotation_values import (
     is_box,
 )
 from yolov9bench.errors import DatasetError, shown_value
+from yolov9bench.io.collection import without_collection
 
 logger = logging.getLogger("yolov9bench")
 
@@ -68,18 +67,6 @@ def find_byte_order_mark(file: Path) -> list[str]:
     with file.open("rb") as opened:
         marked = opened.read(len(BOM_UTF8)) == BOM_UTF8
     return ["a byte order mark is passed over"] if marked else []
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Without garbage collection, which takes half the time while millions of entries are made and read."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def fill_in(content: Any) -> list[str]:

@@ -3,17 +3,18 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from yolov9bench.data.annotation_values import REQUIRED_KEYS, plain_text
-from yolov9bench.data.annotations import read_annotations, without_collection
+from yolov9bench.data.annotations import read_annotations
 from yolov9bench.data.credits import Credit, read_credits
 from yolov9bench.data.image_files import explain_missing, find_image_files, find_roots
 from yolov9bench.data.layouts import find_annotations, find_image_folder
 from yolov9bench.data.suspects import find_suspect_boxes
 from yolov9bench.errors import DatasetError
+from yolov9bench.io.collection import without_collection
 from yolov9bench.io.files import sha256_of
 from yolov9bench.io.progress import counted
 
@@ -96,7 +97,7 @@ class CocoDataset:
         return {
             "info": {},
             "licenses": [],
-            "images": [asdict(image) for image in self.images],
+            "images": [dict(vars(image)) for image in self.images],
             "annotations": self.annotations,
             "categories": [{"id": number, "name": name} for number, name in self.categories],
         }

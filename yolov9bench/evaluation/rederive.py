@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from yolov9bench.evaluation.intervals import METHOD, ap_interval
 from yolov9bench.evaluation.truth import GroundTruth
 from yolov9bench.io.files import finished_files, sha256_of
 from yolov9bench.io.names import name_fault
-from yolov9bench.predict.predictions import Predictions, predictions_from_rows
+from yolov9bench.predict.predictions import Predictions, predictions_from_json, result_sha256
+from yolov9bench.predict.result_files import ARRAYS, read_predictions
 from yolov9bench.records import Record
 from yolov9bench.records.contents import METRICS, EvaluateContents, EvaluateInputs
 from yolov9bench.records.detections import path_of_detections, read_detections
@@ -105,21 +105,33 @@ def find_file(sha256: str, name: str | None, path: Path, results_dir: Path) -> P
     place = next((each for each in places if exists("detections", each) and each.is_file()), None)
     if place is None:
         return None
-    text = read_detections(place)
-    own = hashlib.sha256(text.encode()).hexdigest()
+    own, predictions = _read_hashed(place)
     if own != sha256:
         raise RecordError(f"{place.name} are other detections (sha256 {own[:8]}…) than the record names")
-    try:
-        return predictions_from_rows(json.loads(text))
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        said = f"{place.name} holds no detections ({type(error).__name__}: {shown(error)})"
-        raise RecordError(f"{said}: evaluate again") from error
+    return predictions
 
 
 def _require_file_name(name: object) -> None:
     """RecordError unless it is the plain name of a file: a record must not have others looked at."""
     if not isinstance(name, str) or name_fault(name) is not None:
         raise RecordError(f"detections are said to be in {shown_value(name)}, which is no file's name")
+
+
+def _read_hashed(path: Path) -> tuple[str, Predictions]:
+    """Detections and the sha256 of their text; RecordError for a file that cannot be read."""
+    if path.suffix == ARRAYS:
+        predictions = read_predictions(path)
+        return result_sha256(predictions), predictions
+    text = read_detections(path)
+    return hashlib.sha256(text.encode()).hexdigest(), _parsed(text, path)
+
+
+def _parsed(text: str, path: Path) -> Predictions:
+    try:
+        return predictions_from_json(text)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        said = f"{path.name} holds no detections ({type(error).__name__}: {shown(error)})"
+        raise RecordError(f"{said}: evaluate again") from error
 
 
 def find_contradictions(detections: Predictions, stated: EvaluateContents) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from yolov9bench.evaluation.intervals import Interval, Weighted, paired_interval
 from yolov9bench.evaluation.matching import Integers
 from yolov9bench.evaluation.truth import Array, read_truth
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.predictions import Predictions, result_json
+from yolov9bench.predict.predictions import result_sha256
 from yolov9bench.records.study import PARTS, StudyLine, StudyValues
 from yolov9bench.zoo.protocols import Protocol
 
@@ -50,7 +49,7 @@ def measure_all(
     lines = [make_line(departure, baseline, outcomes, interval) for departure, outcomes, interval in parts]
     values = StudyValues(
         baseline=baseline.metrics,
-        detections=hash_of(baseline.predictions),
+        detections=result_sha256(baseline.predictions),
         lines=lines,
         AP_interval_method=intervals.METHOD if any(line.AP_interval for line in lines) else None,
     )
@@ -100,7 +99,7 @@ def make_line(
         AP_change=float(np.mean(changes)),
         AP_changes=changes,
         AP_interval=None if interval is None else list(interval),
-        detections=[hash_of(each.predictions) for each in outcomes],
+        detections=[result_sha256(each.predictions) for each in outcomes],
     )
 
 
@@ -123,8 +122,3 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     """The mean of values that are all known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def hash_of(predictions: Predictions) -> str:
-    """The sha256 of detections as a result file has them."""
-    return hashlib.sha256(result_json(predictions).encode()).hexdigest()

@@ -114,8 +114,9 @@ def result_array(truth: Truth, predictions: Predictions) -> Array:
     """
     image, category = predictions.image_ids, predictions.category_ids
     boxes, scores = predictions.boxes_xywh(), predictions.scores
-    stray = ~np.isin(image, truth.image_ids)
-    unknown = ~np.isin(category, truth.category_ids)
+    image_numbers = _places(truth.image_ids, image)
+    category_numbers = _places(truth.category_ids, category)
+    stray, unknown = image_numbers == 0, category_numbers == 0
     broken = ~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores))
     faulty = np.flatnonzero(stray | unknown | broken)
     if len(faulty):
@@ -134,10 +135,18 @@ def result_array(truth: Truth, predictions: Predictions) -> Array:
             f"A detection in image {number} is not finite: check the weights and the precision."
         )
     results = np.empty((len(predictions), 7))
-    results[:, 0] = np.searchsorted(truth.image_ids, image) + 1
+    results[:, 0], results[:, 6] = image_numbers, category_numbers
     results[:, 1:5], results[:, 5] = boxes, scores
-    results[:, 6] = np.searchsorted(truth.category_ids, category) + 1
     return results
+
+
+def _places(known: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The place of each id [N] among ascending ones, from 1 up; 0 for one that is not among them."""
+    if not len(known):
+        return np.zeros(len(ids), np.int64)
+    places = np.searchsorted(known, ids)
+    found = known.take(places, mode="clip") == ids
+    return np.where(found, places + 1, 0)
 
 
 def run_evaluator(truth: Truth, results: Array) -> hotcoco.COCOeval:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.evaluation import intervals
 from yolov9bench.evaluation.coco_metrics import CocoResult, coco_result
 from yolov9bench.evaluation.settings import EvaluationSettings
-from yolov9bench.io.files import write_text
 from yolov9bench.ops.distributed import current_ranks
-from yolov9bench.predict.predictions import Predictions, result_json
+from yolov9bench.predict.predictions import Predictions, result_sha256
+from yolov9bench.predict.result_files import ARRAYS, write_predictions
 from yolov9bench.records.contents import EvaluateValues
 
 
@@ -34,11 +33,14 @@ def compute_values(
 
 
 def store_predictions(predictions: Predictions, target: Path | None) -> dict[str, Any]:
-    """Write the detections as JSON, if anywhere, and say what a record needs to find and check them."""
-    text = result_json(predictions)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    """Write the detections, if anywhere, and say what a record needs to find and check them.
+
+    target: a file, or a folder for arrays under a name of their own. The hash is that of the JSON text,
+    whatever is written.
+    """
+    digest = result_sha256(predictions)
     if target is not None:
-        target = target if target.suffix else target / f"detections-{digest[:8]}.json"
+        target = target if target.suffix else target / f"detections-{digest[:8]}{ARRAYS}"
         if current_ranks().is_main:
-            write_text(target, text)
+            write_predictions(target, predictions)
     return {"file": target.name if target else None, "sha256": digest, "count": len(predictions)}

@@ -1,24 +1,31 @@
-"""Detections of a whole data set as arrays, and as the JSON of a COCO result file; needs no torch."""
+"""Detections of a whole data set as arrays, and as the text of a COCO result file; needs no torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from yolov9bench.predict.result_text import (
+    BOX_DECIMALS,
+    SCORE_DECIMALS,
+    Floats,
+    Integers,
+    format_rows,
+    parts_of,
+    result_entries,
+)
+
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]  # boxes xyxy [n, 4], scores, labels [n]
 
-BOX_DECIMALS, SCORE_DECIMALS = 3, 5
+IMAGES = 64  # rounded together: their arrays stay in a processor's cache
 SUM_ERROR = 1e-9  # px; a size comes back from the corner x + width with an error of about 1e-13
-EXACT_BELOW = 2.0**50  # scaled values from here on are left to Python's round
-NEAR_TIE = 1e-6  # of a scaled value's fraction to 1/2, where the product's rounding error could decide
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +54,8 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def select(self, chosen: npt.NDArray[Any]) -> Predictions:
-        """The detections under a mask [N] or at ascending indices."""
+    def select(self, chosen: npt.NDArray[Any] | slice) -> Predictions:
+        """The detections under a mask [N], at ascending indices, or of a slice."""
         return Predictions(
             self.image_ids[chosen], self.boxes_xyxy[chosen], self.scores[chosen], self.category_ids[chosen]
         )
@@ -59,11 +66,13 @@ class Predictions:
 
     def boxes_xywh(self) -> Floats:
         """Boxes [N, 4] as x y width height; a size of three decimals is exact, as it was before the sum."""
-        with np.errstate(invalid="ignore"):  # sizes may be infinite: the metrics refuse them by name
-            sizes = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
-            short = np.rint(sizes * 10**BOX_DECIMALS) / 10**BOX_DECIMALS
-            sizes = np.where(np.abs(sizes - short) < SUM_ERROR, short, sizes)
-        return np.concatenate([self.boxes_xyxy[:, :2], sizes], axis=1)
+        boxes = self.boxes_xyxy.copy()
+        for part in parts_of(len(self)):
+            with np.errstate(invalid="ignore"):  # sizes may be infinite: the metrics refuse them by name
+                sizes = boxes[part, 2:] - boxes[part, :2]
+                short = np.rint(sizes * 10**BOX_DECIMALS) / 10**BOX_DECIMALS
+                boxes[part, 2:] = np.where(np.abs(sizes - short) < SUM_ERROR, short, sizes)
+        return boxes
 
 
 def predictions_of(detections: Mapping[int, Arrays], categories: Sequence[int | None]) -> Predictions:
@@ -74,70 +83,116 @@ def predictions_of(detections: Mapping[int, Arrays], categories: Sequence[int | 
     (as x y width height) are rounded to 3 decimals, scores to 5.
     """
     numbers = sorted(detections)
-    parts = [detections[number] for number in numbers]
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(np.reshape(part[0], (-1, 4)) for part in parts)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(part[1] for part in parts)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(part[2] for part in parts)])
-    boxes = boxes.astype(np.float32)
-    low = rounded(boxes[:, :2], BOX_DECIMALS)
-    sizes = rounded(boxes[:, 2:] - boxes[:, :2], BOX_DECIMALS)
+    ids = np.array([category or 0 for category in categories], np.int64)
     known = np.array([category is not None for category in categories])
-    return Predictions(
-        np.repeat(np.array(numbers, np.int64), [len(part[1]) for part in parts]),
-        np.concatenate([low, low + sizes], axis=1),
-        rounded(scores.astype(np.float32), SCORE_DECIMALS),
-        np.array([category or 0 for category in categories], np.int64)[labels],
-    ).select(known[labels])
+    parts = [
+        _rounded_images(numbers[first : first + IMAGES], detections, ids, known)
+        for first in range(0, len(numbers), IMAGES)
+    ]
+    nothing = np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64)
+    return Predictions(*(np.concatenate(columns) for columns in zip(nothing, *parts, strict=True)))
 
 
-def rounded(values: npt.NDArray[Any], decimals: int) -> Floats:
-    """Each value as Python's `round` gives it for its double, to the last bit.
+def _rounded_images(
+    numbers: Sequence[int], detections: Mapping[int, Arrays], ids: Integers, known: npt.NDArray[np.bool_]
+) -> tuple[Integers, Floats, Floats, Integers]:
+    """The columns of Predictions of some images; known: of each label, whether it has one of the ids."""
+    found = [detections[number] for number in numbers]
+    boxes = np.concatenate([np.reshape(boxes, (-1, 4)) for boxes, _, _ in found]).astype(np.float32)
+    scores = np.concatenate([scores for _, scores, _ in found]).astype(np.float32)
+    labels = np.concatenate([np.asarray(labels, np.int64) for _, _, labels in found])
+    boxes[:, 2:] -= boxes[:, :2]
+    sides = rounded(boxes, BOX_DECIMALS)
+    sides[:, 2:] += sides[:, :2]
+    image_ids = np.repeat(np.array(numbers, np.int64), [len(scores) for _, scores, _ in found])
+    columns = image_ids, sides, rounded(scores, SCORE_DECIMALS), ids[labels]
+    kept = known[labels]
+    return columns if kept.all() else tuple(column[kept] for column in columns)
 
-    Multiplying by a power of ten rounds too, which matters only near a tie: there Python's round is taken.
-    Elsewhere the quotient of two exact integers is the double nearest to the decimal, as it is in Python.
+
+def rounded(values: npt.NDArray[np.float32], decimals: int) -> Floats:
+    """Each value as Python's `round` gives it for its double, to the last bit; at most 9 decimals.
+
+    The 24 significant bits of a float32 times a power of ten, of at most 21, are exact in a double, and half
+    of a unit goes to the even one, as Python has it. The quotient of two exact integers is the double nearest
+    to the decimal; where a value is too large to have such decimals it is the value itself.
     """
-    doubles = np.asarray(values, np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        scaled = doubles * 10**decimals
-        result = np.asarray(np.rint(scaled) / 10**decimals)
-        near_tie = np.abs(np.abs(scaled - np.trunc(scaled)) - 0.5) < NEAR_TIE
-        unsure = near_tie | ~(np.abs(scaled) < EXACT_BELOW)
-    result[unsure] = [round(number, decimals) for number in doubles[unsure].tolist()]
-    return result
+    decimal: Floats = np.rint(values.astype(np.float64) * 10**decimals) / 10**decimals
+    return decimal
 
 
 def predictions_from_rows(rows: Iterable[Mapping[str, Any]]) -> Predictions:
     """The entries of a COCO result file (image_id, category_id, bbox [x, y, width, height], score)."""
-    entries = sorted(rows, key=lambda row: int(row["image_id"]))
-    boxes = np.array([row["bbox"] for row in entries], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Predictions(
-        np.array([row["image_id"] for row in entries], np.int64),
-        boxes,
-        np.array([row["score"] for row in entries], np.float64),
-        np.array([row["category_id"] for row in entries], np.int64),
-    )
+    ids, numbers = array("q"), array("d")
+    for row in rows:
+        _append(row, ids, numbers)
+    return _by_image(ids, numbers)
 
 
-def read_predictions(path: Path) -> Predictions:
-    """The detections of a COCO result file."""
-    return predictions_from_rows(json.loads(path.read_text(encoding="utf-8")))
+def predictions_from_json(text: str) -> Predictions:
+    """The detections of a COCO result file's text, each taken up as it is read."""
+    ids, numbers = array("q"), array("d")
+
+    def take(entry: dict[str, Any]) -> dict[str, Any] | None:
+        if "image_id" not in entry:  # of a mask within an entry
+            return entry
+        _append(entry, ids, numbers)
+        return None
+
+    json.loads(text, object_hook=take)
+    return _by_image(ids, numbers)
+
+
+def _append(row: Mapping[str, Any], ids: array[int], numbers: array[float]) -> None:
+    x, y, width, height = row["bbox"]
+    ids.extend((int(row["image_id"]), int(row["category_id"])))
+    numbers.extend((x, y, width, height, row["score"]))
+
+
+def _by_image(ids: array[int], numbers: array[float]) -> Predictions:
+    """From two ids and five numbers of each detection, ordered by image."""
+    images, categories = np.array(ids, np.int64).reshape(-1, 2).T
+    values = np.array(numbers, np.float64).reshape(-1, 5)
+    order = np.argsort(images, kind="stable")
+    return from_columns(images[order], categories[order], values[order, :4], values[order, 4])
+
+
+def from_columns(
+    image_ids: Integers, category_ids: Integers, boxes_xywh: Floats, scores: Floats
+) -> Predictions:
+    """Predictions of boxes [N, 4] as x y width height."""
+    corners = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    return Predictions(image_ids, np.concatenate([boxes_xywh[:, :2], corners], axis=1), scores, category_ids)
 
 
 def result_rows(predictions: Predictions) -> Iterator[dict[str, Any]]:
     """The entries of a COCO result file, one detection each."""
-    columns = zip(
-        predictions.image_ids.tolist(),
-        predictions.category_ids.tolist(),
-        predictions.boxes_xywh().tolist(),
-        predictions.scores.tolist(),
-        strict=True,
-    )
-    for image_id, category_id, bbox, score in columns:
-        yield {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
+    return result_entries(*_columns(predictions))
 
 
 def result_json(predictions: Predictions) -> str:
     """The text of a COCO result file."""
-    rows = (json.dumps(row, separators=(",", ":")) for row in result_rows(predictions))
-    return f"[{','.join(rows)}]"
+    return b"".join(result_parts(predictions)).decode()
+
+
+def result_parts(predictions: Predictions) -> Iterator[bytes]:
+    """The text of a COCO result file in parts, so that it need not lie in memory as a whole."""
+    yield b"["
+    for part in parts_of(len(predictions)):
+        rows = format_rows(*_columns(predictions.select(part)))
+        yield rows if part.start else rows[1:]  # less the comma before the first
+    yield b"]"
+
+
+def result_sha256(predictions: Predictions) -> str:
+    """The sha256 of the text of a COCO result file, by which records know detections."""
+    digest = hashlib.sha256()
+    for part in result_parts(predictions):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _columns(predictions: Predictions) -> tuple[Integers, Integers, Floats, Floats]:
+    """As `result_text` takes them."""
+    boxes = predictions.boxes_xywh()
+    return predictions.image_ids, predictions.category_ids, boxes, predictions.scores

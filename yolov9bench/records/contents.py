@@ -286,30 +286,58 @@ def _read_record(form: type[Part], record: Record) -> Part:
 def read_part(form: type[Part], stored: Any, place: str) -> Part:
     """A dataclass from a dictionary, field by field; other keys are ignored. An error begins with `place`."""
     hints = _hints_of(form)  # type: ignore[arg-type]  # a class is hashable
-    return form(**{name: _read_value(hint, stored.get(name), place + name) for name, hint in hints.items()})
+    return form(**{name: _read_value(hint, stored.get(name), place, name) for name, hint in hints.items()})
+
+
+@dataclass(frozen=True)
+class _Hint:
+    """A field's type taken apart, once for all records: `kind` or None, if `is_optional`.
+
+    plain: the type in JSON, and `accepted` what `isinstance` takes for it. inner: what a list or the values
+    of an object are. A `kind` of Any takes everything.
+    """
+
+    kind: Any
+    is_optional: bool
+    is_part: bool
+    plain: type[Any]
+    accepted: tuple[type, ...]
+    inner: _Hint | None
 
 
 @cache
-def _hints_of(form: type[Any]) -> dict[str, Any]:
-    return get_type_hints(form)
+def _hints_of(form: type[Any]) -> dict[str, _Hint]:
+    return {name: _taken_apart(hint) for name, hint in get_type_hints(form).items()}
 
 
-def _read_value(hint: Any, value: Any, place: str) -> Any:
-    """A value as its field's type has it; `hint` is a type, or a type and None."""
+def _taken_apart(hint: Any) -> _Hint:
+    """Of a type, or of a type and None."""
     kind, *optional = get_args(hint) if NoneType in get_args(hint) else (hint,)
-    if kind is Any or (value is None and optional):
-        return value
     is_part = isinstance(kind, type) and is_dataclass(kind)
-    plain, parts = (dict, ()) if is_part else (get_origin(kind) or kind, get_args(kind))
-    value = {} if value is None and is_part else value
-    fits = isinstance(value, (plain, *ALSO_ACCEPTED.get(plain, ())))
-    if not fits or isinstance(value, bool) != (plain is bool):  # a bool is an int by inheritance alone
-        said = f"{shown(place)} {shown_value(value)}"
-        raise RecordError(f"{said}, which is not {TYPE_NAMES[plain]}: measure again")
-    if is_part:
-        return read_part(kind, value, f"{place}.")
-    if plain is list:
-        return [_read_value(parts[0], each, f"{place}[{index}]") for index, each in enumerate(value)]
-    if plain is dict:
-        return {key: _read_value(parts[1], each, f"{place}.{key}") for key, each in value.items()}
-    return value
+    plain = dict if is_part else get_origin(kind) or kind
+    accepted = (plain, *ALSO_ACCEPTED.get(plain, ()))
+    inner = _taken_apart(get_args(kind)[-1]) if plain in (list, dict) and not is_part else None
+    return _Hint(kind, bool(optional), is_part, plain, accepted, inner)
+
+
+def _read_value(hint: _Hint, stored: Any, place: str, name: str) -> Any:
+    """A value as its field's type has it; the place of an error is `place` and `name`."""
+    if hint.kind is Any or (stored is None and hint.is_optional):
+        return stored
+    value: Any = {} if stored is None and hint.is_part else stored
+    if not _fits(hint, value):
+        said = f"{shown(place + name)} {shown_value(value)}"
+        raise RecordError(f"{said}, which is not {TYPE_NAMES[hint.plain]}: measure again")
+    if hint.is_part:
+        return read_part(hint.kind, value, f"{place}{name}.")
+    if hint.inner is None:
+        return value
+    if hint.plain is list:
+        places = ((f"{name}[{index}]", each) for index, each in enumerate(value))
+        return [_read_value(hint.inner, each, place, of) for of, each in places]
+    return {key: _read_value(hint.inner, each, f"{place}{name}.", key) for key, each in value.items()}
+
+
+def _fits(hint: _Hint, value: Any) -> bool:
+    """Whether a value has the field's type; a bool is an int by inheritance alone."""
+    return isinstance(value, hint.accepted) and isinstance(value, bool) == (hint.plain is bool)

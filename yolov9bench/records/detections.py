@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from yolov9bench.errors import RecordError
@@ -13,6 +14,7 @@ from yolov9bench.io.files import write_bytes
 FOLDER = "detections"
 MOST_BYTES = 2**20  # compressed; larger files are named by their hash and kept elsewhere
 MOST_UNPACKED = 2**30  # bytes; 300 detections on each of 5,000 images take a fifth of it
+GZIP = 31  # zlib's word for the largest window in gzip's frame
 
 
 def path_of_detections(results_dir: Path, sha256: str) -> Path:
@@ -20,16 +22,23 @@ def path_of_detections(results_dir: Path, sha256: str) -> Path:
     return results_dir / FOLDER / f"detections-{sha256[:8]}.json.gz"
 
 
-def keep_detections(results_dir: Path, text: str) -> Path | None:
+def keep_detections(results_dir: Path, text: str | Iterable[bytes]) -> Path | None:
     """Keep a result file's text, compressed; None, with nothing written, if it takes more than 1 MiB so.
 
-    Equal texts give equal files, since no time is in them.
+    text: as a whole or in parts, of which no more are taken than the limit allows. Equal texts give equal
+    files, since no time is in them.
     """
-    packed = gzip.compress(text.encode(), mtime=0)
+    digest, packer, packed = hashlib.sha256(), zlib.compressobj(9, wbits=GZIP), bytearray()
+    for part in [text.encode()] if isinstance(text, str) else text:
+        digest.update(part)
+        packed += packer.compress(part)
+        if len(packed) > MOST_BYTES:
+            return None
+    packed += packer.flush()
     if len(packed) > MOST_BYTES:
         return None
-    path = path_of_detections(results_dir, hashlib.sha256(text.encode()).hexdigest())
-    write_bytes(path, packed)
+    path = path_of_detections(results_dir, digest.hexdigest())
+    write_bytes(path, bytes(packed))
     return path
 
 

@@ -92,9 +92,11 @@ def checks(records: Iterable[Record]) -> list[Check]:
     """
     newest: dict[str, Check] = {}
     for record in records:
+        if record.kind != "evaluate":
+            continue
         stated = read_stated(record)
         inputs = stated.inputs
-        if record.kind != "evaluate" or inputs.demo or inputs.own is not None:
+        if inputs.demo or inputs.own is not None:
             continue
         reasons = obstacles(record)
         if reasons:
@@ -118,9 +120,11 @@ def own_evaluations(records: Iterable[Record]) -> list[Record]:
     """
     newest: dict[str, tuple[str, int, Record]] = {}
     for record in records:
+        if record.kind != "evaluate":
+            continue
         stated = read_stated(record)
         own, inputs = stated.inputs.own, stated.inputs
-        if record.kind != "evaluate" or own is None or inputs.demo:
+        if own is None or inputs.demo:
             continue
         settings = (stated.settings.protocol, stated.settings.classes or {})
         key = json.dumps([own.name, *settings, inputs.image_list_sha256], sort_keys=True)
