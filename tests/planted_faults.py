@@ -11,7 +11,7 @@ from torch import Tensor
 
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset
-from yolov9bench.evaluation import coco_metrics, evaluate
+from yolov9bench.evaluation import coco_metrics, evaluate, run_network
 from yolov9bench.evaluation.truth import read_truth
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict import batches, detect, postprocess
@@ -64,7 +64,7 @@ def keep_training(patch: pytest.MonkeyPatch) -> None:
 def shift_labels(patch: pytest.MonkeyPatch) -> None:
     """Categories taken for indices that begin at 1."""
     patch.setattr(
-        evaluate,
+        run_network,
         "predictions_of",
         lambda detections, categories: predictions_of(detections, np.roll(categories, 1).tolist()),
     )

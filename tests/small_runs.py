@@ -11,7 +11,7 @@ import torch
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.demo import make_demo
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import run_network
 from yolov9bench.train import trainer
 from yolov9bench.train.job import Job
 from yolov9bench.zoo import RECIPES, ROWS
@@ -76,7 +76,7 @@ def stub_validation(monkeypatch: pytest.MonkeyPatch, values: Iterator[Any]) -> l
             raise value
         return {"AP": value, "AP50": 1.0}
 
-    monkeypatch.setattr(evaluate, "run_inference", detected)
+    monkeypatch.setattr(run_network, "run_inference", detected)
     monkeypatch.setattr(trainer, "coco_metrics", metrics)
     return seen
 

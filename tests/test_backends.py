@@ -1,9 +1,11 @@
 """Backends: the plain one's detections from each, the choice by measurement, what is kept and stated."""
 
+import copy
 import json
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,22 @@ from torch import nn
 from yolov9bench.config import EvaluateConfig
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import SettingsError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import evaluate, precision_check, run_network
+from yolov9bench.evaluation.precision_check import apply_checked
 from yolov9bench.evaluation.settings import EvaluationSettings
 from yolov9bench.nn import Detector, build
 from yolov9bench.ops import kept_memory as memory
 from yolov9bench.ops.kept_memory import kept_memory
+from yolov9bench.ops.ranks import Ranks
 from yolov9bench.predict import choose_backend as choosing
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.choose_backend import apply_backend, choose_backend, fastest
-from yolov9bench.predict.predictions import Predictions
+from yolov9bench.predict.choose_backend import Rounded, apply_backend, choose_backend, describe_case, fastest
+from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
+from yolov9bench.records.comparability import obstacles
+from yolov9bench.records.contents import PrecisionCheck
 from yolov9bench.weights import load
-from yolov9bench.zoo.backends import BACKENDS, PLAIN
+from yolov9bench.zoo.backends import BACKENDS, EXACT, PLAIN, REDUCED
 from yolov9bench.zoo.protocols import PROTOCOLS
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -65,7 +71,7 @@ def evaluated(weights: Path, folder: Path, split: str, backend: str, **given: An
     return evaluate.evaluate_loaded(load(weights), read_coco(folder, split, 6), settings)
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "plain"])
+@pytest.mark.parametrize("backend", [name for name in EXACT if name != "plain"])
 def test_every_backend_detects_what_the_plain_one_does(
     backend: str, painted: Path, tiny_weights: Path
 ) -> None:
@@ -97,6 +103,100 @@ def test_real_weights_on_real_images(protocol: str, shared: Path) -> None:
     assert found.record.values["AP"] == pytest.approx(plain.record.values["AP"], abs=1e-5)
 
 
+@pytest.mark.parametrize("backend", list(REDUCED))
+def test_16_bits_are_checked_and_stated(backend: str, painted: Path, tiny_weights: Path) -> None:
+    """The network alone is rounded: boxes and scores are near those of float32, and not equal."""
+    given: dict[str, Any] = {"image_size": 64, "batch_size": 4}
+    plain, found = (evaluated(tiny_weights, painted, "val", each, **given) for each in ("plain", backend))
+    assert found.record.settings["dtype"] == backend
+    check = found.record.settings["backend"]["check"]
+    assert check == {
+        "images": 6,
+        "AP": found.record.values["AP"],
+        "AP_float32": plain.record.values["AP"],
+    }
+    assert plain.record.settings["backend"]["check"] is None
+    assert found.predictions.scores.tolist() != plain.predictions.scores.tolist()
+    best = [by_rank(each.select(each.scores > 0.5)) for each in (plain.predictions, found.predictions)]
+    again = [any(are_near(one, other) for other in best[1]) for one in best[0]]
+    assert len(again) > 50 and sum(again) > 0.6 * len(again)  # of an untrained network, close to one another
+
+
+def are_near(one: tuple[int, int, float, list[float]], other: tuple[int, int, float, list[float]]) -> bool:
+    """Of one image and class, within .02 of the score and a pixel of each side."""
+    sides = zip(one[3], other[3], strict=True)
+    is_near = abs(one[2] - other[2]) < 0.02 and all(abs(here - there) < 1 for here, there in sides)
+    return one[:2] == other[:2] and is_near
+
+
+def test_a_rounded_network_is_the_network_of_rounded_weights_and_inputs() -> None:
+    """Beside the same network made of float64 weights that were rounded by hand: to bfloat16's eight bits."""
+    detector = build(SMALL, 2).deployed()
+    images = torch.rand(2, 3, 64, 64)
+    rounded = copy.deepcopy(detector).double()
+    for weights in rounded.parameters():
+        weights.data = weights.data.bfloat16().double()
+    with torch.inference_mode():
+        expected = rounded(images.bfloat16().double()).main
+        found = apply_backend(detector, REDUCED["bfloat16"])(images).main
+    for one, other in zip(found, expected, strict=True):
+        for maps, own in zip(one, other, strict=True):
+            assert maps.dtype == torch.bfloat16
+            assert float((maps.double() - own).abs().max()) < 0.05 * float(own.abs().max())
+
+
+@pytest.mark.parametrize(("right", "is_refused"), [(0, True), (5, True), (6, False)])
+def test_16_bits_that_move_ap_are_refused_before_the_run(
+    right: int, is_refused: bool, painted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float32 finds all six objects, and 16 bits so many of them."""
+    dataset = read_coco(painted, "val")
+    objects = [entry for entry in dataset.annotations if not entry["iscrowd"]]
+    assert len(objects) == 6
+
+    def detect(network: nn.Module, batches: Batches) -> Predictions:
+        kept = objects if isinstance(network, Detector) else objects[:right]
+        return predictions_from_rows(entry | {"score": 0.9} for entry in kept)
+
+    batches = Batches(dataset, PROTOCOLS["ultralytics-square"].at_image_size(64))
+    detector = build(SMALL, 2).deployed()
+    if is_refused:
+        with pytest.raises(SettingsError, match=r"on 6 images AP is 0\..*, and 1\.00000 by float32"):
+            apply_checked(detector, REDUCED["bfloat16"], batches, detect)
+        return
+    network, check = apply_checked(detector, REDUCED["bfloat16"], batches, detect)
+    assert (check, isinstance(network, Rounded)) == (PrecisionCheck(6, 1.0, 1.0), True)
+
+
+def test_16_bits_are_looked_at_on_images_with_objects(painted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = read_coco(painted, "val")
+    objects = {entry["image_id"] for entry in dataset.annotations if not entry["iscrowd"]}
+    monkeypatch.setattr(precision_check, "IMAGES", 2)
+    chosen = precision_check.choose_images(dataset)
+    assert [image.id for image in chosen.images] == sorted(objects)[:2]
+    assert {entry["image_id"] for entry in chosen.annotations} <= objects
+
+
+def test_16_bits_are_no_row_of_the_table(painted: Path, tiny_weights: Path) -> None:
+    record = replace(
+        evaluated(tiny_weights, painted, "val", "bfloat16", image_size=64).record, row="yolov9-c"
+    )
+    assert "computed in bfloat16" in obstacles(record)
+    plain = replace(record, settings=record.settings | {"dtype": "float32"})
+    assert not [each for each in obstacles(plain) if "computed" in each]
+
+
+def test_16_bits_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_network, "current_ranks", lambda: Ranks(0, 2))
+    for given, said in (
+        ({"self_check": True}, "self_check is for"),
+        ({"backend": "float16"}, "backend float16"),
+    ):
+        with pytest.raises(SettingsError, match=f"{said}.*one process"):
+            run_network.require_one_process(EvaluationSettings(**given))
+    run_network.require_one_process(EvaluationSettings(backend="plain"))
+
+
 @pytest.mark.parametrize("chunk", [None, 1, 2, 4])
 def test_the_network_gets_so_many_images_at_a_time(
     chunk: int | None, painted: Path, tiny_weights: Path
@@ -107,7 +207,7 @@ def test_the_network_gets_so_many_images_at_a_time(
     detector.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     batches = Batches(read_coco(painted, "val"), PROTOCOLS["ultralytics-square"].at_image_size(64), 4)
     backend = next(each for each in BACKENDS.values() if each.chunk == chunk)
-    evaluate.run_inference(detector, batches, (1, 2), "cpu", backend)
+    run_network.run_inference(detector, batches, (1, 2), "cpu", backend)
     expected = {None: [4, 2], 1: [1] * 6, 2: [2, 2, 2], 4: [4, 2]}[chunk]
     assert seen == [(images, 3, 64, 64) for images in expected]
 
@@ -226,6 +326,16 @@ def test_measuring_takes_few_images_and_no_chance(monkeypatch: pytest.MonkeyPatc
     assert sum(seen) in (18, 42)
 
 
+def test_16_bits_are_never_taken_from_the_file_of_choices(
+    cache_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = build(SMALL, 2).deployed()
+    cache_file.parent.mkdir()
+    cache_file.write_text(json.dumps({describe_case(detector, 64): "bfloat16"}))
+    assert choose_backend(detector, "auto", 64, "cpu").name in EXACT
+    assert "does not hold names of backends" in caplog.text
+
+
 def test_a_gpu_computes_plainly(cache_file: Path) -> None:
     assert choose_backend(build(SMALL, 2).deployed(), "auto", 64, "cuda:1") is PLAIN
     assert not cache_file.exists()
@@ -284,7 +394,7 @@ def test_without_glibc_nothing_is_kept_and_the_record_says_so(
 
     monkeypatch.setattr(memory, "find_glibc", lambda: None if library == "none" else Refusing())
     record = evaluated(tiny_weights, painted, "val", "plain", image_size=64).record
-    assert record.settings["backend"] == {"name": "plain", "keeps_memory": False}
+    assert record.settings["backend"] == {"name": "plain", "keeps_memory": False, "check": None}
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

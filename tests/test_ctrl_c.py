@@ -25,8 +25,8 @@ AT_IMPORT = (
 AT_WORK = (
     "import os, signal, sys\n"
     "from yolov9bench.__main__ import main\n"
-    "from yolov9bench.evaluation import evaluate\n"
-    "evaluate.detect_batch = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+    "from yolov9bench.evaluation import run_network\n"
+    "run_network.detect_batch = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
     "sys.argv = ['yolov9bench', *{words!r}]\n"
     "sys.exit(main())"
 )

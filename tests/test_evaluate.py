@@ -1,6 +1,7 @@
 """Evaluation end to end: against the references' detections and metrics, and on painted images."""
 
 import errno
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from comparisons import Compare, Comparisons
 from yolov9bench import records
 from yolov9bench.data.coco import CocoDataset, label_categories, read_coco
 from yolov9bench.errors import BenchError, DatasetError, SettingsError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import evaluate, run_network
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.predictions import predictions_from_rows, result_rows
@@ -137,7 +138,7 @@ def test_rectangles_as_ultralytics_given_its_own_batches(shared: Path, parity: C
     order = list(dict.fromkeys(row["image_id"] for row in theirs))
     batches.chunks = [(images, {640: shape}) for images, shape in reference_shapes(dataset, order)]
     categories = label_categories(dataset, checkpoint.names, 80)
-    predictions = evaluate.run_inference(checkpoint.detector.deployed(), batches, categories, "cpu")
+    predictions = run_network.run_inference(checkpoint.detector.deployed(), batches, categories, "cpu")
     require_metrics(held, coco_metrics(dataset.ground_truth(), predictions), metrics)
     require_matched(held, list(result_rows(predictions)), theirs)
 
@@ -233,17 +234,39 @@ def test_annotation_file_missing(tiny: Path, tiny_weights: Path) -> None:
         evaluate.evaluate(tiny_weights, tiny, "yolov9", "test")
 
 
-def test_full_disk_is_a_sentence(
-    tiny: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> int:
+class FullDisk(io.RawIOBase):
+    """A file on a disk that is full after its first bytes."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.file.write(bytes(content)[:1])
+        self.file.flush()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(BenchError, match=r"out\.json cannot be written .*make space"):
-        evaluate.evaluate(
-            tiny_weights, tiny, "yolov9", "val", image_size=64, detections=tmp_path / "out.json"
-        )
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.npz"])
+def test_full_disk_is_a_sentence(
+    name: str, tiny: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes a few bytes of the file, and no more."""
+    opened = Path.open
+
+    def open_on_full_disk(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        file = opened(path, mode, *rest, **named)
+        return FullDisk(file) if "w" in mode and "out" in path.name else file
+
+    monkeypatch.setattr(Path, "open", open_on_full_disk)
+    with pytest.raises(BenchError, match=rf"{name} cannot be written .*make space"):
+        evaluate.evaluate(tiny_weights, tiny, "yolov9", "val", image_size=64, detections=tmp_path / name)
     assert list(tmp_path.glob("*out*")) == []
 
 
@@ -262,7 +285,7 @@ def test_a_device_that_is_not_there() -> None:
 def test_float32_is_not_rounded_to_tf32_and_the_switch_goes_back() -> None:
     cudnn: Any = torch.backends.cudnn
     before = cudnn.conv.fp32_precision
-    with evaluate.full_float32():
+    with run_network.full_float32():
         assert cudnn.conv.fp32_precision == "ieee"
     assert cudnn.conv.fp32_precision == before
 
@@ -274,7 +297,7 @@ def test_a_gpu_that_is_too_small_is_a_sentence(
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(evaluate, "detect_batch", full)
+    monkeypatch.setattr(run_network, "detect_batch", full)
     many = "1 image" if images == 1 else f"{images} images"
     sentence = f"a batch of {many} of 64 px does not fit into the GPU's memory: {remedy}"
     with pytest.raises(SettingsError, match=sentence):

@@ -16,7 +16,7 @@ from synthetic import small_file
 
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
-from yolov9bench.evaluation import coco_metrics, evaluate, settings
+from yolov9bench.evaluation import coco_metrics, evaluate, run_network, settings
 from yolov9bench.evaluation.settings import EvaluationSettings, choose_protocol, row_id
 from yolov9bench.evaluation.truth import Array, Truth
 from yolov9bench.predict.batches import Batch, Batches
@@ -79,7 +79,7 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pretended(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     """In place of the network."""
     stand_in = Pretended(tiny / "annotations/instances_val.json")
-    monkeypatch.setattr(evaluate, "detect_batch", stand_in)
+    monkeypatch.setattr(run_network, "detect_batch", stand_in)
     return stand_in
 
 
@@ -202,7 +202,7 @@ def test_detections_come_by_image_id_whatever_order_rectangles_take(
     assert protocol.rectangular
     batches = Batches(dataset, protocol, batch_size=2)
     assert [image.id for images, _ in batches.chunks for image in images] == [6, 5, 4, 3, 2, 1]
-    rows = list(result_rows(evaluate.run_inference(load(small_weights).detector, batches, (1, 2), "cpu")))
+    rows = list(result_rows(run_network.run_inference(load(small_weights).detector, batches, (1, 2), "cpu")))
     assert [row["image_id"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["bbox"] for row in rows] == [
         each["bbox"] for each in sorted(dataset.annotations, key=lambda each: int(each["image_id"]))
@@ -213,7 +213,7 @@ def test_labels_become_the_categories_they_are_mapped_to(
     tiny: Path, small_weights: Path, pretended: Pretended
 ) -> None:
     batches = Batches(read_coco(tiny, "val"), replace(PROTOCOLS["mmyolo"], image_size=64))
-    predictions = evaluate.run_inference(load(small_weights).detector, batches, (9, 4), "cpu")
+    predictions = run_network.run_inference(load(small_weights).detector, batches, (9, 4), "cpu")
     assert predictions.category_ids.tolist() == [4, 9, 4, 9, 4, 9]  # image n has the class 1 + n % 2
 
 

@@ -13,7 +13,7 @@ import torch
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.evaluation.coco_metrics import coco_metrics
-from yolov9bench.evaluation.evaluate import run_inference
+from yolov9bench.evaluation.run_network import run_inference
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.postprocess import nms

@@ -6,7 +6,7 @@ from torch import tensor
 from torchvision.ops import box_iou
 
 from yolov9bench.data.coco import read_coco
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import run_network
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.predictions import result_rows
 from yolov9bench.weights import load
@@ -20,7 +20,7 @@ def test_one_class_detector_finds_the_ball(shared: Path) -> None:
     dataset = read_coco(shared / "coco", "val2017")
     dataset = dataset.restricted([each for each in dataset.images if each.id == IMAGE])
     detector = load(shared / "weights/yolov9t_one_class.pt").detector.deployed()
-    predictions = evaluate.run_inference(
+    predictions = run_network.run_inference(
         detector, Batches(dataset, find_protocol("ultralytics")), (SPORTS_BALL,), "cpu"
     )
     (truth,) = (entry["bbox"] for entry in dataset.annotations if entry["category_id"] == SPORTS_BALL)

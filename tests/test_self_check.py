@@ -16,6 +16,7 @@ from yolov9bench import reproduce
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import SelfCheckError, SettingsError
 from yolov9bench.evaluation import evaluate as evaluation
+from yolov9bench.evaluation import run_network
 from yolov9bench.evaluation.plain_detections import (
     Departure,
     bring_back,
@@ -136,7 +137,7 @@ def test_several_processes_are_refused(
     tiny: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, dataset = load(tiny_weights), read_coco(tiny, "val")
-    monkeypatch.setattr(evaluation, "current_ranks", lambda: Ranks(0, 2, 0))
+    monkeypatch.setattr(run_network, "current_ranks", lambda: Ranks(0, 2, 0))
     with pytest.raises(SettingsError, match="self_check is for one process"):
         run(checkpoint, dataset, image_size=64)
 

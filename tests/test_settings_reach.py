@@ -11,7 +11,7 @@ from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import DatasetError
-from yolov9bench.evaluation import coco_metrics, evaluate, intervals, truth
+from yolov9bench.evaluation import coco_metrics, evaluate, intervals, run_network, truth
 from yolov9bench.evaluation.settings import EvaluationSettings
 from yolov9bench.nn import Detector
 from yolov9bench.predict import batches, detect, postprocess
@@ -80,7 +80,7 @@ def watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     spied(patch, detect, "merge_views", lambda found, *_: trace.merged.append(len(found.scores)))
     spied(patch, detect, "mirrored", lambda *_: setattr(trace, "flips", trace.flips + 1))
     spied(patch, detect, "mirrored_letterbox", lambda *_: setattr(trace, "repaired", trace.repaired + 1))
-    spied(patch, evaluate, "predictions_of", lambda _, found, given: setattr(trace, "categories", given))
+    spied(patch, run_network, "predictions_of", lambda _, found, given: setattr(trace, "categories", given))
     spied(patch, coco_metrics, "_judged", lambda *_: setattr(trace, "judged", trace.judged + 1))
 
 
@@ -315,7 +315,7 @@ def test_the_device_is_that_of_the_weights(
 
     monkeypatch.setattr(evaluate, "resolve_device", lambda _: "cuda")
     monkeypatch.setattr(Detector, "to", lambda self, device: self)
-    monkeypatch.setattr(evaluate, "detect_batch", nothing)
+    monkeypatch.setattr(run_network, "detect_batch", nothing)
     record = evaluate.evaluate_loaded(checkpoint, dataset, EvaluationSettings("yolov9", device="cuda")).record
     assert set(told) == {"cuda"}
     assert record.environment["device"] == "cpu"

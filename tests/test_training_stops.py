@@ -12,7 +12,7 @@ import torch
 
 from yolov9bench.data.coco import read_coco
 from yolov9bench.errors import DatasetError, SettingsError, TrainingError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import run_network
 from yolov9bench.train import loop, trainer
 from yolov9bench.train.checkpoint import is_finished, rebatch
 from yolov9bench.train.job import Job, configuration_of
@@ -220,13 +220,13 @@ def test_validation_runs_in_full_float32(job: Job, monkeypatch: pytest.MonkeyPat
     """As evaluation does: on a GPU products and convolutions would be rounded to TF32 otherwise."""
     seen = []
     backends: Any = torch.backends  # mypy does not see all their attributes
-    detected = evaluate.run_inference
+    detected = run_network.run_inference
 
     def spy(*arguments: Any) -> Any:
         seen.append((backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision))
         return detected(*arguments)
 
-    monkeypatch.setattr(evaluate, "run_inference", spy)
+    monkeypatch.setattr(run_network, "run_inference", spy)
     train(replace(job, max_steps=1))
     assert seen == [("ieee", "ieee")]
     assert backends.cudnn.conv.fp32_precision != "ieee"
@@ -312,7 +312,7 @@ def test_a_validation_that_does_not_fit_stops_the_run_and_accepts_a_smaller_batc
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "detect_batch", full)
+        patch.setattr(run_network, "detect_batch", full)
         with pytest.raises(TrainingError, match=r"2 images of 64 px does not fit .*: halve the batch size"):
             train(job)
     assert "halve the batch size" in run_json(job)["stopped"]

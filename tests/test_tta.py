@@ -21,7 +21,7 @@ from yolov9bench import __main__ as door
 from yolov9bench import records
 from yolov9bench.data.coco import CocoImage, read_coco
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import evaluate, run_network
 from yolov9bench.nn import Detector, Level
 from yolov9bench.nn.detector import Outputs
 from yolov9bench.ops.images import Pixels, read_image
@@ -244,7 +244,7 @@ def test_detections_do_not_depend_on_batch_size(tiny: Path, tiny_weights: Path) 
     """With a YOLOv9 detector: the protocol is mmyolo's, the network any."""
     detector, dataset = load(tiny_weights).detector.deployed(), read_coco(tiny, "val")
     one, five = (
-        evaluate.run_inference(detector, Batches(dataset, SMALL, size), (1, 2), "cpu") for size in (1, 5)
+        run_network.run_inference(detector, Batches(dataset, SMALL, size), (1, 2), "cpu") for size in (1, 5)
     )
     assert set(one.image_ids.tolist()) == {1, 2, 3, 4, 5, 6}
     rows = list(result_rows(one)), list(result_rows(five))

@@ -19,7 +19,8 @@ from yolov9bench.config import PredictConfig
 from yolov9bench.config.values import as_plain
 from yolov9bench.data.coco import CocoImage
 from yolov9bench.errors import DatasetError, SettingsError
-from yolov9bench.evaluation.evaluate import full_float32, resolve_device
+from yolov9bench.evaluation.evaluate import resolve_device
+from yolov9bench.evaluation.run_network import full_float32
 from yolov9bench.evaluation.settings import choose_protocol
 from yolov9bench.io.files import atomic_path, write_text
 from yolov9bench.io.names import portable_name

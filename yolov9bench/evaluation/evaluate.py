@@ -6,12 +6,9 @@ python -m yolov9bench evaluate --detector my.py:detect --dataset coco --name "my
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,11 +21,11 @@ from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.download import Origin
 from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, require_in_range
 from yolov9bench.evaluation.coco_metrics import CocoResult
-from yolov9bench.evaluation.images_used import join_shares, require_objects, too_large, warn_of_images
+from yolov9bench.evaluation.images_used import require_objects, warn_of_images
 from yolov9bench.evaluation.inputs import describe_inputs, describe_own_function, describe_own_row
 from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, run_function
 from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
-from yolov9bench.evaluation.self_check import require_behaviour
+from yolov9bench.evaluation.run_network import require_one_process, run_network
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
     ChosenDetector,
@@ -42,26 +39,16 @@ from yolov9bench.evaluation.settings import (
 from yolov9bench.evaluation.values import compute_values
 from yolov9bench.io import provenance
 from yolov9bench.io.machine import describe_environment
-from yolov9bench.io.progress import counted, track
-from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.distributed import current_ranks, process_group
-from yolov9bench.ops.kept_memory import kept_memory
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.choose_backend import apply_backend, choose_backend
-from yolov9bench.predict.detect import detect_batch
-from yolov9bench.predict.postprocess import counting
-from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
+from yolov9bench.predict.predictions import Predictions
 from yolov9bench.records import Record
-from yolov9bench.records.contents import BackendSettings
 from yolov9bench.records.lineage import find_training
 from yolov9bench.weights import Checkpoint
 from yolov9bench.weights.fetch import load_any
-from yolov9bench.zoo.backends import PLAIN, Backend
 from yolov9bench.zoo.own_rows import OwnRow, has_network_of
 from yolov9bench.zoo.rows import Published, Row
-
-logger = logging.getLogger("yolov9bench")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,15 +163,14 @@ def evaluate_loaded(
     device = resolve_device(settings.device)
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
     require_in_range(1, batch_size=settings.batch_size)
-    if settings.self_check and current_ranks().world_size > 1:
-        raise SettingsError("self_check is for one process: start it without torchrun, or leave it out")
+    require_one_process(settings)
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
     dataset = chosen.dataset
     require_objects(dataset)
     training = find_training(checkpoint.sha256, checkpoint.path) if checkpoint.is_own else None
     detector = checkpoint.detector.deployed().to(device)
     batches = Batches(dataset, protocol, settings.batch_size, settings.skip_corrupt, current_ranks())
-    predictions, environment, ran = infer_in_float32(detector, batches, chosen.categories, device, settings)
+    predictions, environment, ran = run_network(detector, batches, chosen.categories, device, settings)
     dataset = without_skipped(dataset, batches.skipped)
     result, values = compute_values(dataset, predictions, settings, asdict(batches.counts))
     record = Record(
@@ -240,76 +226,6 @@ def evaluate_function(
         command=provenance.command(),
     )
     return Evaluation(record, used, predictions, result)
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Keep CUDA from rounding float32 convolutions and products to TF32, its default for convolutions."""
-    cudnn: Any = torch.backends.cudnn  # mypy does not see all its attributes
-    backends: tuple[Any, ...] = (cudnn.conv, torch.backends.cuda.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
-
-
-def infer_in_float32(
-    detector: Detector,
-    batches: Batches,
-    categories: Sequence[int | None],
-    device: str,
-    settings: EvaluationSettings,
-) -> tuple[Predictions, provenance.Environment, BackendSettings]:
-    """As `run_inference` by the backend of the settings, with what it ran on and how.
-
-    The detector's weights are laid out as the backend has them, in place. SettingsError for a batch that does
-    not fit into a GPU's memory.
-    """
-    protocol = batches.protocol
-    with full_float32(), kept_memory() as keeps:
-        environment = describe_environment(str(next(detector.parameters()).device))
-        try:
-            backend = choose_backend(detector, settings.backend, protocol.image_size, device)
-            detector = apply_backend(detector, backend)
-            if settings.self_check:
-                require_behaviour(run_inference, detector, batches.dataset, categories, batches, device)
-            predictions = run_inference(detector, batches, categories, device, backend)
-        except torch.OutOfMemoryError as error:
-            raise too_large(settings.batch_size, protocol) from error
-    return predictions, environment, BackendSettings(backend.name, keeps)
-
-
-def run_inference(
-    detector: Detector,
-    batches: Batches,
-    categories: Sequence[int | None],
-    device: str,
-    backend: Backend = PLAIN,
-) -> Predictions:
-    """The detections of a whole data set, by ascending image id whatever order the protocol took.
-
-    categories: as `predictions_of` takes them. backend: says how many images go through at a time.
-    """
-    count, protocol = counted(len(batches.dataset.images), "images"), batches.protocol
-    logger.info("evaluating %s under protocol %s on %s", count, protocol.name, device)
-    by_image: dict[int, Arrays] = {}
-    is_main = current_ranks().is_main
-    for batch in track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches:
-        with counting(batches.counts):
-            parts = [detect_batch(detector, part, protocol, device) for part in batch.split(backend.chunk)]
-        detections = chain.from_iterable(parts)
-        for image, each in zip(batch.images, detections, strict=True):
-            boxes, scores, labels = (part.cpu().numpy() for part in each)
-            by_image[image.id] = boxes, scores, labels
-            batches.counts.images += 1
-            batches.counts.detections += len(scores)
-    by_image = join_shares(by_image, batches)
-    warn_of_images(batches)
-    return predictions_of(by_image, categories)
 
 
 def require_stated_network(own: OwnRow | None, checkpoint: Checkpoint) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.rederive import METRIC_TOLERANCE, Annotations, find_file, select_truth
+from yolov9bench.predict.result_files import ARRAYS
 from yolov9bench.records.study import PARTS, StudyContents
 
 
@@ -17,7 +18,9 @@ def find_wrong_baseline(
     RecordError for images that the annotations do not have, and for detections of another hash.
     """
     sha256 = str(stated.values.detections)
-    detections = find_file(sha256, f"detections-{sha256[:8]}.json", path, results_dir)
+    names = (f"detections-{sha256[:8]}{suffix}" for suffix in (ARRAYS, ".json"))
+    tried = (find_file(sha256, name, path, results_dir) for name in names)
+    detections = next((each for each in tried if each is not None), None)
     content = annotations.get(str(stated.inputs.annotations_sha256))
     if detections is None or content is None:
         return []

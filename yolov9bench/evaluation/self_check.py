@@ -28,7 +28,7 @@ from yolov9bench.evaluation.plain_detections import (
 )
 from yolov9bench.evaluation.self_check_data import find_channel_fault, find_class_fault, find_metric_fault
 from yolov9bench.io.progress import counted
-from yolov9bench.nn.detector import Detector, Outputs
+from yolov9bench.nn.detector import Outputs
 from yolov9bench.nn.head import STRIDES
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.predictions import Predictions
@@ -101,7 +101,7 @@ def choose_images(dataset: CocoDataset) -> CocoDataset:
 
 def require_behaviour(
     run: RunInference,
-    detector: Detector,
+    detector: nn.Module,
     dataset: CocoDataset,
     categories: Sequence[int | None],
     batches: Batches,
@@ -109,7 +109,7 @@ def require_behaviour(
 ) -> None:
     """Run a detector on a few images of a data set; SelfCheckError if it does not do as its protocol says.
 
-    run: what the evaluation runs, `evaluate.run_inference`; categories: the data set's category id of each
+    run: what the evaluation runs, `run_network.run_inference`; categories: the data set's category id of each
     label; batches: those of the evaluation, whose settings are taken. What a few images cannot tell is
     logged, as are views beside the plain one.
     """

@@ -10,13 +10,14 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from torch import Tensor, nn
 
 from yolov9bench.errors import StorageError
 from yolov9bench.io.files import write_json
 from yolov9bench.io.machine import device_name
-from yolov9bench.nn.detector import Detector
+from yolov9bench.nn.detector import Detector, Outputs
 from yolov9bench.ops.distributed import current_ranks, value_of_main
-from yolov9bench.zoo.backends import BACKENDS, PLAIN, Backend, find_backend
+from yolov9bench.zoo.backends import EXACT, PLAIN, Backend, find_backend
 
 CACHE_VARIABLE = "YOLOV9BENCH_CACHE"  # names another folder than the user's own
 FILE = "backends.json"
@@ -42,9 +43,27 @@ def choose_backend(detector: Detector, name: str, image_size: int, device: str) 
     )
 
 
-def apply_backend(detector: Detector, backend: Backend) -> Detector:
-    """The detector itself, its weights laid out as the backend has them; maps take their layout from them."""
-    return detector.to(memory_format=torch.channels_last) if backend.channels_last else detector
+def apply_backend(detector: Detector, backend: Backend) -> nn.Module:
+    """What computes a detector by a backend; its weights are laid out and rounded in place.
+
+    Maps take their layout and type from the weights.
+    """
+    if backend.channels_last:
+        detector.to(memory_format=torch.channels_last)
+    return detector if backend.dtype == "float32" else Rounded(detector, getattr(torch, backend.dtype))
+
+
+class Rounded(nn.Module):
+    """A detector in another floating type, into which its inputs [B, 3, H, W] are rounded."""
+
+    def __init__(self, detector: Detector, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.detector, self.dtype = detector.to(dtype), dtype
+
+    def forward(self, images: Tensor) -> Outputs:
+        """As `Detector.forward`, its maps in the other type."""
+        outputs: Outputs = self.detector(images.to(self.dtype))
+        return outputs
 
 
 def measured_choice(detector: Detector, image_size: int) -> str:
@@ -82,7 +101,7 @@ def read_choices(file: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         logger.warning("%s cannot be read (%s): backends are measured again", file, error)
         return {}
-    if not isinstance(content, dict) or not all(name in BACKENDS for name in map(str, content.values())):
+    if not isinstance(content, dict) or not all(name in EXACT for name in map(str, content.values())):
         logger.warning("%s does not hold names of backends: they are measured again", file)
         return {}
     return content

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from yolov9bench.nn.detector import Detector
+from yolov9bench.nn.detector import Outputs
 from yolov9bench.ops.images import LetterboxInfo
 from yolov9bench.predict.batches import Batch
 from yolov9bench.predict.postprocess import Detections, decode_likely, nms, suppress
 from yolov9bench.zoo.protocols import Protocol, View
 
 
-def detect_batch(detector: Detector, batch: Batch, protocol: Protocol, device: str) -> list[Detections]:
+def detect_batch(detector: nn.Module, batch: Batch, protocol: Protocol, device: str) -> list[Detections]:
     """The Detections of each image of a batch, from the protocol's one view or merged from several."""
     by_view = [detect_view(detector, batch, view, protocol, device) for view in protocol.views]
     if len(by_view) == 1:
@@ -24,7 +24,7 @@ def detect_batch(detector: Detector, batch: Batch, protocol: Protocol, device: s
 
 
 def detect_view(
-    detector: Detector, batch: Batch, view: View, protocol: Protocol, device: str
+    detector: nn.Module, batch: Batch, view: View, protocol: Protocol, device: str
 ) -> list[Detections]:
     """The Detections of each image of a batch in one view, in original pixels, where nothing is flipped."""
     inputs = batch.inputs[round(protocol.image_size * view.scale)]
@@ -43,10 +43,11 @@ def detect_view(
 
 @torch.inference_mode()
 def detect(
-    detector: Detector, images: Tensor, letterboxes: Sequence[LetterboxInfo], protocol: Protocol
+    detector: nn.Module, images: Tensor, letterboxes: Sequence[LetterboxInfo], protocol: Protocol
 ) -> list[Detections]:
     """Inputs [B, 3, H, W] (RGB, 0..1) and where images lie in them -> Detections, clipped to the images."""
-    decoded = decode_likely(detector(images).main, protocol.score_threshold)
+    outputs: Outputs = detector(images)
+    decoded = decode_likely(outputs.main, protocol.score_threshold)
     return [
         select_detections(boxes, scores, info, protocol)
         for (boxes, scores), info in zip(decoded, letterboxes, strict=True)

@@ -94,6 +94,7 @@ def obstacles(record: Record, now: datetime | None = None) -> list[str]:
         *_data_faults(stated.inputs),
         *_class_faults(stated.settings),
         *_evaluator_faults(stated.settings),
+        *_precision_faults(stated.settings),
         *_protocol_faults(stated.settings, own_protocol(row, column_of(record)), row),
         *_code_faults(stated.environment),
         *_value_faults(record, stated.values.AP, now or datetime.now(UTC)),
@@ -203,6 +204,11 @@ def count_text(count: int | None, unit: str = "") -> str:
     if count is None:
         return f"an unknown number of {unit}".rstrip()
     return counted(count, unit) if unit else f"{count:,}"
+
+
+def _precision_faults(settings: EvaluateSettings) -> list[str]:
+    """Published figures are of float32, and so is every detector whose record states no type."""
+    return [] if settings.dtype in (None, "float32") else [f"computed in {settings.dtype}"]
 
 
 def _protocol_faults(settings: EvaluateSettings, own: Protocol | None, row: Row) -> list[str]:

@@ -78,14 +78,25 @@ class EvaluatorSettings:
 
 
 @dataclass(frozen=True)
+class PrecisionCheck:
+    """AP of 16 bits beside that of float32 on the first images of the data set, by the same run."""
+
+    images: int | None
+    AP: float | None
+    AP_float32: float | None
+
+
+@dataclass(frozen=True)
 class BackendSettings:
     """How the network was computed, which changes rounding and speed: the name of a Backend of `zoo`.
 
-    `keeps_memory`: whether the allocator kept freed memory meanwhile.
+    `keeps_memory`: whether the allocator kept freed memory meanwhile. `check`: of a backend of 16 bits, how
+    far it is from float32; None of others.
     """
 
     name: str | None
     keeps_memory: bool | None
+    check: PrecisionCheck | None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from yolov9bench.config import TrainConfig, from_root
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.sources import choose_training_split, require_split
 from yolov9bench.errors import TrainingError
-from yolov9bench.evaluation import evaluate
+from yolov9bench.evaluation import evaluate, run_network
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.machine import device_name
 from yolov9bench.io.progress import counted
@@ -236,9 +236,9 @@ def validate(job: Job, state: State) -> float | None:
     broadcast_from_main(state.ema.detector.buffers())  # BatchNorm has seen other images in each process
     batches = Batches(job.validation, protocol, job.batch_size, ranks=current_ranks())
     try:
-        with evaluate.full_float32():
+        with run_network.full_float32():
             deployed = state.ema.detector.deployed()
-            predictions = evaluate.run_inference(deployed, batches, categories, job.device)
+            predictions = run_network.run_inference(deployed, batches, categories, job.device)
     except torch.OutOfMemoryError as error:
         raise too_large(job.batch_size, recipe) from error
     is_main = current_ranks().is_main

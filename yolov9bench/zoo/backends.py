@@ -1,6 +1,7 @@
-"""How a network is computed on the processor: how its maps are laid out, and how many images at a time.
+"""How a network is computed: how its maps are laid out, how many images at a time, and by which numbers.
 
-Backends differ in the order of their sums, so in the last bits, and in speed; none changes the precision.
+Backends of float32 differ in the order of their sums, so in the last bits, and in speed. Those of 16 bits
+round every weight and map, and are taken by name alone.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ class Backend:
     """One way to compute a network: `chunk` images of a batch at a time, None for the whole of it.
 
     `channels_last`: maps lie in memory as [B, H, W, C], which spares the convolutions a rearrangement.
+    `dtype`: of weights and maps; what follows the network is computed in float32 or better in any case.
     """
 
     name: str
     channels_last: bool = False
     chunk: int | None = None
+    dtype: str = "float32"
 
 
 PLAIN = Backend("plain")
-BACKENDS: Mapping[str, Backend] = {
+EXACT: Mapping[str, Backend] = {
     each.name: each
     for each in (
         PLAIN,
@@ -34,6 +37,10 @@ BACKENDS: Mapping[str, Backend] = {
         *(Backend(f"channels-last-{chunk}", True, chunk) for chunk in CHUNKS),
     )
 }
+REDUCED: Mapping[str, Backend] = {
+    name: Backend(name, channels_last=True, dtype=name) for name in ("bfloat16", "float16")
+}
+BACKENDS: Mapping[str, Backend] = {**EXACT, **REDUCED}
 
 
 def find_backend(name: str) -> Backend:
