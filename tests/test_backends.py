@@ -384,6 +384,33 @@ def test_freed_memory_is_kept_and_then_given_back() -> None:
     assert usual < limit < kept and after < limit and resident() - before < limit
 
 
+@pytest.mark.skipif(memory.find_glibc() is None, reason="no glibc")
+def test_pages_between_what_stays_are_given_back() -> None:
+    """256 MB in pieces of 1 MB, of which every eighth stays: the rest leaves memory at once."""
+    size, limit = 2**20, 100 * 2**20
+    with kept_memory():
+        before = resident()
+        pieces = [torch.ones(size, dtype=torch.uint8) for _ in range(256)]
+        stays = pieces[::8]
+        del pieces
+        kept = resident() - before
+        memory.give_back_free()
+        assert kept > 2 * limit and resident() - before < limit
+        assert all(int(each.sum()) == size for each in stays)
+
+
+def test_memory_is_given_back_every_few_batches(
+    monkeypatch: pytest.MonkeyPatch, painted: Path, tiny_weights: Path
+) -> None:
+    """Six images, two at a time: after the second batch, and not after the third."""
+    given: list[int] = []
+    batches = Batches(read_coco(painted, "val"), PROTOCOLS["ultralytics-square"].at_image_size(64), 2)
+    monkeypatch.setattr(run_network, "GIVE_BACK_EVERY", 2)
+    monkeypatch.setattr(run_network, "give_back_free", lambda: given.append(batches.counts.images))
+    run_network.run_inference(load(tiny_weights).detector.deployed(), batches, (1, 2), "cpu")
+    assert given == [4]
+
+
 @pytest.mark.parametrize("library", ["none", "refuses"])
 def test_without_glibc_nothing_is_kept_and_the_record_says_so(
     library: str, monkeypatch: pytest.MonkeyPatch, painted: Path, tiny_weights: Path
@@ -400,3 +427,4 @@ def test_without_glibc_nothing_is_kept_and_the_record_says_so(
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "confstr_names", {})
     assert memory.find_glibc() is None
+    memory.give_back_free()

@@ -21,7 +21,7 @@ from yolov9bench.io.progress import counted, track
 from yolov9bench.io.provenance import Environment
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.distributed import current_ranks
-from yolov9bench.ops.kept_memory import kept_memory
+from yolov9bench.ops.kept_memory import give_back_free, kept_memory
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.choose_backend import choose_backend
 from yolov9bench.predict.detect import detect_batch
@@ -29,6 +29,8 @@ from yolov9bench.predict.postprocess import counting
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 from yolov9bench.records.contents import BackendSettings
 from yolov9bench.zoo.backends import PLAIN, REDUCED, Backend
+
+GIVE_BACK_EVERY = 4  # batches; the pages are cleared again, which takes less than 1 % of the time
 
 logger = logging.getLogger("yolov9bench")
 
@@ -106,7 +108,8 @@ def run_inference(
     logger.info("evaluating %s under protocol %s on %s", count, protocol.name, device)
     by_image: dict[int, Arrays] = {}
     is_main = current_ranks().is_main
-    for batch in track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches:
+    tracked = track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches
+    for number, batch in enumerate(tracked, start=1):
         with counting(batches.counts):
             parts = [detect_batch(detector, part, protocol, device) for part in batch.split(backend.chunk)]
         detections = chain.from_iterable(parts)
@@ -115,6 +118,8 @@ def run_inference(
             by_image[image.id] = boxes, scores, labels
             batches.counts.images += 1
             batches.counts.detections += len(scores)
+        if number % GIVE_BACK_EVERY == 0:
+            give_back_free()
     by_image = join_shares(by_image, batches)
     warn_of_images(batches)
     return predictions_of(by_image, categories)

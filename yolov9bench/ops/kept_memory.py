@@ -30,6 +30,17 @@ def kept_memory() -> Iterator[bool]:
     finally:
         for parameter, value in USUAL.items():
             library.mallopt(parameter, value)
+        give_back_free()
+
+
+def give_back_free() -> None:
+    """Let glibc give back every page that is free, also between what is in use.
+
+    Of memory that is kept, what stays lies among what comes and goes: the gaps become too short for a large
+    array, and without this the process grows with every batch.
+    """
+    library = find_glibc()
+    if library is not None:
         library.malloc_trim(0)
 
 
