@@ -1,8 +1,11 @@
 """Detections as text and as arrays, beside `json.dumps` of plain dictionaries and Python's `round`."""
 
 import hashlib
+import io
 import json
+import random
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -275,6 +278,116 @@ def test_damaged_arrays_are_a_sentence(harm: str, tmp_path: Path) -> None:
         path.write_bytes({"cut": content[:900], "text": b"no arrays", "nothing": b""}[harm])
     with pytest.raises(RecordError, match=r"found\.npz cannot be read .*: restore it"):
         read_predictions(path)
+
+
+def rewritten(path: Path, harm: str) -> bytes:
+    """What a hostile file of fifty detections holds."""
+    with np.load(path) as stored:
+        arrays: dict[str, Any] = dict(stored)
+    changes: dict[str, dict[str, Any]] = {
+        "huge count": {"counts": np.array([2**62], np.int64), "image_ids": np.array([1])},
+        "counts that overflow": {"counts": np.array([2**63 - 1, 2**63 - 1, 52])},
+        "negative count": {"counts": np.concatenate([arrays["counts"], [-1, 1]])},
+        "two dimensions": {"scores": arrays["scores"][:, None]},
+        "no dimension": {"scores": np.array(3)},
+        "objects": {"image_ids": arrays["image_ids"].astype(object)},
+        "texts": {"category_ids": arrays["category_ids"].astype("U3")},
+        "complex": {"scores": arrays["scores"].astype(complex)},
+        "small floats": {"scores": np.full(50, 0.5, np.float16)},
+        "fractions": {"category_ids": arrays["category_ids"] + 0.5},
+        "falling ids": {"image_ids": arrays["image_ids"][::-1]},
+    }
+    file = io.BytesIO()
+    if harm == "compressed":
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+    np.savez(file, **arrays | changes[harm])
+    return file.getvalue()
+
+
+def compress_a_bomb() -> bytes:
+    """A gigabyte of zeros in a megabyte."""
+    file = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**27,)}
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("scores.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(64):
+            member.write(bytes(2**24))
+    return file.getvalue()
+
+
+def lying_header(shape: str) -> bytes:
+    """An archive of one array whose header states a shape that it has no bytes for."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("scores.npy", header + bytes(16))
+    return file.getvalue()
+
+
+HOSTILE: tuple[str, ...] = (
+    "huge count",
+    "counts that overflow",
+    "negative count",
+    "two dimensions",
+    "no dimension",
+    "objects",
+    "texts",
+    "complex",
+    "small floats",
+    "fractions",
+    "falling ids",
+    "compressed",
+)
+HEADERS: tuple[str, ...] = ("(10**12,)", "(1000000000000,)", "(-2,)", "(2.0,)", "3", "(" * 90 + ")" * 90, "[")
+
+
+@pytest.mark.parametrize("harm", HOSTILE)
+def test_hostile_arrays_are_a_sentence(harm: str, tmp_path: Path) -> None:
+    path = tmp_path / "found.npz"
+    write_predictions(path, far_and_near(50))
+    require_refused(path, rewritten(path, harm))
+
+
+@pytest.mark.parametrize("shape", HEADERS)
+def test_shapes_that_a_file_has_no_bytes_for_are_a_sentence(shape: str, tmp_path: Path) -> None:
+    require_refused(tmp_path / "found.npz", lying_header(shape))
+
+
+def test_a_bomb_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
+    require_refused(tmp_path / "found.npz", compress_a_bomb())
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_flipped_bytes_are_a_sentence_or_detections(seed: int, tmp_path: Path) -> None:
+    """A flipped byte of a number is another number; of anything else it must be told."""
+    path, generator = tmp_path / "found.npz", random.Random(seed)
+    write_predictions(path, far_and_near(50))
+    content = bytearray(path.read_bytes())
+    for _ in range(generator.randint(1, 4)):
+        content[generator.randrange(len(content))] = generator.randrange(256)
+    path.write_bytes(content)
+    try:
+        assert isinstance(read_predictions(path), Predictions)
+    except RecordError as error:
+        assert str(error).isprintable()
+
+
+def require_refused(path: Path, content: bytes) -> None:
+    """In one line, without more memory than a few megabytes."""
+    path.write_bytes(content)
+    del content
+    tracemalloc.start()
+    with pytest.raises(RecordError, match=r"^found\.npz cannot be read .*: restore it") as refused:
+        read_predictions(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(refused.value).isprintable() and "pickle" not in str(refused.value)
+    assert peak < 5 * 2**20
 
 
 def test_a_folder_gets_arrays_and_a_name_what_it_asks_for(tmp_path: Path) -> None:

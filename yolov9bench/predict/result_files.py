@@ -8,6 +8,7 @@ any image, they are doubles: `boxes_xyxy` [N, 4] in pixels, and `scores`.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolov9bench.errors import RecordError
+from yolov9bench.errors import RecordError, shown
 from yolov9bench.io.files import atomic_path
 from yolov9bench.predict.predictions import (
     Predictions,
@@ -26,6 +27,9 @@ from yolov9bench.predict.predictions import (
 from yolov9bench.predict.result_text import BOX_DECIMALS, SCORE_DECIMALS, Floats, Integers, parts_of
 
 ARRAYS = ".npz"  # the suffix of files of arrays
+
+NAMES = ("image_ids", "counts", "category_ids", "boxes_xyxy", "boxes_xywh", "scores")
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 Units = npt.NDArray[np.int32]
 
@@ -45,15 +49,36 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path) -> Predictions:
     """The detections of a file that `write_predictions` wrote, or of any COCO result file.
 
-    RecordError for arrays that cannot be read.
+    RecordError for arrays that cannot be read, or are no detections: nothing is allocated that the file's own
+    size does not hold.
     """
     if path.suffix != ARRAYS:
         return predictions_from_json(path.read_text(encoding="utf-8"))
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return _unpacked(dict(arrays))
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise RecordError(f"{path.name} cannot be read ({error}): restore it, or evaluate again") from error
+        with path.open("rb") as file:
+            _require_stored(zipfile.ZipFile(file))
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return _unpacked({name: arrays[name] for name in NAMES if name in arrays})
+    except Exception as error:  # numpy, zipfile, struct and tokenize have many for damaged files
+        raise RecordError(
+            f"{path.name} cannot be read ({shown(error)}): restore it, or evaluate again"
+        ) from error
+
+
+def _require_stored(archive: zipfile.ZipFile) -> None:
+    """ValueError for a member that is compressed, or that has not the bytes for the values that it states."""
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed")
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read_header = HEADERS.get(version)
+            if read_header is None:
+                raise ValueError(f"{member.filename} is of another version")
+            shape, _, kind = read_header(file)
+            if kind.hasobject or math.prod(shape) * kind.itemsize != member.file_size - file.tell():
+                raise ValueError(f"{member.filename} is not of the size that it states")
 
 
 def _packed(predictions: Predictions) -> dict[str, npt.NDArray[Any]]:
@@ -70,12 +95,31 @@ def _packed(predictions: Predictions) -> dict[str, npt.NDArray[Any]]:
 
 
 def _unpacked(arrays: dict[str, npt.NDArray[Any]]) -> Predictions:
+    _require_detections(arrays)
     image_ids = np.repeat(arrays["image_ids"].astype(np.int64), arrays["counts"])
     category_ids = arrays["category_ids"].astype(np.int64)
     scores = _in_full(arrays["scores"], SCORE_DECIMALS)
     if "boxes_xyxy" in arrays:
         return Predictions(image_ids, arrays["boxes_xyxy"].astype(np.float64), scores, category_ids)
     return from_columns(image_ids, category_ids, _in_full(arrays["boxes_xywh"], BOX_DECIMALS), scores)
+
+
+def _require_detections(arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """ValueError unless there are ids, boxes and scores of as many detections as the counts say."""
+    count, integers = len(arrays["scores"]), ("image_ids", "counts", "category_ids")
+    shapes = {name: each.shape for name, each in arrays.items()}
+    boxes = [shape for name, shape in shapes.items() if name.startswith("boxes")]
+    if [shapes["scores"], shapes["category_ids"], *boxes] != [(count,), (count,), (count, 4)]:
+        raise ValueError("its arrays are not of one length")
+    if any(arrays[name].dtype.kind not in "iu" for name in integers):
+        raise ValueError("its ids are no whole numbers")
+    if any(arrays[name].dtype not in (np.int32, np.float64) for name in arrays if name not in integers):
+        raise ValueError("its boxes or scores are of another type than is written")
+    counts = arrays["counts"]
+    if shapes["image_ids"] != shapes["counts"] or counts.ndim != 1 or (counts < 0).any():
+        raise ValueError("its images have no counts")
+    if sum(counts.tolist()) != count:  # of any size, where numpy's sum would overflow
+        raise ValueError(f"its counts are not of {count} detections")
 
 
 def _boxes_in_units(predictions: Predictions) -> Units | None:
