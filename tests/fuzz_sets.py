@@ -15,7 +15,7 @@ from PIL import Image
 
 from yolov9bench.data.check import check_data
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.loader import training_sample
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import training_set
 from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import coco_metrics

@@ -1,6 +1,7 @@
 """Images with objects, for tests of augmentation: those of the goldens, and painted blobs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,18 @@ import numpy as np
 from comparisons import Comparisons
 from numpy.typing import NDArray
 
-from yolov9bench.data.polygons import Polygon
-from yolov9bench.data.transforms import Sample
+from yolov9bench.data.mosaic import (
+    CopyPaste,
+    Mosaic,
+    lay_out,
+    paint,
+    paste_objects,
+    paste_pixels,
+    tile,
+    tile_pixels,
+)
+from yolov9bench.data.outlines import Polygon
+from yolov9bench.data.transforms import Part, Sample
 from yolov9bench.ops.images import Pixels
 
 Recorded = Mapping[str, NDArray[Any]]
@@ -33,6 +44,26 @@ def refine_sample(golden: Recorded) -> Sample:
 
 def outlines(sample: Sample) -> list[Polygon]:
     return [polygon for polygon in sample.polygons if polygon is not None]
+
+
+def whole_tile(sample: Sample, size: int) -> Sample:
+    """An image as part of a mosaic, with its pixels."""
+    return replace(tile(sample, size), pixels=tile_pixels(sample.pixels, size))
+
+
+def whole_mosaic(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
+    """Four tiles on a canvas that is painted all over."""
+    laid_out = lay_out(tiles, mosaic)
+    height, width = laid_out.shape
+    return replace(laid_out, pixels=paint([each.pixels for each in tiles], mosaic, Part(0, 0, width, height)))
+
+
+def copy_pasted(sample: Sample, copy_paste: CopyPaste) -> Sample:
+    """Chosen objects, which have polygons, pasted on a copy of the sample."""
+    pixels = sample.pixels.copy()
+    chosen = [sample.polygons[number] for number in copy_paste.chosen]
+    paste_pixels(pixels, [polygon for polygon in chosen if polygon is not None])
+    return replace(paste_objects(sample, copy_paste), pixels=pixels)
 
 
 def painted(generator: np.random.Generator, shape: tuple[int, int], count: int = 3) -> Sample:

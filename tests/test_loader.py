@@ -11,8 +11,9 @@ from small_runs import with_numbers
 from torch import Tensor
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.loader import TrainingBatches, training_sample
+from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.loading import Loading
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import training_set
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import DatasetError

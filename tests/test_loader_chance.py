@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from yolov9bench.data.coco import CocoDataset, read_coco
-from yolov9bench.data.loader import TrainingBatches, training_sample
+from yolov9bench.data.loader import TrainingBatches
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import pack_training_set, training_set
 from yolov9bench.zoo.recipes import YOLOV8_N, YOLOV9
 

@@ -7,22 +7,36 @@ import numpy as np
 import pytest
 from comparisons import Compare
 from numpy.random import default_rng
-from painted_images import BOX_CLOSE, corners, load, outlines, painted, refine_sample, require_agreement, seen
+from painted_images import (
+    BOX_CLOSE,
+    copy_pasted,
+    corners,
+    load,
+    outlines,
+    painted,
+    refine_sample,
+    require_agreement,
+    seen,
+    whole_mosaic,
+    whole_tile,
+)
 
 from yolov9bench.data.mosaic import (
     CopyPaste,
     MixUp,
     Mosaic,
-    apply_copy_paste,
     apply_mixup,
-    apply_mosaic,
     covered_share,
     draw_copy_paste,
     draw_mixup,
     draw_mosaic,
-    tile,
+    find_seen,
+    paint,
+    paste_pixels,
 )
+from yolov9bench.data.outlines import filled
 from yolov9bench.data.transforms import (
+    Part,
     RareFilters,
     Sample,
     apply_affine,
@@ -31,6 +45,7 @@ from yolov9bench.data.transforms import (
     apply_rare_filters,
     draw_affine,
     letterboxed,
+    part_seen,
 )
 from yolov9bench.zoo.recipes import RECIPES, YOLOV8_N, YOLOV9
 
@@ -49,7 +64,7 @@ def test_mosaic_agrees_with_the_reference(shared: Path, parity: Compare) -> None
     ]
     for seed in range(3):
         x, y = golden[f"s{seed}_center"].tolist()
-        sample = apply_mosaic([tile(image, 160) for image in images], Mosaic((1, 2, 3), (x, y), 160))
+        sample = whole_mosaic([whole_tile(image, 160) for image in images], Mosaic((1, 2, 3), (x, y), 160))
         held.require_close("pixels", "grey levels", sample.pixels, golden[f"s{seed}_img"])
         require_agreement(held, sample, golden[f"s{seed}_boxes"], golden[f"s{seed}_labels"])
         extents = [[*outline.min(axis=0), *outline.max(axis=0)] for outline in outlines(sample)]
@@ -64,10 +79,10 @@ def test_mosaics_and_flips_move_blobs_with_their_boxes(seed: int, painted_tile: 
     for number in range(4):
         height, width = generator.integers(80, 240, 2).tolist()
         part = painted(generator, (height, width), count=3 if number == painted_tile else 0)
-        parts.append(tile(part, 160))
+        parts.append(whole_tile(part, 160))
     recipe = YOLOV8_N.varied(augmentation={"image_size": 160, "mosaic_shuffled": True})
     mosaic = draw_mosaic(generator, 9, recipe.augmentation)
-    whole = apply_mosaic(parts, mosaic)
+    whole = whole_mosaic(parts, mosaic)
     for sample in (whole, apply_flip(whole, True), apply_flip(apply_flip(whole, True), True)):
         assert sample.shape == (320, 320)
         for label, box, outline in zip(sample.labels, sample.boxes, outlines(sample), strict=True):
@@ -100,7 +115,7 @@ def test_the_official_mosaic_shuffles_the_places() -> None:
     assert len({one.places for one in drawn}) == 24
     bare = painted(default_rng(0), (32, 32), count=0)
     shades = [replace(bare, pixels=np.full((32, 32, 3), 10 * shade, np.uint8)) for shade in range(1, 5)]
-    pixels = apply_mosaic(shades, replace(drawn[0], centre=(32, 32), places=(2, 0, 3, 1))).pixels
+    pixels = whole_mosaic(shades, replace(drawn[0], centre=(32, 32), places=(2, 0, 3, 1))).pixels
     assert pixels[::32, ::32, 0].tolist() == [[20, 40], [10, 30]]
 
 
@@ -108,8 +123,8 @@ def test_a_tile_fills_its_long_side_and_no_more() -> None:
     sample = Sample(
         np.zeros((30, 61, 3), np.uint8), np.array([[0, 0, 61, 30]], np.float32), np.arange(1), (None,)
     )
-    assert tile(sample, 160).shape == (78, 160)  # 30 * 160 / 61 = 78.7
-    np.testing.assert_allclose(tile(sample, 160).boxes, [[0, 0, 160, 30 * 160 / 61]], rtol=1e-6)
+    assert whole_tile(sample, 160).shape == (78, 160)  # 30 * 160 / 61 = 78.7
+    np.testing.assert_allclose(whole_tile(sample, 160).boxes, [[0, 0, 160, 30 * 160 / 61]], rtol=1e-6)
 
 
 def test_copy_paste_agrees_with_the_reference(shared: Path, parity: Compare) -> None:
@@ -121,7 +136,7 @@ def test_copy_paste_agrees_with_the_reference(shared: Path, parity: Compare) -> 
     for seed in range(4):
         pasted = golden[f"seed{seed}_labels"][-1]
         chosen = CopyPaste((sample.labels.tolist().index(pasted),))
-        result = apply_copy_paste(sample, chosen)
+        result = copy_pasted(sample, chosen)
         held.require_close("pixels", "grey levels", result.pixels, golden[f"seed{seed}_img"])
         require_agreement(held, result, golden[f"seed{seed}_boxes"], golden[f"seed{seed}_labels"])
     half = YOLOV9.varied(augmentation={"copy_paste": 0.5})
@@ -146,7 +161,7 @@ def test_copy_paste_adds_painted_objects_at_the_mirrored_place() -> None:
         default_rng(0), left, YOLOV9.varied(augmentation={"copy_paste": 0.5}).augmentation
     )
     assert drawn.chosen in {(1,), (2,)}  # one of the two with a polygon
-    result = apply_copy_paste(left, drawn)
+    result = copy_pasted(left, drawn)
     assert result.labels.tolist() == [0, 1, 2, *drawn.chosen]
     for label in range(3):
         visible = seen(result.pixels[:, 200:], label)
@@ -155,6 +170,44 @@ def test_copy_paste_adds_painted_objects_at_the_mirrored_place() -> None:
             assert np.abs(result.boxes[3] - (200, 0, 200, 0) - visible).max() <= 2
     assert np.array_equal(result.pixels[:, :200], left.pixels[:, :200])
     assert draw_copy_paste(default_rng(0), left, YOLOV8_N.augmentation).chosen == ()
+
+
+def test_what_is_pasted_beside_its_mirror_image_and_the_border() -> None:
+    """Polygons that reach the border, cross the middle and lie over one another, beside whole masks."""
+    generator = default_rng(0)
+    for _ in range(200):
+        canvas = generator.integers(0, 256, (90, 80, 3), dtype=np.uint8)
+        corners = generator.uniform(-20, 100, (int(generator.integers(1, 4)), 5, 2)).clip(0, (80, 90))
+        polygons = list(corners.astype(np.float32))
+        mask = filled(polygons, (90, 80))[:, ::-1, None] > 0
+        expected = np.where(mask, canvas[:, ::-1], canvas)
+        paste_pixels(canvas, polygons)
+        assert np.array_equal(canvas, expected)
+
+
+@pytest.mark.parametrize("name", ["yolov8-n", "yolov9"])
+def test_a_warp_looks_at_nothing_but_the_part_that_is_painted(name: str) -> None:
+    """Everything else is another colour, whatever the scale; and some tile is not needed now and then."""
+    recipe, generator = RECIPES[name].varied(augmentation={"image_size": 96}), default_rng(0)
+    shapes, unseen = [(96, 64), (96, 96), (40, 96), (72, 96)], 0
+    for _ in range(300):
+        mosaic = draw_mosaic(generator, 4, recipe.augmentation)
+        tiles = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+        affine = draw_affine(generator, (192, 192), recipe.augmentation, closing=False)
+        part = part_seen(affine, (192, 192))
+        needed = find_seen(shapes, mosaic, part)
+        unseen += needed.count(False)
+        painted_part = paint(
+            [pixels if is_seen else None for pixels, is_seen in zip(tiles, needed, strict=True)], mosaic, part
+        )
+        canvas = generator.integers(0, 256, (192, 192, 3), dtype=np.uint8)
+        inside = np.s_[part.top : part.bottom, part.left : part.right]
+        canvas[inside] = painted_part[inside]
+        whole = paint(tiles, mosaic, Part(0, 0, 192, 192))
+        bare = Sample(whole, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
+        expected = apply_affine(bare, affine).pixels
+        assert np.array_equal(apply_affine(replace(bare, pixels=canvas), affine).pixels, expected)
+    assert 60 < unseen < 300
 
 
 def test_mixup_blends_pixels_and_keeps_all_objects() -> None:
@@ -181,8 +234,8 @@ def test_images_without_objects_pass_every_step(name: str) -> None:
     recipe, generator = RECIPES[name].varied(augmentation={"image_size": 64}), default_rng(0)
     pixels = generator.integers(0, 256, (50, 70, 3), dtype=np.uint8)
     bare = Sample(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
-    sample = apply_mosaic([tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe.augmentation))
-    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, recipe.augmentation))
+    sample = whole_mosaic([whole_tile(bare, 64)] * 4, draw_mosaic(generator, 4, recipe.augmentation))
+    sample = copy_pasted(sample, draw_copy_paste(generator, sample, recipe.augmentation))
     sample = apply_affine(sample, draw_affine(generator, sample.shape, recipe.augmentation, closing=False))
     closing = letterboxed(
         bare, 64, recipe.augmentation.closing_pad_bgr, recipe.augmentation.closing_shrinking
@@ -197,8 +250,8 @@ def test_images_without_objects_pass_every_step(name: str) -> None:
 def test_no_step_changes_what_it_is_given() -> None:
     sample = painted(default_rng(0), (64, 64))
     before = sample.pixels.copy(), sample.boxes.copy(), [outline.copy() for outline in outlines(sample)]
-    apply_mosaic([tile(sample, 64)] * 4, Mosaic((0, 0, 0), (50, 70), 64))
-    apply_copy_paste(sample, CopyPaste((0, 2)))
+    whole_mosaic([whole_tile(sample, 64)] * 4, Mosaic((0, 0, 0), (50, 70), 64))
+    copy_pasted(sample, CopyPaste((0, 2)))
     apply_affine(
         sample,
         draw_affine(

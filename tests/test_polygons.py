@@ -12,7 +12,8 @@ from comparisons import Compare
 from numpy.typing import NDArray
 
 from yolov9bench.data import polygons
-from yolov9bench.data.polygons import Objects, Polygon, extent_inside, filled, joined, objects_of, resampled
+from yolov9bench.data.outlines import Polygon, extent_inside, extents_inside, filled, resampled
+from yolov9bench.data.polygons import Objects, joined, objects_of
 from yolov9bench.errors import DatasetError
 
 LABELS = {10: 0, 20: 1}
@@ -167,6 +168,24 @@ def test_resampling_agrees_with_the_reference(shared: Path, parity: Compare) -> 
 def test_the_outline_inside_the_frame_makes_the_box(corners: list[list[float]], box: list[float]) -> None:
     found = extent_inside(np.array(corners, np.float32), (40, 60))
     np.testing.assert_allclose(np.asarray(found, float), np.array(box, float), atol=0.2)
+
+
+@pytest.mark.parametrize("vertices", [1, 3, 8, 27, 37, 111, 500, 999, 1000, 1998, 3000])
+def test_many_outlines_at_once_are_boxed_as_one_at_a_time(vertices: int) -> None:
+    """Also where the points of an outline fall on its vertices, and where not every edge has a point."""
+    generator = np.random.default_rng(vertices)
+    places = generator.uniform(-40, 100, (60, 1, 2))
+    polygons = list(
+        places + generator.uniform(-1, 1, (60, vertices, 2)) * generator.uniform(0, 60, (60, 1, 1))
+    )
+    polygons[1] = polygons[1].clip(0, 40)  # on the border of the frame
+    polygons.append(generator.uniform(-9, 50, (5, 2)))
+    expected = [extent_inside(polygon, (40, 60)) for polygon in polygons]
+    lengths = [len(polygon) for polygon in polygons]
+    found = extents_inside(np.concatenate(polygons), lengths, (40, 60))
+    assert np.array_equal(found.astype(np.float32), np.array(expected, np.float32))
+    inside = [box[:2].min() > 0 and box[2] < 60 and box[3] < 40 for box in expected]
+    assert any(inside) and not all(box.any() for box in expected)
 
 
 def test_filling_paints_the_polygons_and_their_outlines() -> None:

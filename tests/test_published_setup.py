@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from yolov9bench.data.loader import training_sample
 from yolov9bench.data.polygons import objects_of
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import TrainingSet, pack_training_set
 from yolov9bench.nn.detector import Detector
 from yolov9bench.nn.head import Level, Levels

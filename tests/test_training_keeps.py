@@ -16,9 +16,9 @@ from synthetic import lively, narrowed
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from yolov9bench.data import loader
 from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import training_set
 from yolov9bench.io.files import atomic_path
 from yolov9bench.nn import Detector, build
@@ -395,7 +395,7 @@ def test_the_first_images_of_a_run_are_those_of_its_seed_and_first_epoch(data: P
     assert len(found) == 5
     assert len(first_images(job, 2)) == 2
     for index, sample in enumerate(found):
-        expected = loader.training_sample(images, index, job.recipe, seed=4, epoch=0)
+        expected = training_sample(images, index, job.recipe, seed=4, epoch=0)
         assert (sample.pixels == expected.pixels).all() and (sample.boxes == expected.boxes).all()
 
 

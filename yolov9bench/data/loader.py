@@ -9,36 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.random import Generator, SeedSequence, default_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.loading import PLAIN, Loading
-from yolov9bench.data.mosaic import (
-    apply_copy_paste,
-    apply_mixup,
-    apply_mosaic,
-    draw_copy_paste,
-    draw_mixup,
-    draw_mosaic,
-    tile,
-)
 from yolov9bench.data.order import Key, Order
 from yolov9bench.data.packed import bytes_of, empty_bytes, shared
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import TrainingSet, keep_decoded, training_set
-from yolov9bench.data.transforms import (
-    Sample,
-    apply_affine,
-    apply_flip,
-    apply_hsv,
-    apply_rare_filters,
-    draw_affine,
-    draw_flip,
-    draw_hsv,
-    draw_rare_filters,
-    letterboxed,
-)
+from yolov9bench.data.transforms import Sample
 from yolov9bench.data.workers import (
     PREFETCHED,
     ByValue,
@@ -51,42 +31,9 @@ from yolov9bench.data.workers import (
 from yolov9bench.errors import BenchError, SettingsError
 from yolov9bench.ops.ranks import ALONE, Ranks
 from yolov9bench.ops.stops import interrupts_held
-from yolov9bench.zoo.recipe import AugmentationSettings, Recipe
+from yolov9bench.zoo.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]
-
-
-def training_sample(dataset: TrainingSet, index: int, recipe: Recipe, seed: int, epoch: int) -> Sample:
-    """Image `index` as it is seen in an epoch, counted from 0; chance depends on these numbers alone."""
-    settings = recipe.augmentation
-    generator = default_rng(SeedSequence(seed, spawn_key=(epoch, index)))
-    if epoch >= recipe.run.epochs - settings.close_mosaic or generator.random() >= settings.mosaic_prob:
-        sample = letterboxed(
-            dataset.load(index),
-            settings.image_size,
-            settings.closing_pad_bgr,
-            settings.closing_shrinking,
-        )
-        sample = apply_affine(sample, draw_affine(generator, sample.shape, settings, closing=True))
-    else:
-        sample = _mosaic_sample(dataset, index, settings, generator)
-        mixup = draw_mixup(generator, len(dataset), settings)
-        if mixup is not None:
-            other = _mosaic_sample(dataset, mixup.other, settings, generator)
-            sample = apply_mixup(sample, other, mixup)
-    sample = apply_rare_filters(sample, draw_rare_filters(generator, settings))
-    sample = apply_hsv(sample, draw_hsv(generator, settings))
-    return apply_flip(sample, draw_flip(generator, settings))
-
-
-def _mosaic_sample(
-    dataset: TrainingSet, index: int, settings: AugmentationSettings, generator: Generator
-) -> Sample:
-    mosaic = draw_mosaic(generator, len(dataset), settings)
-    tiles = [tile(dataset.load(number), settings.image_size) for number in (index, *mosaic.others)]
-    sample = apply_mosaic(tiles, mosaic)
-    sample = apply_copy_paste(sample, draw_copy_paste(generator, sample, settings))
-    return apply_affine(sample, draw_affine(generator, sample.shape, settings, closing=False))
 
 
 class TrainingBatches:
@@ -217,14 +164,16 @@ def _collate(samples: Sequence[Sample | BenchError], into_shared_memory: bool = 
     for number, sample in enumerate(samples):
         if isinstance(sample, BenchError):
             return sample
-        images.append(sample.pixels.transpose(2, 0, 1)[::-1])
+        images.append(sample.pixels)
         image = np.full(len(sample.labels), number)
         targets.append(np.column_stack([image, sample.labels, sample.boxes]).astype(np.float32))
     # A worker puts its batches into shared memory here, where a lack of it is an error that arrives: the
     # thread that sends them would drop the batch.
     is_shared = into_shared_memory and get_worker_info() is not None
-    batch = empty_bytes(sum(each.size for each in images), is_shared).view(-1, *images[0].shape)
-    np.stack(images, out=batch.numpy())
+    height, width = images[0].shape[:2]
+    batch = empty_bytes(sum(each.size for each in images), is_shared).view(-1, 3, height, width)
+    for pixels, (red, green, blue) in zip(images, batch.numpy(), strict=True):
+        cv2.split(pixels, [blue, green, red])
     rows = torch.from_numpy(np.concatenate(targets))
     return batch, shared(rows) if is_shared else rows
 

@@ -10,24 +10,32 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from yolov9bench.data.polygons import Boxes, filled
-from yolov9bench.data.transforms import Sample, mirrored
-from yolov9bench.ops.images import GREY, resize_long_side
+from yolov9bench.data.outlines import Polygon, filled, moved
+from yolov9bench.data.polygons import Boxes
+from yolov9bench.data.transforms import Part, Sample, blank, mirrored_boxes, mirrored_polygon
+from yolov9bench.ops.images import GREY, Pixels, resize_long_side, resized_sides
 from yolov9bench.zoo.recipe import AugmentationSettings
 
 CENTRE_RANGE = (0.5, 1.5)  # where the four tiles meet on either axis, in sides of a tile; both references
 
 
+def tile_pixels(pixels: Pixels, size: int) -> Pixels:
+    """An image as part of a mosaic: the long side scaled to `size` pixels, bilinearly also downwards."""
+    return resize_long_side(pixels, size, "truncate", "linear")
+
+
 def tile(sample: Sample, size: int) -> Sample:
-    """An image as part of a mosaic: the long side scaled to `size` pixels, bilinearly also downwards.
+    """The objects of an image as part of a mosaic, and blank pixels in place of `tile_pixels`.
 
     Boxes are scaled by the ratio of the long side, polygons as the truncated sides are, as in mmyolo 0.6.0.
     """
-    pixels = resize_long_side(sample.pixels, size, "truncate", "linear")
     height, width = sample.shape
-    sides = np.array([pixels.shape[1] / width, pixels.shape[0] / height], np.float32)
+    if max(height, width) == size:
+        return sample
+    shape = resized_sides(sample.shape, size, "truncate")
+    sides = np.array([shape[1] / width, shape[0] / height], np.float32)
     polygons = tuple(None if polygon is None else polygon * sides for polygon in sample.polygons)
-    return Sample(pixels, sample.boxes * np.float32(size / max(height, width)), sample.labels, polygons)
+    return Sample(blank(shape), sample.boxes * np.float32(size / max(height, width)), sample.labels, polygons)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class Mosaic:
     size: int
     places: tuple[int, ...] = (0, 1, 2, 3)
 
+    def corner(self, place: int, shape: tuple[int, int]) -> tuple[int, int]:
+        """Where on the canvas the top left corner (x, y) of a tile (height, width) lies, or beside it."""
+        return self.centre[0] - shape[1] * (place % 2 == 0), self.centre[1] - shape[0] * (place < 2)
+
 
 def draw_mosaic(generator: Generator, count: int, settings: AugmentationSettings) -> Mosaic:
     """A centre, and three of `count` images, which may repeat one another and the first."""
@@ -56,27 +68,47 @@ def draw_mosaic(generator: Generator, count: int, settings: AugmentationSettings
     )
 
 
-def apply_mosaic(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
-    """Four tiles at their places on grey 114; objects are clipped to the whole canvas."""
+def lay_out(tiles: Sequence[Sample], mosaic: Mosaic) -> Sample:
+    """The objects of four tiles on the canvas, clipped to it; its pixels are blank, see `paint`."""
     side = 2 * mosaic.size
-    canvas = np.full((side, side, 3), GREY, np.uint8)
     boxes, polygons = [], []
     for place, part in zip(mosaic.places, tiles, strict=True):
-        height, width = part.shape
-        left = mosaic.centre[0] - width * (place % 2 == 0)
-        top = mosaic.centre[1] - height * (place < 2)
-        # What of the tile is on the canvas: rows and columns of the canvas, then of the tile.
-        rows, columns = (max(top, 0), min(top + height, side)), (max(left, 0), min(left + width, side))
-        canvas[slice(*rows), slice(*columns)] = part.pixels[
+        corner = np.array(mosaic.corner(place, part.shape), np.float32)
+        boxes.append((part.boxes + np.tile(corner, 2)).clip(0, side))
+        polygons += moved(part.polygons, corner, side)
+    labels = np.concatenate([part.labels for part in tiles])
+    return Sample(blank((side, side)), np.concatenate(boxes), labels, tuple(polygons))
+
+
+def find_seen(shapes: Sequence[tuple[int, int]], mosaic: Mosaic, seen: Part) -> list[bool]:
+    """Which of four tiles (height, width) reach into a part of the canvas."""
+    found = []
+    for place, (height, width) in zip(mosaic.places, shapes, strict=True):
+        left, top = mosaic.corner(place, (height, width))
+        across, down = left < seen.right and left + width > seen.left, top < seen.bottom
+        found.append(across and down and top + height > seen.top)
+    return found
+
+
+def paint(tiles: Sequence[Pixels | None], mosaic: Mosaic, seen: Part) -> Pixels:
+    """A part of the canvas: the tiles that reach into it at their places on grey 114.
+
+    Beside the part the canvas [2 size, 2 size, 3] is not painted at all, since nothing looks at it.
+    """
+    side = 2 * mosaic.size
+    canvas = np.empty((side, side, 3), np.uint8)
+    canvas[seen.top : seen.bottom, seen.left : seen.right] = GREY
+    for place, pixels in zip(mosaic.places, tiles, strict=True):
+        if pixels is None:
+            continue
+        height, width = pixels.shape[:2]
+        left, top = mosaic.corner(place, (height, width))
+        rows = max(top, seen.top), max(min(top + height, seen.bottom), seen.top)
+        columns = max(left, seen.left), max(min(left + width, seen.right), seen.left)
+        canvas[slice(*rows), slice(*columns)] = pixels[
             rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
         ]
-        corner = np.array([left, top], np.float32)
-        boxes.append((part.boxes + np.tile(corner, 2)).clip(0, side))
-        polygons += [
-            None if polygon is None else (polygon + corner).clip(0, side) for polygon in part.polygons
-        ]
-    labels = np.concatenate([part.labels for part in tiles])
-    return Sample(canvas, np.concatenate(boxes), labels, tuple(polygons))
+    return canvas
 
 
 @dataclass(frozen=True)
@@ -88,7 +120,9 @@ class CopyPaste:
 
 def draw_copy_paste(generator: Generator, sample: Sample, settings: AugmentationSettings) -> CopyPaste:
     """A share of the objects that have a polygon and whose mirrored box hides little of every box."""
-    hidden = covered_share(mirrored(sample).boxes, sample.boxes)
+    if not settings.copy_paste:
+        return CopyPaste(())
+    hidden = covered_share(mirrored_boxes(sample.boxes, sample.shape[1]), sample.boxes)
     has_polygon = np.array([polygon is not None for polygon in sample.polygons], bool)
     admissible = np.flatnonzero((hidden < settings.copy_paste_overlap).all(axis=1) & has_polygon)
     count = round(settings.copy_paste * len(admissible))
@@ -103,21 +137,34 @@ def covered_share(covering: Boxes, boxes: Boxes) -> NDArray[np.floating]:
     return np.asarray((high - low).clip(0).prod(axis=2) / np.maximum(area, 1e-6))
 
 
-def apply_copy_paste(sample: Sample, copy_paste: CopyPaste) -> Sample:
-    """Paste what lies in the chosen objects' polygons at the mirrored place, and append these objects."""
-    chosen = list(copy_paste.chosen)
-    outlines = [polygon for number in chosen if (polygon := sample.polygons[number]) is not None]
-    if not outlines:
+def paste_objects(sample: Sample, copy_paste: CopyPaste) -> Sample:
+    """Append the chosen objects, mirrored; the pixels stay, see `paste_pixels`."""
+    chosen, width = list(copy_paste.chosen), sample.shape[1]
+    if not chosen:
         return sample
-    mirror = mirrored(sample)
-    mask = cv2.flip(filled(outlines, sample.shape), 1)
-    pixels = cv2.copyTo(cv2.flip(sample.pixels, 1), mask, sample.pixels.copy())
-    return Sample(
-        pixels=np.asarray(pixels, np.uint8),
-        boxes=np.concatenate([sample.boxes, mirror.boxes[chosen]]),
+    return replace(
+        sample,
+        boxes=np.concatenate([sample.boxes, mirrored_boxes(sample.boxes[chosen], width)]),
         labels=np.concatenate([sample.labels, sample.labels[chosen]]),
-        polygons=sample.polygons + tuple(mirror.polygons[number] for number in chosen),
+        polygons=sample.polygons + tuple(mirrored_polygon(sample.polygons[each], width) for each in chosen),
     )
+
+
+def paste_pixels(canvas: Pixels, outlines: Sequence[Polygon]) -> None:
+    """Paste what lies in these polygons at the mirrored place, into the canvas itself.
+
+    The polygons must lie on the canvas, as `lay_out` clips them.
+    """
+    if not outlines:
+        return
+    vertices = [outline.astype(np.int32) for outline in outlines]  # as `filled` has them
+    points, (height, width) = np.concatenate(vertices), canvas.shape[:2]
+    corner = points.min(axis=0)
+    left, top = corner.tolist()
+    right, bottom = np.minimum(points.max(axis=0) + 1, (width, height)).tolist()
+    mask = filled([each - corner for each in vertices], (bottom - top, right - left))
+    source = cv2.flip(canvas[top:bottom, left:right], 1)  # a copy: it may overlap with where it goes
+    cv2.copyTo(source, cv2.flip(mask, 1), canvas[top:bottom, width - right : width - left])
 
 
 @dataclass(frozen=True)

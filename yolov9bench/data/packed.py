@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolov9bench.data.polygons import Objects, Polygon, Reason
+from yolov9bench.data.outlines import Polygon
+from yolov9bench.data.polygons import Objects, Reason
 
 T = TypeVar("T")
 
@@ -47,6 +48,16 @@ class Ragged:
         first, last = self.span(row)
         found = self.values.numpy()[first:last]
         found.flags.writeable = False  # every process sees the same memory
+        return found
+
+    def rows(self, first: int, last: int) -> list[NDArray[Any]]:
+        """Read-only views of the rows from `first` up to, and without, `last`."""
+        begin, *ends = self.bounds.numpy()[first : last + 1].tolist()
+        values, found = self.values.numpy(), []
+        for end in ends:
+            found.append(values[begin:end])
+            found[-1].flags.writeable = False
+            begin = end
         return found
 
     def span(self, row: int) -> tuple[int, int]:
@@ -105,16 +116,16 @@ class PackedObjects:
         return Objects(
             boxes=self.boxes[index],
             labels=self.labels[index],
-            polygons=tuple(map(self._polygon, range(*self.boxes.span(index)))),
+            polygons=self._polygons(*self.boxes.span(index)),
             left_out=tuple(REASONS[place] for place in self.left_out[index]),
         )
 
     def __iter__(self) -> Iterator[Objects]:
         return map(self.__getitem__, range(len(self)))
 
-    def _polygon(self, number: int) -> Polygon | None:
-        found = self.polygons[number]
-        return found if len(found) else None
+    def _polygons(self, first: int, last: int) -> tuple[Polygon | None, ...]:
+        found = self.polygons.rows(first, last)
+        return tuple(polygon if len(polygon) else None for polygon in found)
 
 
 def pack_objects(objects: Sequence[Objects]) -> PackedObjects:

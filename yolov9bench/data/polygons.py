@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov9bench.data.outlines import Polygon, extent
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import Pixels
 
 Boxes = NDArray[np.float32]  # [n, 4], x1 y1 x2 y2, pixels
 Labels = NDArray[np.int64]  # [n]
-Polygon = NDArray[np.float32]  # [k, 2], x y, pixels; closed by an edge from the last vertex to the first
 
 Reason = Literal["crowd", "empty", "outside", "without polygon"]  # why an annotation is not learned
 
-RESAMPLED_POINTS = 1000
 MOST_PAIRS = 2**30  # of vertices of two parts of an object, among which the nearest are looked for
 PAIRS_AT_ONCE = 2**20
 
@@ -172,35 +169,3 @@ def _nearest(one: Polygon, other: Polygon) -> tuple[int, int]:
 def _closed_from(polygon: Polygon, start: int) -> Polygon:
     """The vertices from `start` round to `start` again."""
     return np.concatenate([polygon[start:], polygon[: start + 1]])
-
-
-def extent(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Points [k, 2] -> the box x1 y1 x2 y2 around them."""
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
-
-
-def extent_inside(polygon: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.floating]:
-    """The box around what of a polygon's outline lies in a frame (height, width), its border included.
-
-    The outline is 1000 points, evenly by the index of the vertex and not by length. They are not clipped: of
-    an object that reaches over the frame the part of its outline inside counts. None inside: a box of zeros.
-    """
-    points = resampled(polygon, RESAMPLED_POINTS)
-    x, y = points.T
-    inside = points[(x >= 0) & (x <= shape[1]) & (y >= 0) & (y <= shape[0])]
-    return extent(inside) if len(inside) else np.zeros(4)
-
-
-def resampled(polygon: NDArray[np.floating], count: int) -> NDArray[np.floating]:
-    """The outline [k, 2] as `count` points from the first vertex round to it, evenly by vertex index."""
-    closed = np.concatenate([polygon, polygon[:1]])
-    places, known = np.linspace(0, len(polygon), count), np.arange(len(closed))
-    return np.stack([np.interp(places, known, closed[:, axis]) for axis in (0, 1)], axis=1)
-
-
-def filled(polygons: Sequence[Polygon], shape: tuple[int, int]) -> Pixels:
-    """A mask [height, width], 1 in and on the outlines of the polygons; vertices are truncated to pixels."""
-    mask = np.zeros(shape, np.uint8)
-    for polygon in polygons:
-        cv2.drawContours(mask, [polygon.astype(np.int32)], -1, 1, cv2.FILLED)
-    return mask

@@ -18,7 +18,7 @@ from yolov9bench.data.decoded import keep_in_memory, keep_on_disk, key_of
 from yolov9bench.data.loading import Loading
 from yolov9bench.data.packed import PackedObjects, PackedPaths, Ragged, bounds_of, pack_objects, pack_paths
 from yolov9bench.data.polygons import Objects, Reason, objects_of
-from yolov9bench.data.transforms import Sample
+from yolov9bench.data.transforms import Sample, blank
 from yolov9bench.errors import DatasetError
 from yolov9bench.ops.images import Pixels, is_deep_png, is_dim, read_image
 
@@ -43,6 +43,12 @@ class TrainingSet:
     def decoded_bytes(self) -> int:
         """What all images take when they are decoded."""
         return 3 * int(self.sizes.prod(dim=1).sum())
+
+    def outline(self, index: int) -> Sample:
+        """The objects of one image, as large as it is annotated, with blank pixels."""
+        objects = self.objects[index]
+        height, width = self.sizes.numpy()[index].tolist()
+        return Sample(blank((height, width)), objects.boxes, objects.labels, objects.polygons)
 
     def load(self, index: int) -> Sample:
         """One image as it is on disk; DatasetError for one that cannot be decoded, or of another size."""

@@ -7,13 +7,15 @@ The steps that mix several images are in `mosaic`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from yolov9bench.data.polygons import Boxes, Labels, Polygon, extent_inside
+from yolov9bench.data.outlines import Polygon, extents_inside
+from yolov9bench.data.polygons import Boxes, Labels
 from yolov9bench.ops.images import GREY, Pixels, Shrinking, letterbox, resize_long_side
 from yolov9bench.zoo.recipe import AugmentationSettings
 
@@ -36,6 +38,11 @@ class Sample:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def blank(shape: tuple[int, int]) -> Pixels:
+    """Grey pixels of an image (height, width) that is not looked at; they take no memory."""
+    return np.broadcast_to(np.uint8(GREY), (*shape, 3))
 
 
 def letterboxed(sample: Sample, size: int, pad_bgr: tuple[int, int, int], shrinking: Shrinking) -> Sample:
@@ -91,6 +98,24 @@ def draw_affine(
     )
 
 
+class Part(NamedTuple):
+    """A rectangle of an image: from these columns and rows up to, and without, those."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def part_seen(affine: Affine, shape: tuple[int, int]) -> Part:
+    """What of an image (height, width) a warp looks at, and two pixels more on each side."""
+    (height, width), inverse = affine.shape, cv2.invertAffineTransform(affine.matrix)
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ inverse.T
+    low, high = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
+    limits = shape[::-1]
+    return Part(*(int(each) for bound in (low, high) for each in bound.clip(0, limits)))
+
+
 def apply_affine(sample: Sample, affine: Affine) -> Sample:
     """Warp bilinearly onto grey 114 and keep the boxes within the limits; polygons end here.
 
@@ -112,9 +137,11 @@ def _warped_boxes(sample: Sample, affine: Affine) -> Boxes:
     corners = sample.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] @ turn + shift  # [n, 4, 2]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     boxes = boxes.clip(0, [width, height, width, height]).astype(np.float32)
-    for number, polygon in enumerate(sample.polygons):
-        if affine.mask_refine and polygon is not None:
-            boxes[number] = extent_inside(polygon @ turn + shift, affine.shape)
+    refined = [number for number, polygon in enumerate(sample.polygons) if polygon is not None]
+    if affine.mask_refine and refined:
+        polygons = [polygon for polygon in sample.polygons if polygon is not None]
+        points = np.concatenate(polygons) @ turn + shift
+        boxes[refined] = extents_inside(points, [len(polygon) for polygon in polygons], affine.shape)
     return boxes
 
 
@@ -179,7 +206,9 @@ def apply_hsv(sample: Sample, factors: tuple[float, float, float]) -> Sample:
     """Scale hue, saturation and value in OpenCV's 8-bit units, hue modulo 180, fractions cut off."""
     levels = np.arange(256)[:, None] * factors  # [256, 3]
     table = np.concatenate([levels[:, :1] % 180, levels[:, 1:].clip(0, 255)], axis=1).astype(np.uint8)
-    hsv = cv2.LUT(cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2HSV), table[None])
+    # OpenCV looks values of one channel up several times as fast as those of three in turn.
+    planes = cv2.split(cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2HSV))
+    hsv = cv2.merge([cv2.LUT(plane, column) for plane, column in zip(planes, table.T, strict=True)])
     return replace(sample, pixels=np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR), np.uint8))
 
 
@@ -190,16 +219,20 @@ def draw_flip(generator: Generator, settings: AugmentationSettings) -> bool:
 
 def apply_flip(sample: Sample, flip: bool) -> Sample:
     """Mirror left to right, or not."""
-    return mirrored(sample) if flip else sample
+    if not flip:
+        return sample
+    width = sample.shape[1]
+    polygons = tuple(mirrored_polygon(polygon, width) for polygon in sample.polygons)
+    pixels = np.asarray(cv2.flip(sample.pixels, 1), np.uint8)
+    return Sample(pixels, mirrored_boxes(sample.boxes, width), sample.labels, polygons)
 
 
-def mirrored(sample: Sample) -> Sample:
-    """The image and its objects left to right; the pixels are a view of the old ones."""
-    width = np.float32(sample.shape[1])
-    x1, y1, x2, y2 = sample.boxes.T
-    polygons = tuple(
-        None if polygon is None else np.stack([width - polygon[:, 0], polygon[:, 1]], axis=1)
-        for polygon in sample.polygons
-    )
-    boxes = np.stack([width - x2, y1, width - x1, y2], axis=1)
-    return Sample(sample.pixels[:, ::-1], boxes, sample.labels, polygons)
+def mirrored_boxes(boxes: Boxes, width: int) -> Boxes:
+    """Boxes [n, 4] left to right on an image of so many pixels."""
+    x1, y1, x2, y2 = boxes.T
+    return np.stack([np.float32(width) - x2, y1, np.float32(width) - x1, y2], axis=1)
+
+
+def mirrored_polygon(polygon: Polygon | None, width: int) -> Polygon | None:
+    """A polygon [k, 2] left to right on an image of so many pixels; None stays None."""
+    return None if polygon is None else np.stack([np.float32(width) - polygon[:, 0], polygon[:, 1]], axis=1)

@@ -13,10 +13,10 @@ import torch
 
 from yolov9bench.config import TrainConfig
 from yolov9bench.data.coco import CocoDataset, label_categories
-from yolov9bench.data.loader import training_sample
 from yolov9bench.data.loading import PLAIN, Loading, default_workers
 from yolov9bench.data.order import images_each
 from yolov9bench.data.sources import choose_training_split, read_dataset, require_apart
+from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import training_set
 from yolov9bench.data.transforms import Sample
 from yolov9bench.errors import SettingsError, require_choice, require_in_range
