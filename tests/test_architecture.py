@@ -19,7 +19,7 @@ FLOORS = [
     {"evaluation"},
     {"train", "plots"},
     {"profiling", "report"},
-    {"reproduce", "inference", "study"},
+    {"reproduce", "inference", "study", "speed"},
     {"sweep", "verify"},
     {"commands"},
     {"__main__", "__init__"},

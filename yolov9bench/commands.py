@@ -23,6 +23,7 @@ from yolov9bench.config import (
     ReproduceConfig,
     RowsConfig,
     SecondOpinionConfig,
+    SpeedConfig,
     StudyConfig,
     SweepConfig,
     TidyConfig,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Any] = {
     "reproduce": ReproduceConfig,
     "measure": MeasureConfig,
     "study": Annotated[StudyConfig, FlagCreatePairsOff],
+    "speed": SpeedConfig,
     "report": Annotated[ReportConfig, FlagCreatePairsOff],
     "verify": Annotated[VerifyConfig, FlagCreatePairsOff],
     "second-opinion": SecondOpinionConfig,
@@ -182,6 +184,21 @@ def study(config: StudyConfig) -> None:
         for path in write_study(record, config.results):
             print(f"wrote {path}", file=sys.stderr)
     print(study_text(record))
+
+
+@run.register
+def speed(config: SpeedConfig) -> None:
+    config.require_paths()
+    from tabulate import tabulate
+
+    from yolov9bench.profiling.speed import describe_absent, table_of, write_speed
+    from yolov9bench.speed import measure_speed
+
+    found = measure_speed(config)
+    print(tabulate(table_of(found), headers="keys"))
+    print("\n".join(describe_absent(found)), file=sys.stderr)
+    for path in write_speed(found, config.folder):
+        print(f"wrote {path}", file=sys.stderr)
 
 
 def keep(record: Record, config: EvaluateConfig | MeasureConfig) -> None:

@@ -13,7 +13,8 @@ from yolov9bench.config.commands import (
 )
 from yolov9bench.config.finished import CompareConfig, ExportConfig, SecondOpinionConfig
 from yolov9bench.config.flows import EvaluateConfig, ReproduceConfig, TrainConfig
-from yolov9bench.config.notebook import notebook_command, parameters_from
+from yolov9bench.config.notebook import config_from, notebook_command, parameters_from
+from yolov9bench.config.speed import SpeedConfig
 from yolov9bench.config.study import StudyConfig
 from yolov9bench.config.values import (
     Config,
@@ -42,11 +43,13 @@ __all__ = [
     "ReproduceConfig",
     "RowsConfig",
     "SecondOpinionConfig",
+    "SpeedConfig",
     "StudyConfig",
     "SweepConfig",
     "TidyConfig",
     "TrainConfig",
     "VerifyConfig",
+    "config_from",
     "data_folder",
     "from_root",
     "notebook_command",

@@ -1,20 +1,27 @@
-"""The parameters of a notebook: its plain globals as a ReproduceConfig, and the words that name them."""
+"""The parameters of a notebook: its plain globals as a Config, and the words that name them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from yolov9bench.config.flows import ReproduceConfig
 from yolov9bench.config.values import PLAIN, Config
 from yolov9bench.io.provenance import reduce_paths
 
+Asked = TypeVar("Asked", bound=Config)
+
 
 def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
-    """The ReproduceConfig of a notebook's globals, of which every value that is given as one must be one.
+    """As `config_from`, of the notebooks about a row."""
+    return config_from(namespace, ReproduceConfig)
+
+
+def config_from(namespace: Mapping[str, Any], kind: type[Asked]) -> Asked:
+    """The Config of a notebook's globals, of which every value that is given as a parameter must be one.
 
     papermill hands an unknown name on with no more than a warning: here a misspelt one raises SettingsError
     with the likely meaning, before anything runs, and so does a value of a type that no parameter has.
@@ -24,8 +31,8 @@ def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
     plain counts only if a parameters cell assigns it.
     """
     cells = namespace.get("In") if "get_ipython" in namespace else None  # IPython's sources of what has run
-    assigned = None if cells is None else set(_assigned_as_parameters(cells))
-    known = {field.name for field in fields(ReproduceConfig)}
+    known = {field.name for field in fields(kind)}
+    assigned = None if cells is None else set(_assigned_as_parameters(cells, known))
     given = {}
     for name, value in namespace.items():
         if name in known:
@@ -34,7 +41,7 @@ def parameters_from(namespace: Mapping[str, Any]) -> ReproduceConfig:
             continue
         elif type(value) in PLAIN or assigned is None or name in assigned:
             given[name] = value
-    return ReproduceConfig.from_names(given)
+    return kind.from_names(given)
 
 
 def notebook_command(name: str, parameters: Config) -> list[str]:
@@ -48,18 +55,17 @@ def notebook_command(name: str, parameters: Config) -> list[str]:
     return [f"notebooks/{name}.ipynb", *map(reduce_paths, words)]
 
 
-def _assigned_as_parameters(cells: list[str]) -> Iterator[str]:
+def _assigned_as_parameters(cells: list[str], known: Collection[str]) -> Iterator[str]:
     """The names that are assigned in parameters cells, which are those before the first that asks for them
     and, when they run again, those that assign a known parameter."""
-    known = {field.name for field in fields(ReproduceConfig)}
-    has_asked = False
+    has_asked, asking = False, (f"{parameters_from.__name__}(", f"{config_from.__name__}(")
     for cell in cells:
-        has_asked = has_asked or f"{parameters_from.__name__}(" in cell
+        has_asked = has_asked or any(call in cell for call in asking)
         try:
             names = set(_assigned(ast.parse(cell)))
         except SyntaxError:  # IPython keeps such a cell too, but it has assigned nothing
             continue
-        if not has_asked or names & known:
+        if not has_asked or not names.isdisjoint(known):
             yield from names
 
 
