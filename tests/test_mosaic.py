@@ -177,8 +177,9 @@ def test_what_is_pasted_beside_its_mirror_image_and_the_border() -> None:
     generator = default_rng(0)
     for _ in range(200):
         canvas = generator.integers(0, 256, (90, 80, 3), dtype=np.uint8)
-        corners = generator.uniform(-20, 100, (int(generator.integers(1, 4)), 5, 2)).clip(0, (80, 90))
-        polygons = list(corners.astype(np.float32))
+        corners = generator.uniform(-20, 100, (int(generator.integers(1, 4)), 5, 2))
+        corners[0] += generator.choice([0, 0, 0, 100, -100], 2)  # now and then wholly beyond the border
+        polygons = list(corners.clip(0, (80, 90)).astype(np.float32))
         mask = filled(polygons, (90, 80))[:, ::-1, None] > 0
         expected = np.where(mask, canvas[:, ::-1], canvas)
         paste_pixels(canvas, polygons)

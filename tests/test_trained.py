@@ -72,7 +72,7 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
 def test_every_argument_has_a_case() -> None:
     """The others are tested below, or change nothing of the Job."""
     rest = {"dataset", "start", "freeze", "data_dir", "deterministic", "workers", "cache", "cache_dir"}
-    rest |= {"tensorboard"}
+    rest |= {"tensorboard", "pool_gb"}
     assert {field.name for field in fields(TrainConfig)} - GIVEN.keys() == rest
 
 
@@ -82,19 +82,24 @@ def test_how_batches_are_prepared_reaches_the_training(
     """Without a word none beside a CPU, and beside a GPU as many as cores are left; it decides no outcome."""
     usual: dict[str, Any] = {"row": "yolov8-n", "dataset": str(data), "out": Path("here"), "recipe": "demo"}
     train_row(**usual, device="cpu")
-    train_row(**usual, device="cpu", workers=3, cache="disk", cache_dir=tmp_path)
+    train_row(**usual, device="cpu", workers=3, cache="disk", cache_dir=tmp_path, pool_gb=0.5)
     train_row(**usual, device="cpu", deterministic=True)
     plain, given, deterministic = jobs
-    assert plain.loading == Loading()
-    assert given.loading == Loading(3, "disk", tmp_path)
+    assert plain.loading == Loading(pool_bytes=2_000_000_000)
+    assert given.loading == Loading(3, "disk", tmp_path, pool_bytes=500_000_000)
     assert configuration_of(given) == configuration_of(plain)
     assert configuration_of(deterministic) == configuration_of(plain) | {"deterministic": True}
     monkeypatch.setattr("yolov9bench.data.loading.usable_cores", lambda: 16)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     config = TrainConfig("yolov8-n", "demo", Path("here"))
-    assert choose_loading(config, "cuda:3") == Loading(3, pin_memory=True, local_ranks=4)
+    assert choose_loading(config, "cuda:3") == Loading(
+        3, pin_memory=True, local_ranks=4, pool_bytes=2_000_000_000
+    )
     with pytest.raises(SettingsError, match="cache is disk, but there is no cache_dir"):
         train_row(**usual, device="cpu", cache="disk")
+    for wrong in (-0.1, float("nan"), 1e7):
+        with pytest.raises(SettingsError, match=r"^pool_gb is .*: give gigabytes from 0 to 1,000,000$"):
+            train_row(**usual, device="cpu", pool_gb=wrong)
 
 
 @pytest.mark.parametrize("name", GIVEN)

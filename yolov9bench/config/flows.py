@@ -29,6 +29,8 @@ from yolov9bench.errors import (
 )
 from yolov9bench.zoo.recipes import find_recipe
 
+MOST_GIGABYTES = 1_000_000
+
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
@@ -147,6 +149,8 @@ class TrainConfig(Config):
     """Where decoded images are kept: nowhere, in memory, or in a file of cache_dir."""
     cache_dir: Path | None = None
     """The folder of that file."""
+    pool_gb: float = 2.0
+    """With cache none, GB of memory for decoded images of mosaics, at most a quarter of what is free."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
     tensorboard: bool = False
@@ -170,6 +174,8 @@ class TrainConfig(Config):
             raise SettingsError(
                 f"freeze is {self.freeze}, which would keep weights that begin at random: give start"
             )
+        if not 0 <= self.pool_gb <= MOST_GIGABYTES:
+            raise SettingsError(f"pool_gb is {self.pool_gb!r}: give gigabytes from 0 to {MOST_GIGABYTES:,}")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate is {self.learning_rate!r}: give a finite number above 0")
 

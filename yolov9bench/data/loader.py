@@ -16,6 +16,7 @@ from yolov9bench.data.coco import CocoDataset
 from yolov9bench.data.loading import PLAIN, Loading
 from yolov9bench.data.order import Key, Order
 from yolov9bench.data.packed import bytes_of, empty_bytes, shared
+from yolov9bench.data.tile_pool import TilePool, pool_bytes
 from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import TrainingSet, keep_decoded, training_set
 from yolov9bench.data.transforms import Sample
@@ -68,7 +69,8 @@ class TrainingBatches:
             needed = bytes_of(images) + kept + batch * (PREFETCHED * loading.workers + 1)
             self._by_value = choose_pipes(needed, loading)
             images = images if self._by_value else shared(images)
-        self._samples = _Samples(keep_decoded(images, loading), recipe, seed)
+        pool = TilePool(pool_bytes(images.sizes, recipe.augmentation.image_size, loading))
+        self._samples = _Samples(keep_decoded(images, loading), recipe, seed, pool)
         self._order = Order(len(dataset.images), batch_size, seed, epoch, start, ranks)
         self._loader = self._make_loader()
 
@@ -146,15 +148,15 @@ class TrainingBatches:
 
 
 class _Samples(Dataset[Sample | BenchError]):
-    """What a worker process carries."""
+    """What a worker process carries; its pool is empty when it starts."""
 
-    def __init__(self, dataset: TrainingSet, recipe: Recipe, seed: int) -> None:
-        self.dataset, self.recipe, self.seed = dataset, recipe, seed
+    def __init__(self, dataset: TrainingSet, recipe: Recipe, seed: int, pool: TilePool) -> None:
+        self.dataset, self.recipe, self.seed, self.pool = dataset, recipe, seed, pool
 
     def __getitem__(self, key: Key) -> Sample | BenchError:
         epoch, index = key
         try:
-            return training_sample(self.dataset, index, self.recipe, self.seed, epoch)
+            return training_sample(self.dataset, index, self.recipe, self.seed, epoch, self.pool)
         except Exception as error:  # raised in a worker it would arrive with a traceback for a message
             return failure_of_sample(error, self.dataset.paths[index].name)
 

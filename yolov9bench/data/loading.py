@@ -23,6 +23,8 @@ class Loading:
     workers: processes that prepare batches ahead; 0: the training process itself, when it needs one.
     cache: where decoded images are kept, as uint8 in their own size: nowhere; in the memory of this run; or
         in a file in `cache_folder`, which later runs and all processes of a machine share.
+    pool_bytes: with cache "none", what the tiles of mosaics may take in the memory of this machine, shared
+        out among the processes that prepare batches; see `tile_pool`.
     pin_memory: batches come in page-locked memory, which a GPU copies from while it computes. CUDA alone.
     local_ranks: training processes of this run on this machine.
 
@@ -34,9 +36,10 @@ class Loading:
     cache_folder: Path | None = None
     pin_memory: bool = False
     local_ranks: int = 1
+    pool_bytes: int = 0
 
     def __post_init__(self) -> None:
-        require_in_range(0, workers=self.workers)
+        require_in_range(0, workers=self.workers, pool_bytes=self.pool_bytes)
         require_in_range(1, local_ranks=self.local_ranks)
         require_choice("cache", self.cache, get_args(Cache))
         if self.cache == "disk" and self.cache_folder is None:

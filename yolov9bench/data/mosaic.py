@@ -162,6 +162,8 @@ def paste_pixels(canvas: Pixels, outlines: Sequence[Polygon]) -> None:
     corner = points.min(axis=0)
     left, top = corner.tolist()
     right, bottom = np.minimum(points.max(axis=0) + 1, (width, height)).tolist()
+    if left >= right or top >= bottom:
+        return  # clipped to the right or lower border, which is no pixel any more
     mask = filled([each - corner for each in vertices], (bottom - top, right - left))
     source = cv2.flip(canvas[top:bottom, left:right], 1)  # a copy: it may overlap with where it goes
     cv2.copyTo(source, cv2.flip(mask, 1), canvas[top:bottom, width - right : width - left])

@@ -106,6 +106,11 @@ class Part(NamedTuple):
     right: int
     bottom: int
 
+    def with_mirror(self, width: int) -> Part:
+        """The same rows, and columns as far to either side of the middle of an image of so many pixels."""
+        margin = min(self.left, width - self.right)
+        return self._replace(left=margin, right=width - margin)
+
 
 def part_seen(affine: Affine, shape: tuple[int, int]) -> Part:
     """What of an image (height, width) a warp looks at, and two pixels more on each side."""

@@ -172,6 +172,7 @@ def choose_loading(config: TrainConfig, device: str) -> Loading:
         cache_folder=config.cache_dir,
         pin_memory=on_gpu,
         local_ranks=local_ranks,
+        pool_bytes=int(config.pool_gb * 1e9),
     )
 
 
