@@ -1,7 +1,7 @@
 """Mutated annotations, images, records, detections, parameters: each is taken or refused in a clear sentence.
 
 python tests/fuzz_data.py --annotations 50000 --images 20000 --detections 20000 --seed 0
-python tests/fuzz_data.py --records 10000 --parameters 10000 --seed 0
+python tests/fuzz_data.py --records 10000 --layouts 100000 --parameters 10000 --seed 0
 
 Every mutant follows from --seed and its number, whatever the others were; `test_fuzz_data` runs the first few
 of each kind. What is taken must then also be used without a crash: an annotation file is scored, learned on
@@ -38,6 +38,7 @@ KINDS: dict[str, Callable[[Path], Attack]] = {
     "annotations": fuzz_sets.annotations_in,
     "images": fuzz_sets.images_in,
     "records": fuzz_records.records_in,
+    "layouts": fuzz_records.layouts_in,
     "detections": fuzz_detections.detections_in,
     "parameters": fuzz_parameters.parameters_in,
 }
