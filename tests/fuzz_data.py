@@ -1,10 +1,11 @@
-"""Mutated annotations, images, records and parameters: each is taken, or refused in a sentence of our own.
+"""Mutated annotations, images, records, detections, parameters: each is taken or refused in a clear sentence.
 
-python tests/fuzz_data.py --annotations 50000 --images 20000 --records 10000 --parameters 10000 --seed 0
+python tests/fuzz_data.py --annotations 50000 --images 20000 --detections 20000 --seed 0
+python tests/fuzz_data.py --records 10000 --layouts 100000 --parameters 10000 --seed 0
 
 Every mutant follows from --seed and its number, whatever the others were; `test_fuzz_data` runs the first few
 of each kind. What is taken must then also be used without a crash: an annotation file is scored, learned on
-and batched; a record is verified, judged and put into the table.
+and batched; a record is verified, judged and put into the table; detections are what other readers find.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import fuzz_detections
 import fuzz_parameters
 import fuzz_records
 import fuzz_sets
@@ -36,6 +38,8 @@ KINDS: dict[str, Callable[[Path], Attack]] = {
     "annotations": fuzz_sets.annotations_in,
     "images": fuzz_sets.images_in,
     "records": fuzz_records.records_in,
+    "layouts": fuzz_records.layouts_in,
+    "detections": fuzz_detections.detections_in,
     "parameters": fuzz_parameters.parameters_in,
 }
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import json
 import re
 import shutil
+import struct
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from random import Random
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mutations import mutated, mutated_bytes
+import orjson
+from mutations import mutated, mutated_bytes, slots
 from record_parts import EMPTY
 from stored_records import detections, make_record, truth
 
 from yolov9bench import records
+from yolov9bench.io.strict_json import parse_json
 from yolov9bench.records.comparison import CompareContents, neighbours, select_comparisons
 from yolov9bench.records.contents import EvaluateContents, MeasureContents
 from yolov9bench.records.evidence import checks, evidence, own_evaluations
+from yolov9bench.records.record import _check_plain, _read_as_written
 from yolov9bench.records.study import StudyContents
 from yolov9bench.records.training import TrainContents
 from yolov9bench.records.verdict import verdict, verdict_table
@@ -64,6 +70,70 @@ def records_in(folder: Path) -> Any:
         return f"read, {outcomes[0].word}"
 
     return attack
+
+
+def layouts_in(folder: Path) -> Any:
+    """An attack on the quick reading of records: what it takes is what `write` writes for that content."""
+    stored = [json.loads(path.read_bytes()) for path in sorted(RESULTS.glob("records/*/*.json"))]
+    bases = [*map(filled, FORMS), *stored]
+
+    def attack(random: Random) -> str:
+        content = copy.deepcopy(random.choice(bases))
+        places = [place for place in slots(content) if not isinstance(place[0][place[1]], dict | list)]
+        for container, key in random.choices(places, k=random.randint(0, 3)):
+            container[key] = unusual(random)
+        content = mutated(content, random) if random.random() < 0.2 else content
+        written = laid_out(content, random)
+        written = mutated_bytes(written, random, most=1) if random.random() < 0.2 else written
+        quick = _read_as_written(written)
+        if quick is not None:
+            require_as_written(written, *quick)
+        path = folder / name_of(content)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(written)
+        record = records.read(path)
+        assert (
+            asdict(record) == parse_json(written.decode())
+            and records.path_of(record, folder).name == path.name
+        )
+        return "read slowly" if quick is None else "read quickly"
+
+    return attack
+
+
+def require_as_written(stored: bytes, content: dict[str, Any], digits: str) -> None:
+    """The text and the hash are those that Python's own writer gives, and the content passes its checks."""
+    assert stored == (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    plain = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    assert digits == hashlib.sha256(plain.encode()).hexdigest()[:8]
+    _check_plain(content, "record")
+
+
+def laid_out(content: Any, random: Random) -> bytes:
+    """A record as Python lays it out, or as orjson does what it can."""
+    if random.random() < 0.5:
+        with suppress(TypeError):  # of integers beyond 64 bits, and of half a surrogate pair
+            return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def unusual(random: Random) -> Any:
+    """A number, a text or a list at an edge of what two writers write alike."""
+    choice = random.randrange(6)
+    if choice == 0:
+        return struct.unpack("<d", random.randbytes(8))[0]
+    if choice == 1:
+        return random.choice((1, -1)) * random.randrange(1, 10**17) * 10.0 ** random.randint(-22, 3)
+    if choice == 2:
+        return random.choice((1, -1)) * (2 ** random.randint(60, 65) + random.randint(-1, 1))
+    if choice == 3:
+        return f"a{chr(random.randrange(0x120))}b"
+    if choice == 4:
+        return random.choice((random.randrange(10**18, 10**19), 10**17, [], {}, [[]], {"\x7f": {}}, "e5,\n"))
+    deep: Any = 1
+    for _ in range(random.randint(24, 32)):
+        deep = [deep]
+    return deep
 
 
 def use(record: records.Record, listed: list[records.Record]) -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -142,7 +143,9 @@ def mutated(tree: Any, random: Random, most: int = 3) -> Any:
             name = random.choice((*map(str, container), "extra", "", "\ud800"))
             container[name] = container.pop(key)
         elif action in (4, 5) and type(container[key]) in (int, float):
-            container[key] = container[key] * random.choice((-1, 0, 1, 2, 0.5, 1e6, 1e300))
+            factor = random.choice((-1, 0, 1, 2, 0.5, 1e6, 1e300))
+            with suppress(OverflowError):  # of an integer beyond every double
+                container[key] = container[key] * factor
         elif action in (6, 7):  # what another place of the same name has, which is of the right kind
             others = [each[name] for each, name in places if name == key]
             container[key] = copy.deepcopy(random.choice(others))

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from fuzz_data import attack
 
-COUNTS = {"annotations": 300, "images": 500, "records": 150, "parameters": 400}
+COUNTS = {
+    "annotations": 300,
+    "images": 500,
+    "records": 150,
+    "layouts": 2000,
+    "detections": 500,
+    "parameters": 400,
+}
 
 
 @pytest.mark.slow

@@ -329,6 +329,11 @@ def test_the_hash_from_the_text_is_that_of_the_content(
         '{\n  "a": "\\ud800"\n}\n',
         '{\n  "a": "\u00e9"\n}\n',
         '{\n  "a": 18446744073709551616\n}\n',
+        '{\n  "a": 9223372036854775808\n}\n',  # which no record may hold
+        '{\n  "a": -9223372036854775808\n}\n',
+        '{\n  "a": [\n    9223372036854775808\n  ]\n}\n',
+        '{\n  "a": "\x7f"\n}\n',  # Python escapes it
+        '{\n  "\x7f": 1\n}\n',
         '{\n  "a": NaN\n}\n',
         "[]\n",
         '{\n  "a": ' + "[\n" * 40 + "]" * 40 + "\n}\n",
@@ -339,7 +344,7 @@ def test_only_text_as_it_is_written_is_read_quickly(text: str) -> None:
 
 
 def test_what_is_read_quickly_is_what_python_reads() -> None:
-    content = {"a": [1, -0.0, 0.1, 1e15, 123456.789, 2**63 - 1], "b": {"c": None, "d": '\n "x": 1e-7'}}
+    content = {"a": [1, -0.0, 0.1, 1e15, 123456.789, 10**18 - 1], "b": {"c": None, "d": '\n "x": 1e-7'}}
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     digest = sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     assert _read_as_written(text.encode()) == (content, digest[:8])

@@ -129,8 +129,8 @@ def _read_hashed(path: Path) -> tuple[str, Predictions]:
 def _parsed(text: str, path: Path) -> Predictions:
     try:
         return predictions_from_json(text)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        said = f"{path.name} holds no detections ({type(error).__name__}: {shown(error)})"
+    except ValueError as error:
+        said = f"{path.name} holds no detections ({shown(error)})"
         raise RecordError(f"{said}: evaluate again") from error
 
 

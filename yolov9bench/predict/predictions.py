@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index as index_of
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from yolov9bench.errors import shown
+from yolov9bench.io.json_objects import read_objects
 from yolov9bench.predict.result_text import (
     BOX_DECIMALS,
     SCORE_DECIMALS,
@@ -48,7 +50,7 @@ class Predictions:
             raise ValueError(
                 f"shapes {shapes} and {self.boxes_xyxy.shape} are not those of {count} detections"
             )
-        if (np.diff(self.image_ids) < 0).any():
+        if (self.image_ids[1:] < self.image_ids[:-1]).any():  # a difference may be beyond 64 bits
             raise ValueError("image ids must ascend")
 
     def __len__(self) -> int:
@@ -68,7 +70,7 @@ class Predictions:
         """Boxes [N, 4] as x y width height; a size of three decimals is exact, as it was before the sum."""
         boxes = self.boxes_xyxy.copy()
         for part in parts_of(len(self)):
-            with np.errstate(invalid="ignore"):  # sizes may be infinite: the metrics refuse them by name
+            with np.errstate(over="ignore", invalid="ignore"):  # the metrics refuse what is not finite
                 sizes = boxes[part, 2:] - boxes[part, :2]
                 short = np.rint(sizes * 10**BOX_DECIMALS) / 10**BOX_DECIMALS
                 boxes[part, 2:] = np.where(np.abs(sizes - short) < SUM_ERROR, short, sizes)
@@ -121,32 +123,44 @@ def rounded(values: npt.NDArray[np.float32], decimals: int) -> Floats:
     return decimal
 
 
-def predictions_from_rows(rows: Iterable[Mapping[str, Any]]) -> Predictions:
-    """The entries of a COCO result file (image_id, category_id, bbox [x, y, width, height], score)."""
-    ids, numbers = array("q"), array("d")
-    for row in rows:
-        _append(row, ids, numbers)
-    return _by_image(ids, numbers)
-
-
 def predictions_from_json(text: str) -> Predictions:
-    """The detections of a COCO result file's text, each taken up as it is read."""
+    """The detections of a COCO result file's text, each taken up as it is read; ValueError as below."""
+    return predictions_from_rows(read_objects(text))
+
+
+def predictions_from_rows(rows: Iterable[Mapping[str, Any]]) -> Predictions:
+    """The entries of a COCO result file (image_id, category_id, bbox [x, y, width, height], score).
+
+    ValueError names the first that is no detection: without one of these, or with other than numbers.
+    """
     ids, numbers = array("q"), array("d")
-
-    def take(entry: dict[str, Any]) -> dict[str, Any] | None:
-        if "image_id" not in entry:  # of a mask within an entry
-            return entry
-        _append(entry, ids, numbers)
-        return None
-
-    json.loads(text, object_hook=take)
+    for index, row in enumerate(rows):
+        try:
+            _append(row, ids, numbers)
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            said = f"{type(error).__name__}: {shown(error, 60)}"
+            raise ValueError(f"entry {index:,} is no detection ({said})") from error
     return _by_image(ids, numbers)
 
 
 def _append(row: Mapping[str, Any], ids: array[int], numbers: array[float]) -> None:
     x, y, width, height = row["bbox"]
-    ids.extend((int(row["image_id"]), int(row["category_id"])))
-    numbers.extend((x, y, width, height, row["score"]))
+    image_id, category_id, values = row["image_id"], row["category_id"], (x, y, width, height, row["score"])
+    if bool in map(type, values):  # which an array takes for 0 or 1
+        raise TypeError("neither true nor false is a number")
+    if type(image_id) is not int or type(category_id) is not int:
+        image_id, category_id = _whole(image_id), _whole(category_id)
+    ids.extend((image_id, category_id))
+    numbers.extend(values)
+
+
+def _whole(value: Any) -> int:
+    """An id; 7.0 is 7, as other readers have it, and no other value becomes a whole number in silence."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool):
+        raise TypeError("neither true nor false is an id")
+    return index_of(value)
 
 
 def _by_image(ids: array[int], numbers: array[float]) -> Predictions:
@@ -161,7 +175,8 @@ def from_columns(
     image_ids: Integers, category_ids: Integers, boxes_xywh: Floats, scores: Floats
 ) -> Predictions:
     """Predictions of boxes [N, 4] as x y width height."""
-    corners = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
+        corners = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
     return Predictions(image_ids, np.concatenate([boxes_xywh[:, :2], corners], axis=1), scores, category_ids)
 
 

@@ -25,6 +25,9 @@ KINDS = ("evaluate", "measure", "train", "compare", "study")
 CUSTOM = "custom"  # the folder of records that belong to no row of the table
 DEEPEST = 30  # lists and objects within one another; records have some eight
 EXPONENT = re.compile(rb"e-?\d+,?\n")  # at a line's end, where texts have a quote: a number's
+ZEROS = bytes.maketrans(b"123456789", b"000000000")
+LONG = (b" " + b"0" * 19, b"-" + b"0" * 19)  # with ZEROS: integers that may be beyond 64 bits
+DELETE = b"\x7f"  # orjson leaves it as it is, and Python escapes it
 SMALL = b"0.0000"  # orjson writes 0.00001, Python 1e-05
 DEEP = b"\n" + b"  " * DEEPEST  # how a line of a file begins at that depth
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -154,12 +157,16 @@ def _read_as_written(stored: bytes) -> tuple[dict[str, Any], str] | None:
     """What a file holds and `hash8` of it, if its bytes are those that `write` gives; None for any other.
 
     That is told in a third of the time, by orjson, which lays out the same text but for numbers that Python
-    writes with an exponent: of a file with one, None. What is told so is ASCII with sorted keys, each once,
-    finite numbers of at most 64 bits and no deep lists: it passes `_check_plain`.
+    writes with an exponent and for one character: of a file with either, None. What is told so is ASCII with
+    sorted keys, each once, finite numbers, integers of less than 64 bits and no deep lists: it passes
+    `_check_plain`.
     """
     import orjson  # here, so that records can be written where it is not installed
 
-    if DEEP in stored or SMALL in stored or EXPONENT.search(stored) or not stored.isascii():
+    if DEEP in stored or SMALL in stored or DELETE in stored or not stored.isascii():
+        return None
+    digits = stored.translate(ZEROS)
+    if EXPONENT.search(stored) or LONG[0] in digits or LONG[1] in digits:
         return None
     try:
         content = orjson.loads(stored)
