@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.multiprocessing import reductions
 
-from yolov9bench.data import loader
+from yolov9bench.data import loader, training_sample
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.loader import Batch, TrainingBatches
 from yolov9bench.data.loading import Loading, default_workers
@@ -167,7 +167,7 @@ def test_want_of_memory_names_the_image(
             error.code = cv2.Error.StsNoMem
         raise error
 
-    monkeypatch.setattr(loader, "apply_hsv", fail)
+    monkeypatch.setattr(training_sample, "apply_hsv", fail)
     with pytest.raises(SettingsError, match=r"^memory ran out while image 00000\d\.png was prepared: "):
         list(TrainingBatches(dataset, SMALL, 6, seed=0))
 
