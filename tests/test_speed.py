@@ -118,26 +118,41 @@ def test_the_peers_data_set_is_the_same_one(painted: Path, tmp_path: Path) -> No
             assert pixels == pytest.approx(entry["bbox"], abs=1e-3)
 
 
-def test_detections_of_ultralytics_count_categories_from_one(painted: Path) -> None:
-    """Of a data set whose categories are 3 and 7: every object found, and then every class mistaken."""
+def test_boxes_of_the_text_files_end_at_the_image(painted: Path, tmp_path: Path) -> None:
+    """A box of 20 px that begins 5 px before the left border is one of 15 px from it."""
     dataset = read_coco(painted, "val")
-    new = {number: own for (number, _), own in zip(dataset.categories, (3, 7), strict=True)}
+    image, entry = dataset.images[0], dataset.annotations[0]
+    moved = [entry | {"bbox": [-5, image.height - 10, 20, 30]}]
+    write_peer_data(replace(dataset, images=(image,), annotations=moved), tmp_path / "data")
+    _, *shares = map(float, (tmp_path / f"data/labels/val/{image.id:012d}.txt").read_text().split())
+    scaled = [share * side for share, side in zip(shares, [image.width, image.height] * 2, strict=True)]
+    assert scaled == pytest.approx([7.5, image.height - 5, 15, 10], abs=1e-3)
+
+
+@pytest.mark.parametrize("own", [(1, 2), (44, 46)])
+def test_detections_of_ultralytics_have_categories_of_their_own(painted: Path, own: tuple[int, int]) -> None:
+    """Of a data set whose categories are 3 and 7: every object found, and then every class mistaken.
+
+    Ultralytics numbers labels from 1 itself, or as COCO does: it says how.
+    """
+    dataset = read_coco(painted, "val")
+    new = {number: other for (number, _), other in zip(dataset.categories, (3, 7), strict=True)}
     dataset = replace(
         dataset,
         categories=tuple((new[number], name) for number, name in dataset.categories),
         annotations=[each | {"category_id": new[each["category_id"]]} for each in dataset.annotations],
     )
     rows = [
-        {"image_id": each["image_id"], "category_id": {3: 1, 7: 2}[each["category_id"]]}
+        {
+            "image_id": each["image_id"],
+            "category_id": own[each["category_id"] == 7],
+        }
         | {"bbox": each["bbox"], "score": 0.9}
         for each in dataset.annotations
         if not each["iscrowd"]
     ]
-    assert flow.ap_of_ultralytics(dataset, rows) == 1.0
-    assert (
-        flow.ap_of_ultralytics(dataset, [row | {"category_id": 3 - row["category_id"]} for row in rows])
-        == 0.0
-    )
+    assert flow.ap_of_ultralytics(dataset, rows, own) == 1.0
+    assert flow.ap_of_ultralytics(dataset, rows, own[::-1]) == 0.0
 
 
 @pytest.mark.parametrize("library", ["pycocotools", "hotcoco"])
@@ -174,11 +189,11 @@ import json, sys, os
 if sys.argv[1] == "-c":
     print(json.dumps({{"ultralytics": "9.9"}}))
 elif sys.argv[1].endswith("ultralytics_val.py"):
-    weights, data, folder, shape = sys.argv[2:]
-    assert shape == "square" and os.path.exists(data) and os.environ["OMP_NUM_THREADS"] == "1"
+    weights, data, folder, shape, threads = sys.argv[2:]
+    assert (shape, threads, os.environ["OMP_NUM_THREADS"]) == ("square", "1", "1") and os.path.exists(data)
     rows = json.load(open({found!r}))
     json.dump(rows, open(folder + "/peer.json", "w"))
-    print("words\\n" + json.dumps({{"version": "9.9", "result": folder + "/peer.json"}}))
+    print("words\\n" + json.dumps({{"result": folder + "/peer.json", "categories": [1, 2]}}))
 else:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """

@@ -131,10 +131,11 @@ class Bench:
         """One validation of Ultralytics', and COCO's AP of the detections that it wrote."""
         shape = "square" if self.config.protocol.endswith("square") else "rectangular"
         script, data = SCRIPTS / "ultralytics_val.py", self.data / "peer.yaml"
-        words = [str(script), str(self.weights), str(data), str(self.scratch), shape]
+        words = [str(script), str(self.weights), str(data), str(self.scratch), shape, str(self.config.cores)]
         run, text = self.run([self.peer_python, *words])
-        rows = json.loads(Path(last_line(text)["result"]).read_text(encoding="utf-8"))
-        return replace(run, ap=ap_of_ultralytics(self.dataset, rows))
+        said = last_line(text)
+        rows = json.loads(Path(said["result"]).read_text(encoding="utf-8"))
+        return replace(run, ap=ap_of_ultralytics(self.dataset, rows, said["categories"]))
 
     def metrics(self, with_faster: bool) -> dict[str, Callable[[], Run]]:
         """COCO's metrics alone, of the detections that the last evaluation wrote."""
@@ -172,8 +173,10 @@ def last_line(text: str) -> dict[str, Any]:
     return found
 
 
-def ap_of_ultralytics(dataset: CocoDataset, rows: Sequence[Mapping[str, Any]]) -> float:
-    """COCO's AP of a result file of Ultralytics', whose categories of other data than COCO count from 1."""
-    ids = [number for number, _ in dataset.categories]
-    own = [dict(row) | {"category_id": ids[row["category_id"] - 1]} for row in rows]
-    return coco_metrics(dataset.ground_truth(), predictions_from_rows(own))["AP"]
+def ap_of_ultralytics(
+    dataset: CocoDataset, rows: Sequence[Mapping[str, Any]], categories: Sequence[int]
+) -> float:
+    """COCO's AP of a result file of Ultralytics', with the category that it has for each label, in order."""
+    ids = {own: number for own, (number, _) in zip(categories, dataset.categories, strict=False)}
+    mapped = [dict(row) | {"category_id": ids[row["category_id"]]} for row in rows]
+    return coco_metrics(dataset.ground_truth(), predictions_from_rows(mapped))["AP"]

@@ -43,8 +43,12 @@ def write_peer_data(dataset: CocoDataset, folder: Path) -> Path:
 
 
 def _label_line(annotation: Mapping[str, Any], image: CocoImage, labels: Mapping[int, int]) -> str:
-    """A box as Ultralytics reads it: label, centre and size as shares of the image."""
-    left, top, width, height = annotation["bbox"]
-    centre = (left + width / 2) / image.width, (top + height / 2) / image.height
-    shares = (*centre, width / image.width, height / image.height)
+    """A box as Ultralytics reads it: label, centre and size as shares of the image.
+
+    It is cut at the image's border: Ultralytics leaves out an image with a box beyond it.
+    """
+    x, y, width, height = annotation["bbox"]
+    left, right = (min(max(each / image.width, 0.0), 1.0) for each in (x, x + width))
+    top, bottom = (min(max(each / image.height, 0.0), 1.0) for each in (y, y + height))
+    shares = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
     return " ".join([str(labels[annotation["category_id"]]), *(f"{each:.6f}" for each in shares)]) + "\n"

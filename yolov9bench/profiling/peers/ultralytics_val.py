@@ -1,17 +1,22 @@
-"""Ultralytics' own validation, from its package: python ultralytics_val.py WEIGHTS DATA.yaml FOLDER SHAPE
+"""Ultralytics' own validation: python ultralytics_val.py WEIGHTS DATA.yaml FOLDER SHAPE THREADS
 
-SHAPE is square or rectangular. It prints the version, and the result file that it wrote.
+SHAPE is square or rectangular. It prints the version, the result file that it wrote, and the category that it
+has for each label. Ultralytics chooses a number of threads by itself: here it gets the one that is told.
 """
 
 import json
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
-    weights, data, folder, shape = sys.argv[1:]
-    model = import_module("ultralytics").YOLO(weights)
+    weights, data, folder, shape, threads = sys.argv[1:]
+    model: Any = import_module("ultralytics").YOLO(weights)
+    categories: list[int] = []
+    model.add_callback("on_val_start", lambda _: import_module("torch").set_num_threads(int(threads)))
+    model.add_callback("on_val_end", lambda validator: categories.extend(map(int, validator.class_map)))
     found = model.val(
         data=data,
         imgsz=640,
@@ -30,9 +35,9 @@ def main() -> None:
         name="peer",
         exist_ok=True,
     )
-    result = Path(found.save_dir) / "predictions.json"
-    found_by = {"version": metadata.version("ultralytics"), "result": str(result)}
-    sys.stdout.write(json.dumps(found_by) + "\n")
+    result = str(Path(found.save_dir) / "predictions.json")
+    version = metadata.version("ultralytics")
+    sys.stdout.write(json.dumps({"version": version, "result": result, "categories": categories}) + "\n")
 
 
 if __name__ == "__main__":
