@@ -411,6 +411,21 @@ def test_memory_is_given_back_every_few_batches(
     assert given == [4]
 
 
+@pytest.mark.skipif(memory.find_glibc() is None, reason="no glibc")
+def test_memory_is_kept_to_the_end_of_the_outer_of_two_blocks() -> None:
+    """As when a training validates: what the validation frees stays, for the epochs that follow."""
+    size, limit = 256 * 2**20, 200 * 2**20
+    with kept_memory():
+        before = resident()
+        with kept_memory() as keeps:
+            torch.ones(size, dtype=torch.uint8)
+        kept = resident() - before
+        torch.ones(size, dtype=torch.uint8)
+        kept_later = resident() - before
+    assert keeps and limit < min(kept, kept_later)
+    assert resident() - before < limit
+
+
 @pytest.mark.parametrize("library", ["none", "refuses"])
 def test_without_glibc_nothing_is_kept_and_the_record_says_so(
     library: str, monkeypatch: pytest.MonkeyPatch, painted: Path, tiny_weights: Path

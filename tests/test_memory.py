@@ -129,7 +129,7 @@ def test_the_forward_pass_is_that_of_cuda(name: str) -> None:
                 torch.set_autocast_enabled(device, False)
                 torch.clear_autocast_cache()
         seen[device] = results.seen
-    assert sum(seen["cuda"].values()) > 300
+    assert sum(seen["cuda"].values()) > 250
     assert seen["cpu"] == seen["cuda"]
 
 

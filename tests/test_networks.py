@@ -16,7 +16,7 @@ from torchvision.ops import box_convert
 
 from yolov9bench.nn import Levels, Outputs
 from yolov9bench.nn.backbone import Backbone, CBBackbone
-from yolov9bench.nn.blocks import SPPF, AConv, ADown
+from yolov9bench.nn.blocks import SPPF, AConv, ADown, SiLU
 from yolov9bench.predict.postprocess import decode
 from yolov9bench.records.parity import Reference
 from yolov9bench.weights import load
@@ -242,6 +242,23 @@ def test_pooling_joins_windows_of_5_9_and_13() -> None:
     inner = pool.entry(x)
     joined = torch.cat([inner, windows(inner, 5), windows(inner, 9), windows(inner, 13)], dim=1)
     assert torch.equal(pool(x), pool.exit(joined))
+
+
+def test_an_activation_overwrites_its_input_only_where_no_gradient_is_wanted() -> None:
+    """x * sigmoid(x), whose gradient is s + x s (1 - s)."""
+    inputs = torch.linspace(-6, 6, 13, dtype=torch.float64)
+    sigmoid = 1 / (1 + (-inputs).exp())
+    leaf = inputs.clone().requires_grad_()
+    before = leaf * 1
+    outputs = SiLU()(before)
+    outputs.sum().backward()
+    torch.testing.assert_close(outputs, inputs * sigmoid)
+    torch.testing.assert_close(leaf.grad, sigmoid + inputs * sigmoid * (1 - sigmoid))
+    assert before.equal(inputs)
+    with torch.no_grad():
+        given = inputs.clone()
+        assert SiLU()(given).data_ptr() == given.data_ptr()
+        torch.testing.assert_close(given, inputs * sigmoid)
 
 
 @torch.no_grad()

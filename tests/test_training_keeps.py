@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -20,10 +21,12 @@ from yolov9bench.data.coco import read_coco
 from yolov9bench.data.loader import TrainingBatches
 from yolov9bench.data.training_sample import training_sample
 from yolov9bench.data.training_set import training_set
+from yolov9bench.errors import TrainingError
 from yolov9bench.io.files import atomic_path
 from yolov9bench.nn import Detector, build
 from yolov9bench.nn.blocks import ConvBNAct
 from yolov9bench.ops.images import read_image
+from yolov9bench.ops.kept_memory import find_glibc
 from yolov9bench.train import checkpoint, loop, trainer
 from yolov9bench.train.checkpoint import is_finished, read_log
 from yolov9bench.train.initialise import initialise_head
@@ -424,3 +427,25 @@ def test_the_configuration_of_a_run_is_written_beside_it(
     assert (written["seed"], written["batch_size"], written["max_steps"]) == (9, 2, 1)
     assert written["recipe"]["optimizer"]["nominal_batch"] == RECIPE.optimizer.nominal_batch
     assert written["command"][-2:] == ["--seed", "9"]
+
+
+@pytest.mark.skipif(find_glibc() is None, reason="no glibc")
+def test_a_training_on_a_cpu_keeps_what_a_step_frees(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen from within: a step of 256 MB in place of all steps, after which the run is given up."""
+    size, found = 256 * 2**20, []
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def step(*_: object) -> None:
+        before = resident()
+        torch.ones(size, dtype=torch.uint8)
+        found.append(resident() - before)
+        raise TrainingError("given up")
+
+    monkeypatch.setattr(trainer, "fit", step)
+    with pytest.raises(TrainingError, match="given up"):
+        train(small_job(data, tmp_path / "run"))
+    assert found[0] > 200 * 2**20

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, max_pool2d, pad, silu
 
 from yolov9bench.zoo.specs import Block, DownKind
 
@@ -29,6 +29,13 @@ class FusedConv(nn.Module):
         return cast(Tensor, self.activation(self.conv(x)))
 
 
+class SiLU(nn.SiLU):
+    """SiLU, in place where no gradient is wanted; where one is, autograd would copy what is overwritten."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ConvBNAct(nn.Module):
     """Convolution without bias ("same" padding), batch normalisation, SiLU."""
 
@@ -46,7 +53,7 @@ class ConvBNAct(nn.Module):
             channels_in, channels_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(channels_out, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
-        self.activation = nn.SiLU(inplace=True) if activate else nn.Identity()
+        self.activation = SiLU() if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
@@ -73,7 +80,7 @@ class RepConv(nn.Module):
         super().__init__()
         self.three = ConvBNAct(channels_in, channels_out, 3, activate=False)
         self.one = ConvBNAct(channels_in, channels_out, 1, activate=False)
-        self.activation = nn.SiLU(inplace=True)
+        self.activation = SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.three(x) + self.one(x)))

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from yolov9bench.ops.distributed import (
     process_group,
     value_of_main,
 )
+from yolov9bench.ops.kept_memory import kept_memory
 from yolov9bench.ops.ranks import find_ranks, own_device
 from yolov9bench.predict.batches import Batches
 from yolov9bench.train.checkpoint import (
@@ -127,7 +128,12 @@ def run_job(
     announce(job, state)
     events = job.out / "tensorboard" if job.tensorboard and current_ranks().is_main else None
     try:
-        with chosen_algorithms(job), batches.watched(), event_files(events, state.iteration) as show:
+        with (
+            chosen_algorithms(job),
+            kept_memory() if job.device == "cpu" else nullcontext(),  # a GPU has an allocator of its own
+            batches.watched(),
+            event_files(events, state.iteration) as show,
+        ):
             hooks = Hooks(
                 after_epoch=lambda state: validate(job, state),
                 save=timed(state, lambda state: save_checkpoint(job, state, configuration, watch)),
