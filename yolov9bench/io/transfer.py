@@ -9,12 +9,11 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from queue import Empty, Queue
 from threading import Event, Thread
-from traceback import clear_frames
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from yolov9bench.errors import shown
+from yolov9bench.errors import drop_frames, shown
 
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
 READ_SECONDS = 30.0  # a server that sends nothing for so long counts as a cut
@@ -174,18 +173,8 @@ def _receive(
                 events.put(chunk)
         events.put(None)
     except Exception as error:  # whatever it is, the other thread says it
-        _close_left_open(error)
+        drop_frames(error)  # of some answers the library leaves a connection there, open
         events.put(error)
-
-
-def _close_left_open(error: BaseException | None) -> None:
-    """Let go of what the frames of an error hold: of some answers the library leaves the connection there.
-
-    It would stay open until Python looks for circles of objects, whenever that is.
-    """
-    while error is not None:
-        clear_frames(error.__traceback__)
-        error = error.__context__
 
 
 def _read_answer(response: requests.Response) -> Answer:
