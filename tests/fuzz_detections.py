@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -109,7 +110,7 @@ def change_array(arrays: Arrays, random: Random) -> None:
     elif action == 2:
         arrays[name] = np.asfortranarray(array) if random.random() < 0.5 else array[::-1]
     elif action == 3:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), suppress(ValueError):  # of bytes that are no number
             arrays[name] = array.astype(random.choice(TYPES))
     elif action == 4 and array.size:
         arrays[name] = array.reshape(random.choice(((-1, 1), (1, -1), (array.size,))))
@@ -119,7 +120,9 @@ def change_array(arrays: Arrays, random: Random) -> None:
         changed = array.copy()
         changed.flat[random.randrange(array.size)] = min(max(value, int(ends.min)), int(ends.max))
         arrays[name] = changed
-    elif {"boxes_xywh", "scores"} <= arrays.keys():  # as doubles, of any value
+    elif all(
+        each in arrays and arrays[each].dtype.kind == "i" for each in ("boxes_xywh", "scores")
+    ):  # as doubles, of any value
         numbers = [each for each in HOSTILE if type(each) is float]
         boxes = arrays.pop("boxes_xywh").astype(np.float64) / 1000
         if boxes.size:

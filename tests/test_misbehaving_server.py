@@ -1,15 +1,19 @@
 """Servers that misbehave: a download ends as the right file, or in one sentence and nothing in its place."""
 
+import gc
 import gzip
 import hashlib
 import itertools
 import shutil
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -179,6 +183,33 @@ def test_a_length_that_is_no_number_is_refused(site: RawSite, path: Path, length
     site.replies = [reply(OLD, length=length)]
     said = refusal(site, path)
     assert "as the length of the file" in said or "cannot be asked (Content-Length contained multiple" in said
+
+
+def test_no_connection_is_left_to_the_garbage_collector(site: RawSite, path: Path) -> None:
+    """Of an answer that urllib3 itself refuses, as one with two lengths, it closes nothing.
+
+    Python warns of such a socket whenever it next looks for circles: in another test, as it happened.
+    """
+    site.replies = [reply(OLD, length="12, 13")]
+    gc.collect()
+    gc.disable()
+    try:
+        assert "cannot be asked" in refusal(site, path)
+        assert open_connections(site) == 0
+        with socket.create_connection(("127.0.0.1", urlsplit(site.url).port)):
+            assert open_connections(site) == 1
+    finally:
+        gc.enable()
+
+
+def open_connections(site: RawSite) -> int:
+    """How many sockets of this process are connected with a site, its own ones aside."""
+    found = [each for each in gc.get_objects() if type(each) is socket.socket and each.fileno() >= 0]
+    peers = []
+    for each in found:
+        with suppress(OSError):  # one that listens, or whose other end is gone
+            peers.append(each.getpeername()[1])
+    return peers.count(urlsplit(site.url).port)
 
 
 def test_a_body_shorter_than_stated_is_cut_and_a_longer_one_is_too_short(site: RawSite, path: Path) -> None:

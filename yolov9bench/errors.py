@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import clear_frames
 
 SHOWN_CHARACTERS = 60  # of a value in an error
 MOST_INTEGER = 2**63 - 1  # what torch takes as a seed, among others
@@ -152,6 +153,17 @@ def shown_value(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
+def drop_frames(error: BaseException) -> None:
+    """Let go of what the functions held that an error came through, as workers or a connection.
+
+    Otherwise that lives until Python looks for circles of objects, whenever that is.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        clear_frames(each.__traceback__)
+        each = each.__context__
+
+
 def unknown(kind: str, value: str, choices: Iterable[str]) -> SettingsError:
     """The error for a name that is none of the choices: with the nearest of them, or with all."""
     names = list(choices)
@@ -224,7 +236,8 @@ def require_writable(name: str, path: Path | None, folder: bool = False) -> None
         raise SettingsError(f"{name} {path} lies below {existing}, which is a file: choose another path")
     if not os.access(existing, os.W_OK):
         raise SettingsError(f"{name} {path} cannot be written: check the rights of {existing}")
-    most = os.pathconf(existing, "PC_NAME_MAX") - RESERVED
+    # Windows does not tell.
+    most = (os.pathconf(existing, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255) - RESERVED
     for part in path.parts:
         if len(os.fsencode(part)) > most:
             raise SettingsError(

@@ -101,8 +101,8 @@ def _is_file(path: Path) -> bool:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name is a relative path without a way out of its folder."""
-    return "\\" not in name and not name.startswith("/") and ".." not in name.split("/")
+    """Whether a name is a relative path without a way out of its folder, on Windows neither (a drive's)."""
+    return not {"\\", ":"} & set(name) and not name.startswith("/") and ".." not in name.split("/")
 
 
 def explain_missing(roots: Sequence[Path], folder: Path, name: str) -> str:

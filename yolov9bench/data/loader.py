@@ -25,11 +25,10 @@ from yolov9bench.data.workers import (
     ByValue,
     as_tensors,
     choose_pipes,
-    drop_frames,
     explain_lost,
     failure_of_sample,
 )
-from yolov9bench.errors import BenchError, SettingsError
+from yolov9bench.errors import BenchError, SettingsError, drop_frames
 from yolov9bench.ops.ranks import ALONE, Ranks
 from yolov9bench.ops.stops import interrupts_held
 from yolov9bench.zoo.recipe import Recipe

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from traceback import clear_frames
 from typing import Any
 
 import cv2
@@ -98,14 +97,6 @@ def explain_lost(error: Exception, workers: int) -> str | None:
         f"{which} {how.replace('is killed', 'was killed')}: memory may be short, or it could not start (then "
         "its own message stands above); give fewer --workers, or 0 to use none"
     )
-
-
-def drop_frames(error: BaseException) -> None:
-    """Let go of what the functions held that an error came through: DataLoader's own hold the workers."""
-    each: BaseException | None = error
-    while each is not None:
-        clear_frames(each.__traceback__)
-        each = each.__context__
 
 
 def failure_of_sample(error: Exception, name: str) -> BenchError:

@@ -8,7 +8,8 @@ import re
 RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])( *\..*)?", re.IGNORECASE | re.DOTALL
 )
-REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # on Windows, and / elsewhere
+REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')  # on Windows; no text at the end, on macOS
+LONGEST = 200  # bytes of a stem; of a name most systems take 255, some of which a file has before its own
 
 
 def name_fault(name: str) -> str | None:
@@ -24,6 +25,10 @@ def name_fault(name: str) -> str | None:
 
 
 def portable_name(stem: str, suffix: str) -> str:
-    """A file's name from a stem that may be none on another system: what is refused becomes an underscore."""
-    name = REFUSED.sub("_", stem).rstrip(". ") + suffix
+    """A file's name from a stem that may be none on another system.
+
+    What is refused becomes an underscore, and of a long stem the beginning is taken.
+    """
+    short = REFUSED.sub("_", stem).encode()[:LONGEST].decode(errors="ignore")
+    name = short.rstrip(". ") + suffix
     return name if name_fault(name) is None else f"_{name}"

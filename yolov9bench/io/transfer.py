@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from yolov9bench.errors import shown
+from yolov9bench.errors import drop_frames, shown
 
 CONNECT_SECONDS = 3.05  # per address of the host: who cannot be reached is to be known within seconds
 READ_SECONDS = 30.0  # a server that sends nothing for so long counts as a cut
@@ -173,6 +173,7 @@ def _receive(
                 events.put(chunk)
         events.put(None)
     except Exception as error:  # whatever it is, the other thread says it
+        drop_frames(error)  # of some answers the library leaves a connection there, open
         events.put(error)
 
 

@@ -59,7 +59,13 @@ def find_stop(error: BaseException) -> tuple[str, int] | None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while the body runs, and for good in processes it starts, which their parent ends."""
+    """Hold Ctrl-C back while the body runs, and for good in processes it starts, which their parent ends.
+
+    Not on Windows, which cannot: there such a process says of a Ctrl-C itself that it was stopped.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
