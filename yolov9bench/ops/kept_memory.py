@@ -38,16 +38,16 @@ def kept_memory() -> Iterator[bool]:
         _KEEPS.reset(outer)
         for parameter, value in USUAL.items():
             library.mallopt(parameter, value)
-        give_back_free()
+        library.malloc_trim(0)
 
 
 def give_back_free() -> None:
-    """Let glibc give back every page that is free, also between what is in use.
+    """Give back every page that is free, also between what is in use, where freed memory is kept.
 
-    Of memory that is kept, what stays lies among what comes and goes: the gaps become too short for a large
-    array, and without this the process grows with every batch.
+    What stays lies among what comes and goes there: the gaps become too short for a large array, and without
+    this, every few batches, the process grows with each of them.
     """
-    library = find_glibc()
+    library = find_glibc() if _KEEPS.get() else None
     if library is not None:
         library.malloc_trim(0)
 
