@@ -57,7 +57,7 @@ def ready(
     with tempfile.TemporaryDirectory(dir=arguments.cache_folder) as folder:
         for workers, cache in ways:
             began = time.perf_counter()
-            loading = Loading(workers, cache, Path(folder))
+            loading = Loading(workers, cache, Path(folder), pool_bytes=int(arguments.pool_gb * 1e9))
             batches = TrainingBatches(dataset, recipe, BATCH_SIZE, seed=0, loading=loading)
             filled = time.perf_counter()
             next(iter(batches.of_epoch(0, start=len(batches) - 1)))
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", type=float, default=0.0, help="seconds of a core after each batch")
+    parser.add_argument("--pool-gb", type=float, default=0.0, help="with cache none, for tiles of mosaics")
     parser.add_argument(
         "--cache-folder", type=Path, help="where the file lies; the system's choice if omitted"
     )
