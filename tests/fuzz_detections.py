@@ -110,7 +110,7 @@ def change_array(arrays: Arrays, random: Random) -> None:
     elif action == 2:
         arrays[name] = np.asfortranarray(array) if random.random() < 0.5 else array[::-1]
     elif action == 3:
-        with np.errstate(all="ignore"), suppress(ValueError):  # of bytes that are no number
+        with np.errstate(all="ignore"), suppress(ValueError, OverflowError):  # of text
             arrays[name] = array.astype(random.choice(TYPES))
     elif action == 4 and array.size:
         arrays[name] = array.reshape(random.choice(((-1, 1), (1, -1), (array.size,))))

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from yolov9bench.errors import DatasetError
-from yolov9bench.ops.images import Pixels, read_image
+from yolov9bench.ops.images import Pixels, cut_short, read_image
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)  # BGR
 
@@ -90,6 +91,34 @@ def test_a_picture_larger_than_can_be_decoded_is_refused_by_its_header(
     (tmp_path / "bomb.png").write_bytes(png_of(width, height))
     with pytest.raises(DatasetError, match=r"image bomb\.png (is too large to be decoded|cannot be decoded)"):
         read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("length", [13, 26, 100_000, 2**31 - 1, 2**32 - 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_part_of_a_png_that_is_longer_than_the_file_takes_no_memory(
+    tmp_path: Path, length: int, place: int
+) -> None:
+    """OpenCV makes room for what a part says, 4 GB at most, and then refuses it; here it is never asked."""
+    content = bytearray(png_of(8, 8))
+    starts = [content.index(kind) - 4 for kind in (b"IHDR", b"IDAT", b"IEND")]
+    before = struct.unpack_from(">I", content, starts[place])[0]
+    struct.pack_into(">I", content, starts[place], length)
+    (tmp_path / "bomb.png").write_bytes(content)
+    if length == before:
+        assert not cut_short(bytes(content))
+    else:
+        with pytest.raises(DatasetError, match=r"image bomb\.png is cut short"):
+            read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("options", [{}, {"save_all": True, "append_images": [halves(), halves()]}])
+def test_a_png_is_cut_short_wherever_it_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
+    content = saved(tmp_path / "whole.png", halves(), "PNG", **options).read_bytes()
+    assert not cut_short(content) and not cut_short(content + b"more")
+    assert all(cut_short(content[:count]) for count in range(8, len(content)))
+    (tmp_path / "cut.png").write_bytes(content[:-5])
+    with pytest.raises(DatasetError, match=r"image cut\.png is cut short"):
+        read_image(tmp_path / "cut.png")
 
 
 def test_a_large_jpeg_without_its_end_is_cut_short(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from planted_faults import FAULTS
 
 from yolov9bench import reproduce
@@ -26,7 +27,7 @@ from yolov9bench.evaluation.plain_detections import (
     place_image,
 )
 from yolov9bench.evaluation.self_check import choose_images
-from yolov9bench.evaluation.self_check_data import find_class_fault, find_metric_fault
+from yolov9bench.evaluation.self_check_data import _mean_colour, find_class_fault, find_metric_fault
 from yolov9bench.evaluation.settings import EvaluationSettings
 from yolov9bench.ops.ranks import Ranks
 from yolov9bench.predict.predictions import predictions_from_rows
@@ -308,3 +309,15 @@ def test_an_image_alone_and_in_a_batch_are_told_apart_only_in_train_mode(
         detector.train()
         alone, beside = detector(image).main[0], detector(torch.cat([image, 1 - image])).main[0]
         assert (alone.box_logits[0] - beside.box_logits[0]).abs().max() > 1e-2
+
+
+def test_a_photograph_beyond_pillows_limit_has_no_colour_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV decodes up to six times as many pixels, so that such an image may well be evaluated."""
+    path, pixels = tmp_path / "image.png", np.zeros((30, 40, 3), np.uint8)
+    pixels[:10] = (30, 60, 240)
+    cv2.imwrite(str(path), pixels)
+    assert _mean_colour(path) == pytest.approx([80, 20, 10])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30 * 40 // 2 - 1)
+    assert _mean_colour(path) is None

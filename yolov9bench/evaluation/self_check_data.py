@@ -22,6 +22,7 @@ from yolov9bench.errors import DatasetError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.evaluation.plain_detections import Array
 from yolov9bench.io.files import sha256_of
+from yolov9bench.ops.images import PILLOW_ERRORS
 from yolov9bench.predict.predictions import Predictions
 
 Answer = tuple[str, str] | str | None  # a fault's name and sentence; why nothing is told; nothing wrong
@@ -58,8 +59,8 @@ def _mean_colour(path: Path) -> Array | None:
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return np.asarray(np.asarray(upright, np.float64).mean(axis=(0, 1)))
-    except (OSError, ValueError, SyntaxError):
+            return np.asarray(np.asarray(upright).mean(axis=(0, 1), dtype=np.float64))
+    except PILLOW_ERRORS:
         return None
 
 

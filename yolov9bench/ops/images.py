@@ -20,6 +20,9 @@ Pixels = NDArray[np.uint8]
 Rounding = Literal["truncate", "ceil"]
 Shrinking = Literal["area", "linear"]
 GREY = 114
+PNG = b"\x89PNG\r\n\x1a\n"
+# What Pillow has for images that are damaged, or too large for it.
+PILLOW_ERRORS = (Image.DecompressionBombError, MemoryError, OSError, SyntaxError, ValueError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,14 @@ def is_deep_png(path: Path) -> bool:
 
 
 def cut_short(encoded: bytes) -> bool:
-    """Whether a JPEG stops before its end, which OpenCV decodes without an error, with grey for the rest.
+    """Whether a JPEG or PNG stops before its end.
 
-    One without an end is decoded to see; so it counts as cut as well if it is too large for that, by the
-    limit of 179 million pixels that PIL has.
+    Of such a JPEG OpenCV decodes grey for the rest, without an error. One without an end is decoded to see;
+    so it counts as cut as well if it is too large for that, by the limit of 179 million pixels that PIL has.
+    For a part of a PNG that is longer than the file OpenCV takes up to 4 GB before it sees that.
     """
+    if encoded.startswith(PNG):
+        return not _has_png_end(encoded)
     if not encoded:
         return True
     if not encoded.startswith(b"\xff\xd8") or b"\xff\xd9" in encoded[-64:]:
@@ -85,15 +91,20 @@ def cut_short(encoded: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             image.load()
-    except (
-        Image.DecompressionBombError,
-        MemoryError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        struct.error,
-    ):
+    except PILLOW_ERRORS:
         return True
+    return False
+
+
+def _has_png_end(encoded: bytes) -> bool:
+    """Whether the parts of a PNG, each of the length that it states, lead to the last one."""
+    place = len(PNG)
+    while place + 12 <= len(encoded):
+        length = int.from_bytes(encoded[place : place + 4], "big")
+        is_last = encoded.startswith(b"IEND", place + 4)
+        place += 12 + length  # with the length itself, the part's name and a checksum
+        if is_last:
+            return place <= len(encoded)
     return False
 
 
