@@ -358,6 +358,7 @@ def test_shapes_that_a_file_has_no_bytes_for_are_a_sentence(shape: str, tmp_path
     require_refused(tmp_path / "found.npz", lying_header(shape))
 
 
+@pytest.mark.slow(6)
 def test_a_bomb_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
     require_refused(tmp_path / "found.npz", compress_a_bomb())
 
