@@ -248,10 +248,11 @@ def test_an_activation_overwrites_its_input_only_where_no_gradient_is_wanted() -
     """x * sigmoid(x), whose gradient is s + x s (1 - s)."""
     inputs = torch.linspace(-6, 6, 13, dtype=torch.float64)
     sigmoid = 1 / (1 + (-inputs).exp())
-    leaf = inputs.clone().requires_grad_()
-    before = leaf * 1
-    outputs = SiLU()(before)
-    outputs.sum().backward()
+    with torch.enable_grad():
+        leaf = inputs.clone().requires_grad_()
+        before = leaf * 1
+        outputs = SiLU()(before)
+        outputs.sum().backward()
     torch.testing.assert_close(outputs, inputs * sigmoid)
     torch.testing.assert_close(leaf.grad, sigmoid + inputs * sigmoid * (1 - sigmoid))
     assert before.equal(inputs)
