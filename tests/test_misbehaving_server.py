@@ -204,7 +204,8 @@ def test_no_connection_is_left_to_the_garbage_collector(site: RawSite, path: Pat
 
 def open_connections(site: RawSite) -> int:
     """How many sockets of this process are connected with a site, its own ones aside."""
-    found = [each for each in gc.get_objects() if type(each) is socket.socket and each.fileno() >= 0]
+    sockets = (each for each in gc.get_objects() if type(each) is socket.socket)
+    found = [each for each in sockets if each.fileno() >= 0 and each.family == socket.AF_INET]
     peers = []
     for each in found:
         with suppress(OSError):  # one that listens, or whose other end is gone

@@ -27,7 +27,8 @@ BLUE = (0, 114, 178)  # of the lines of a training curve
 def test_the_notebooks_are_these() -> None:
     """What is checked for every notebook is checked for these."""
     found = {path.name for path in FOLDER.glob("*.ipynb")}
-    assert found == {"performance.ipynb", "protocol.ipynb", "reproduce.ipynb", "table.ipynb", "train.ipynb"}
+    names = ("performance", "protocol", "reproduce", "speed", "table", "train")
+    assert found == {f"{name}.ipynb" for name in names}
 
 
 def outputs(notebook: Any, kind: str) -> list[str]:
