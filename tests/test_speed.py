@@ -176,6 +176,17 @@ def test_a_peer_without_a_result_is_a_sentence(text: str) -> None:
     assert flow.last_line('warning\n{"a": 1}\n\n') == {"a": 1}
 
 
+def test_a_python_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link is not followed: beside it lies what makes it an environment."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert flow.absolute_program("bin/python") == str(tmp_path / "bin/python")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert flow.absolute_program("python") == str(tmp_path / "bin/python")
+    assert flow.absolute_program("auto") == sys.executable
+
+
 def test_a_python_that_does_not_start_is_a_sentence(tmp_path: Path) -> None:
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho no such library >&2\nexit 127\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def measure_speed(config: SpeedConfig) -> Speed:
     dataset = read_coco(config.dataset_folder, config.split, config.limit)
     assert checkpoint.path is not None  # it was read from a file
     start = datetime.now(UTC).isoformat(timespec="seconds")
-    python = sys.executable if config.peer_python == "auto" else config.peer_python
+    python = absolute_program(config.peer_python)
     versions = find_versions(python)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(config, Path(scratch), dataset, checkpoint.path, python)
@@ -67,6 +68,12 @@ def measure_speed(config: SpeedConfig) -> Speed:
         versions=versions,
         absent=tuple(name for name in PEERS if name not in versions),
     )
+
+
+def absolute_program(python: str) -> str:
+    """The program from any folder, its links unfollowed, by which a Python knows its packages."""
+    found = sys.executable if python == "auto" else shutil.which(python)
+    return str(Path(found or python).absolute())
 
 
 def find_versions(python: str) -> dict[str, str]:
