@@ -107,9 +107,11 @@ def run_inference(
     count, protocol = counted(len(batches.dataset.images), "images"), batches.protocol
     logger.info("evaluating %s under protocol %s on %s", count, protocol.name, device)
     by_image: dict[int, Arrays] = {}
-    is_main = current_ranks().is_main
-    tracked = track(batches, len(batches), f"evaluating {count}", "batches") if is_main else batches
-    for number, batch in enumerate(tracked, start=1):
+    is_main, title = current_ranks().is_main, f"evaluating {count}"
+    # Nothing else holds the progress, so that it ends at once where an interrupt ends the loop.
+    for number, batch in enumerate(
+        track(batches, len(batches), title, "batches") if is_main else batches, start=1
+    ):
         with counting(batches.counts):
             parts = [detect_batch(detector, part, protocol, device) for part in batch.split(backend.chunk)]
         detections = chain.from_iterable(parts)
