@@ -22,11 +22,10 @@ from yolov9bench.config import SpeedConfig
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import ProcessError, shown
 from yolov9bench.evaluation.coco_metrics import coco_metrics
-from yolov9bench.io.files import sha256_of
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.predict.predictions import predictions_from_rows
 from yolov9bench.profiling import peers
-from yolov9bench.profiling.peer_data import write_peer_data
+from yolov9bench.profiling.peer_data import DESCRIPTION, write_peer_data
 from yolov9bench.profiling.processes import Run, time_in_turn, time_process
 from yolov9bench.profiling.speed import PEERS, Speed
 from yolov9bench.weights.fetch import load_any
@@ -60,7 +59,7 @@ def measure_speed(config: SpeedConfig) -> Speed:
         start=start,
         environment=replace(describe_environment("cpu"), threads=config.cores),
         images=len(dataset.images),
-        weights_sha256=sha256_of(checkpoint.path),
+        weights_sha256=checkpoint.sha256,
         evaluations=evaluations,
         metrics=metrics,
         network=network,
@@ -125,9 +124,13 @@ class Bench:
         self.evaluate("auto")  # chooses a backend, which later runs find
         return ways
 
+    def detections_by(self, backend: str) -> Path:
+        """The file of what the last evaluation by a backend found."""
+        return self.scratch / f"found-{backend}.json"
+
     def evaluate(self, backend: str) -> Run:
         """One evaluation of ours, its interval, record and detections included."""
-        record, detections = self.scratch / "record.json", self.scratch / "found.json"
+        record, detections = self.scratch / "record.json", self.detections_by(backend)
         words = ["evaluate", "--checkpoint", str(self.weights), "--dataset", str(self.data)]
         words += ["--protocol", self.config.protocol, "--device", "cpu", "--backend", backend]
         words += ["--json", str(record), "--detections", str(detections)]
@@ -137,7 +140,7 @@ class Bench:
     def validate_by_ultralytics(self) -> Run:
         """One validation of Ultralytics', and COCO's AP of the detections that it wrote."""
         shape = "square" if self.config.protocol.endswith("square") else "rectangular"
-        script, data = SCRIPTS / "ultralytics_val.py", self.data / "peer.yaml"
+        script, data = SCRIPTS / "ultralytics_val.py", self.data / DESCRIPTION
         words = [str(script), str(self.weights), str(data), str(self.scratch), shape, str(self.config.cores)]
         run, text = self.run([self.peer_python, *words])
         said = last_line(text)
@@ -145,14 +148,13 @@ class Bench:
         return replace(run, ap=ap_of_ultralytics(self.dataset, rows, said["categories"]))
 
     def metrics(self, with_faster: bool) -> dict[str, Callable[[], Run]]:
-        """COCO's metrics alone, of the detections that the last evaluation wrote."""
-        self.evaluate("auto")
+        """COCO's metrics alone, of the detections that the last evaluation of ours wrote."""
         names = [name for name in METRICS if with_faster or name != "faster-coco-eval"]
         return {name: lambda name=name: self.score(name) for name in names}  # type: ignore[misc]
 
     def score(self, name: str) -> Run:
         """The metrics of one library, by itself."""
-        files = [self.data / "annotations/instances_val2017.json", self.scratch / "found.json"]
+        files = [self.data / "annotations/instances_val2017.json", self.detections_by("auto")]
         python = self.peer_python if name == "faster-coco-eval" else sys.executable
         run, text = self.run([python, str(SCRIPTS / "coco_metrics_by.py"), METRICS[name], *map(str, files)])
         return replace(run, ap=float(last_line(text)["metrics"][0]))

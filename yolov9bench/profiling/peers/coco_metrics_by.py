@@ -1,13 +1,13 @@
 """COCO's metrics by another library: python coco_metrics_by.py LIBRARY ANNOTATIONS.json RESULTS.json
 
-LIBRARY is pycocotools, faster_coco_eval or hotcoco. It prints the version, and the twelve metrics.
+LIBRARY is pycocotools, faster_coco_eval or hotcoco. It prints the twelve metrics.
 """
 
 import contextlib
 import io
 import json
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 NAMES = {
@@ -29,8 +29,7 @@ def main() -> None:
         evaluator.accumulate()
         evaluator.summarize()
     values = [float(each) for each in list(evaluator.stats)[:12]]
-    version = metadata.version(library.replace("_", "-"))
-    sys.stdout.write(json.dumps({"version": version, "metrics": values}) + "\n")
+    sys.stdout.write(json.dumps({"metrics": values}) + "\n")
 
 
 if __name__ == "__main__":

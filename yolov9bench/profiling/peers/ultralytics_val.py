@@ -1,12 +1,12 @@
 """Ultralytics' own validation: python ultralytics_val.py WEIGHTS DATA.yaml FOLDER SHAPE THREADS
 
-SHAPE is square or rectangular. It prints the version, the result file that it wrote, and the category that it
-has for each label. Ultralytics chooses a number of threads by itself: here it gets the one that is told.
+SHAPE is square or rectangular. It prints the result file that it wrote, and the category that it has for each
+label. Ultralytics chooses a number of threads by itself: here it gets the one that is told.
 """
 
 import json
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,7 @@ def main() -> None:
         exist_ok=True,
     )
     result = str(Path(found.save_dir) / "predictions.json")
-    version = metadata.version("ultralytics")
-    sys.stdout.write(json.dumps({"version": version, "result": result, "categories": categories}) + "\n")
+    sys.stdout.write(json.dumps({"result": result, "categories": categories}) + "\n")
 
 
 if __name__ == "__main__":
