@@ -16,7 +16,7 @@ from synthetic import small_file
 
 from yolov9bench.data.coco import CocoDataset, CocoImage, read_coco
 from yolov9bench.errors import DatasetError, MetricsError, SettingsError
-from yolov9bench.evaluation import coco_metrics, evaluate, run_network, settings
+from yolov9bench.evaluation import coco_metrics, evaluate, images_used, run_network, settings
 from yolov9bench.evaluation.settings import EvaluationSettings, choose_protocol, row_id
 from yolov9bench.evaluation.truth import Array, Truth
 from yolov9bench.predict.batches import Batch, Batches
@@ -234,12 +234,12 @@ def test_a_data_set_without_its_skipped_images() -> None:
     images = tuple(CocoImage(number, f"{number}.jpg", 8, 8) for number in (1, 2, 3))
     objects = [{"id": number, "image_id": 1 + number % 3} for number in range(9)]
     dataset = CocoDataset(Path("set"), "val", images, objects, ((1, "one"),), "", "")
-    assert evaluate.without_skipped(dataset, []) is dataset
-    kept = evaluate.without_skipped(dataset, ["2.jpg"])
+    assert images_used.without_skipped(dataset, []) is dataset
+    kept = images_used.without_skipped(dataset, ["2.jpg"])
     assert [image.id for image in kept.images] == [1, 3]
     assert [each["id"] for each in kept.annotations] == [0, 2, 3, 5, 6, 8]
     with pytest.raises(DatasetError, match="none of the 3 images in set"):
-        evaluate.without_skipped(dataset, ["1.jpg", "2.jpg", "3.jpg"])
+        images_used.without_skipped(dataset, ["1.jpg", "2.jpg", "3.jpg"])
 
 
 def test_the_record_says_what_ran(

@@ -21,8 +21,8 @@ from yolov9bench.data.download import Origin
 from yolov9bench.errors import require_in_range
 from yolov9bench.evaluation.candidates import Source
 from yolov9bench.evaluation.departures import ORDERS, list_departures
-from yolov9bench.evaluation.evaluate import resolve_device, without_skipped
-from yolov9bench.evaluation.images_used import require_objects, too_large
+from yolov9bench.evaluation.evaluate import resolve_device
+from yolov9bench.evaluation.images_used import require_objects, too_large, without_skipped
 from yolov9bench.evaluation.inputs import describe_inputs
 from yolov9bench.evaluation.run_network import full_float32
 from yolov9bench.evaluation.settings import BATCH_SIZE, choose_protocol, row_id

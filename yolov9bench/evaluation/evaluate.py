@@ -19,9 +19,9 @@ from yolov9bench.config import parse_classes, require_backend, require_checkpoin
 from yolov9bench.data.classes import choose_classes
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.data.download import Origin
-from yolov9bench.errors import CheckpointError, DatasetError, SettingsError, require_in_range
+from yolov9bench.errors import CheckpointError, SettingsError, require_in_range
 from yolov9bench.evaluation.coco_metrics import CocoResult
-from yolov9bench.evaluation.images_used import require_objects, warn_of_images
+from yolov9bench.evaluation.images_used import require_objects, warn_of_images, without_skipped
 from yolov9bench.evaluation.inputs import describe_inputs, describe_own_function, describe_own_row
 from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, run_function
 from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
@@ -235,18 +235,6 @@ def require_stated_network(own: OwnRow | None, checkpoint: Checkpoint) -> None:
             f"{own.checkpoint} holds the network {checkpoint.spec.name}, not {own.row.spec.name} as row "
             f"{own.id} states: correct its spec or its checkpoint"
         )
-
-
-def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
-    """The data set less the images that were left out, so that nothing on them counts as missed."""
-    if not skipped:
-        return dataset
-    kept = tuple(image for image in dataset.images if image.file_name not in skipped)
-    if not kept:
-        raise DatasetError(
-            f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
-        )
-    return dataset.restricted(kept)
 
 
 def resolve_device(device: str) -> str:

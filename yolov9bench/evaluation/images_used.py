@@ -47,6 +47,18 @@ def _have(images: Sequence[str]) -> str:
     return f"{counted(len(images), 'images')} {'has' if len(images) == 1 else 'have'}"
 
 
+def without_skipped(dataset: CocoDataset, skipped: list[str]) -> CocoDataset:
+    """The data set less the images that were left out, so that nothing on them counts as missed."""
+    if not skipped:
+        return dataset
+    kept = tuple(image for image in dataset.images if image.file_name not in skipped)
+    if not kept:
+        raise DatasetError(
+            f"none of the {len(skipped)} images in {dataset.folder} can be decoded: fetch them again"
+        )
+    return dataset.restricted(kept)
+
+
 def join_shares(by_image: dict[int, Arrays], batches: Batches) -> dict[int, Arrays]:
     """The detections of every process, and in `batches` what each counted, left out or found otherwise."""
     counts = asdict(batches.counts)

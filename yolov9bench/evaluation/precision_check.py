@@ -11,6 +11,7 @@ from torch import nn
 from yolov9bench.data.coco import CocoDataset
 from yolov9bench.errors import SettingsError
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.images_used import without_skipped
 from yolov9bench.io.progress import counted
 from yolov9bench.nn.detector import Detector
 from yolov9bench.predict.batches import Batches
@@ -41,7 +42,7 @@ def apply_checked(
     def ap_by(network: nn.Module) -> float:
         own = Batches(few, batches.protocol, batches.batch_size, batches.skip_corrupt)
         predictions = detect(network, own)
-        used = few.restricted([image for image in few.images if image.file_name not in own.skipped])
+        used = without_skipped(few, own.skipped)
         return coco_metrics(used.ground_truth(), predictions)["AP"]
 
     plain = ap_by(detector)

@@ -11,8 +11,7 @@ from yolov9bench.evaluation import intervals
 from yolov9bench.evaluation.candidates import Candidates, Source, collect_candidates
 from yolov9bench.evaluation.departing import Measure, Outcome, measure
 from yolov9bench.evaluation.departures import Departure, Procedure
-from yolov9bench.evaluation.evaluate import without_skipped
-from yolov9bench.evaluation.images_used import warn_of_images
+from yolov9bench.evaluation.images_used import warn_of_images, without_skipped
 from yolov9bench.evaluation.intervals import Interval, Weighted, paired_intervals
 from yolov9bench.evaluation.matching import Integers
 from yolov9bench.evaluation.truth import Array, read_truth
