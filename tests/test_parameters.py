@@ -7,10 +7,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from yolov9bench.config import ReproduceConfig, parameters_from, project_root
+from yolov9bench.config import (
+    Config,
+    ReproduceConfig,
+    SpeedConfig,
+    config_from,
+    parameters_from,
+    project_root,
+)
 from yolov9bench.errors import SettingsError
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks/reproduce.ipynb"
+FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
 def test_a_misspelt_name_is_refused_with_the_likely_one() -> None:
@@ -37,15 +44,17 @@ def test_a_notebooks_globals_give_its_plain_values() -> None:
     assert parameters_from(namespace) == ReproduceConfig(size="c")
 
 
-def test_the_notebooks_parameter_cell_is_the_dataclass() -> None:
+@pytest.mark.parametrize(("name", "config"), [("reproduce", ReproduceConfig), ("speed", SpeedConfig)])
+def test_the_notebooks_parameter_cell_is_the_dataclass(name: str, config: type[Config]) -> None:
     """Same names, same order, same defaults: nothing can be set in one and not in the other."""
-    notebook = nbformat.read(NOTEBOOK, 4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)  # type: ignore[no-untyped-call]
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     namespace: dict[str, object] = {}
     exec(cell.source, namespace)
     given = {name: value for name, value in namespace.items() if not name.startswith("_")}
-    assert given == {field.name: field.default for field in fields(ReproduceConfig)}
+    assert given == {field.name: field.default for field in fields(config)}
     assert all("  # " in line for line in cell.source.splitlines()), "every parameter needs a comment"
+    assert config_from(namespace, config) == config()
 
 
 def test_default_folders_hang_on_the_project_and_given_ones_on_the_working_directory(

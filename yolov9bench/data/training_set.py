@@ -52,8 +52,7 @@ class TrainingSet:
 
     def load(self, index: int) -> Sample:
         """One image as it is on disk; DatasetError for one that cannot be decoded, or of another size."""
-        objects = self.objects[index]
-        return Sample(self.pixels(index), objects.boxes, objects.labels, objects.polygons)
+        return replace(self.outline(index), pixels=self.pixels(index))
 
     def pixels(self, index: int) -> Pixels:
         """The image alone, which is read-only where decoded images are kept; DatasetErrors as `load`."""
