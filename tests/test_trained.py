@@ -65,6 +65,8 @@ GIVEN: dict[str, tuple[Any, Callable[[Job], Any], Any]] = {
     "limit": (2, lambda job: (len(job.train.images), len(job.validation.images)), (2, 2)),
     "extend": (True, lambda job: job.extend, True),
     "learning_rate": (0.004, lambda job: job.recipe.optimizer.learning_rate, 0.004),
+    "compile": (True, lambda job: job.compile, True),
+    "activation_checkpointing": (True, lambda job: job.activation_checkpointing, True),
     "train_split": ("val2", lambda job: (job.train.split, job.validation.split), ("val2", "val2017")),
 }
 

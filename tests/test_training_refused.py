@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     "no limit": ("max_steps", lambda job, _: replace(job, max_steps=None)),
     "start": ("start", other_start),
     "deterministic": ("deterministic", lambda job, _: replace(job, deterministic=True)),
+    "compile": ("compile", lambda job, _: replace(job, compile=True)),
     "freeze": ("freeze", lambda job, _: replace(job, freeze=1)),
     "no start": ("start", lambda job, _: replace(job, start=None)),
 }

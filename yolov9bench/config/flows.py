@@ -151,6 +151,10 @@ class TrainConfig(Config):
     """The folder of that file."""
     pool_gb: float = 2.0
     """With cache none, GB of memory for decoded images of mosaics, at most a quarter of what is free."""
+    compile: bool = False
+    """Translate the network for this machine by torch.compile, which takes a minute or more at the start."""
+    activation_checkpointing: bool = False
+    """Keep less of the forward pass and compute it again: less memory, longer steps, the same numbers."""
     deterministic: bool = False
     """Only algorithms that give the same sums every time; slower, and needed on a GPU alone."""
     tensorboard: bool = False
@@ -174,6 +178,8 @@ class TrainConfig(Config):
             raise SettingsError(
                 f"freeze is {self.freeze}, which would keep weights that begin at random: give start"
             )
+        if self.compile and self.activation_checkpointing:
+            raise SettingsError("compile and activation_checkpointing exclude each other: give one of them")
         if not 0 <= self.pool_gb <= MOST_GIGABYTES:
             raise SettingsError(f"pool_gb is {self.pool_gb!r}: give gigabytes from 0 to {MOST_GIGABYTES:,}")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:

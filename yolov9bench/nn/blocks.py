@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, silu
 
+from yolov9bench.nn.recomputed import Recomputable
 from yolov9bench.zoo.specs import Block, DownKind
 
 NORM_EPSILON = 1e-3
@@ -36,7 +37,7 @@ class SiLU(nn.SiLU):
         return silu(x, inplace=not torch.is_grad_enabled())
 
 
-class ConvBNAct(nn.Module):
+class ConvBNAct(Recomputable):
     """Convolution without bias ("same" padding), batch normalisation, SiLU."""
 
     def __init__(
@@ -55,7 +56,7 @@ class ConvBNAct(nn.Module):
         self.norm = nn.BatchNorm2d(channels_out, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
         self.activation = SiLU() if activate else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
 
     def fused_weight(self) -> tuple[Tensor, Tensor]:
@@ -135,7 +136,7 @@ class RepCSP(nn.Module):
         return cast(Tensor, self.merge(torch.cat([self.bottlenecks(self.main(x)), self.side(x)], dim=1)))
 
 
-class Aggregation(nn.Module):
+class Aggregation(Recomputable):
     """C2f, ELAN and GELAN's RepNCSPELAN4 in one: enter, halve, chain the parts, join everything, leave."""
 
     def __init__(self, channels_in: int, block: Block) -> None:
@@ -144,7 +145,7 @@ class Aggregation(nn.Module):
         self.parts = nn.ModuleList(make_parts(block))
         self.exit = ConvBNAct(block.split + len(self.parts) * block.part, block.out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         pieces = list(self.entry(x).chunk(2, dim=1))
         for part in self.parts:
             pieces.append(part(pieces[-1]))
@@ -164,7 +165,7 @@ def make_parts(block: Block) -> list[nn.Module]:
     ]
 
 
-class SPPF(nn.Module):
+class SPPF(Recomputable):
     """SPPF and SPPELAN: the input and three chained 5x5 max pools of it, joined by 1x1 convolutions."""
 
     def __init__(self, channels_in: int, hidden: int, channels_out: int) -> None:
@@ -172,25 +173,25 @@ class SPPF(nn.Module):
         self.entry = ConvBNAct(channels_in, hidden)
         self.exit = ConvBNAct(4 * hidden, channels_out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         pieces = [self.entry(x)]
         for _ in range(3):
             pieces.append(max_pool2d(pieces[-1], kernel_size=5, stride=1, padding=2))
         return cast(Tensor, self.exit(torch.cat(pieces, dim=1)))
 
 
-class AConv(nn.Module):
+class AConv(Recomputable):
     """Halve the resolution: a 2x2 average of stride 1, then a 3x3 convolution of stride 2."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.wide = ConvBNAct(channels_in, channels_out, 3, stride=2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.wide(avg_pool2d(x, kernel_size=2, stride=1)))
 
 
-class ADown(nn.Module):
+class ADown(Recomputable):
     """Halve the resolution: a 2x2 average, then one half convolved by stride 2 and the other max-pooled."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -198,7 +199,7 @@ class ADown(nn.Module):
         self.wide = ConvBNAct(channels_in // 2, channels_out // 2, 3, stride=2)
         self.pooled = ConvBNAct(channels_in // 2, channels_out // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         first, second = avg_pool2d(x, kernel_size=2, stride=1).chunk(2, dim=1)
         second = max_pool2d(second, kernel_size=3, stride=2, padding=1)
         return torch.cat([self.wide(first), self.pooled(second)], dim=1)

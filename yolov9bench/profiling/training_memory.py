@@ -10,6 +10,7 @@ import torch
 
 from yolov9bench.nn.detector import Detector, build, skeleton
 from yolov9bench.nn.head import STRIDES
+from yolov9bench.nn.recomputed import recompute_activations
 from yolov9bench.profiling import published_setup
 from yolov9bench.profiling.box_counts import COCO_IMAGES
 from yolov9bench.profiling.memory_tracker import counted
@@ -43,6 +44,7 @@ class Workload:
     boxes: int
     fullest_of: int | None = None
     setup: Literal["own", "published"] = "own"
+    activation_checkpointing: bool = False
 
     @property
     def schedule(self) -> Schedule:
@@ -103,6 +105,8 @@ def predict_training_step(work: Workload) -> int:
         state = make_state(
             Detector(work.spec, CLASSES), work.recipe, work.schedule.images_per_iteration, work.precision
         )
+        if work.activation_checkpointing:
+            recompute_activations(state.detector)
         shape = (work.batch_size, 3, work.image_size, work.image_size)
         # A GPU's convolutions want channels last, and the loop copies the batch to it. On the CPU it copies
         # into the usual order what is channels last: as many bytes.
@@ -122,6 +126,8 @@ def measure_training_step(work: Workload, device: str) -> Peak:
     """The peaks of a real training step on a CUDA device, on noise and random boxes."""
     detector = build(work.spec, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = make_state(detector, work.recipe, work.schedule.images_per_iteration, work.precision)
+    if work.activation_checkpointing:
+        recompute_activations(state.detector)
     batch = noise(work)
     warm_up(work, state, batch)
     return measure_peak(lambda: train_step(work, state, batch), device)

@@ -69,6 +69,8 @@ class TrainSettings:
     deterministic: bool | None
     freeze: int | None
     max_steps: int | None
+    compile: bool | None
+    activation_checkpointing: bool | None
     protocol: dict[str, Any] | None
 
 

@@ -6,6 +6,7 @@ from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.nn.head import STRIDES
 from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.records.record import require_row_name
+from yolov9bench.train.compiled import require_compiler
 from yolov9bench.train.event_files import require_writer
 from yolov9bench.train.job import Job, validation_settings
 
@@ -13,9 +14,10 @@ from yolov9bench.train.job import Job, validation_settings
 def require_usable(job: Job) -> None:
     """Refuse, before the first step, what would fail later or in vain.
 
-    SettingsError: an image size that no network takes, a batch that BatchNorm does not take, or another
-    number of processes than the job's. DatasetError: a validation set of other classes than are trained on,
-    or one that cannot tell checkpoints apart. RecordError: a row whose id cannot name its record's folder.
+    SettingsError: an image size that no network takes, a batch that BatchNorm does not take, another number
+    of processes than the job's, or nothing here that could compile the network. DatasetError: a validation
+    set of other classes than are trained on, or one that cannot tell checkpoints apart. RecordError: a row
+    whose id cannot name its record's folder.
     """
     if job.world_size != current_ranks().world_size:
         raise SettingsError(
@@ -25,6 +27,10 @@ def require_usable(job: Job) -> None:
     require_row_name(job.row.id)
     validation_settings(job)
     require_statistics(job)
+    if job.compile:
+        if job.world_size > 1:
+            raise SettingsError("compile is for one process: start it without torchrun, or leave it out")
+        require_compiler(job.device)
     if job.tensorboard:
         require_writer()
     if not job.validation.has_objects:

@@ -34,7 +34,7 @@ from yolov9bench.zoo.rows import Row
 # About six minutes on two CPU cores for the smallest networks, twelve for m; the largest need a GPU.
 DEMO_EPOCHS = {"n": 24, "t": 16, "s": 10, "m": 7, "c": 6, "l": 6, "x": 4, "e": 4}
 # What a configuration from before these keys had; a name leaves them out, so that it finds its earlier run.
-EARLIER: dict[str, Any] = {"world_size": 1, "deterministic": False, "freeze": 0}
+EARLIER: dict[str, Any] = {"world_size": 1, "deterministic": False, "freeze": 0, "compile": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,9 @@ class Job:
     `batch_size` counts the images of one iteration in each of `world_size` processes; up to the recipe's
     nominal batch gradients are accumulated. `start` is a checkpoint whose weights are taken instead of fresh
     ones; the first `freeze` parts of the backbone, stem and stages, keep them. `max_steps` ends a run early.
-    `extend`: the run in `out` may have been begun with fewer epochs or steps; it is no part of what a run is.
+    `compile`: the network is translated by torch.compile, whose sums end in other last bits. `extend`: the
+    run in `out` may have been begun with fewer epochs or steps. `activation_checkpointing`: less is kept for
+    the gradients, which decides memory and no number. The last two are no part of what a run is.
     SettingsError for a number out of range or another precision.
     """
 
@@ -66,6 +68,8 @@ class Job:
     command: list[str] | None = None  # for run.json, if not that of this process
     freeze: int = 0
     extend: bool = False
+    compile: bool = False
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, PRECISIONS)
@@ -113,6 +117,8 @@ def make_job(config: TrainConfig, row: Row, device: str) -> Job:
         tensorboard=config.tensorboard,
         freeze=config.freeze,
         extend=config.extend,
+        compile=config.compile,
+        activation_checkpointing=config.activation_checkpointing,
     )
 
 
@@ -202,6 +208,7 @@ def configuration_of(job: Job) -> dict[str, Any]:
         "world_size": job.world_size,
         "deterministic": job.deterministic,
         "freeze": job.freeze,
+        "compile": job.compile,
     }
 
 

@@ -156,9 +156,12 @@ def forward_backward(
 def too_large(images: int, recipe: Recipe) -> TrainingError:
     """The error for so many images at a time that a GPU has no memory for."""
     size, nominal = recipe.augmentation.image_size, recipe.optimizer.nominal_batch
-    remedy = f"halve the batch size; gradients are still accumulated to {nominal} images a step"
+    remedy = (
+        f"halve the batch size (gradients are still accumulated to {nominal} images a step) or give "
+        "activation_checkpointing"
+    )
     if images == 1:
-        remedy = "no batch is smaller; take a GPU with more memory"
+        remedy = "no batch is smaller; give activation_checkpointing or take a GPU with more memory"
     return TrainingError(
         f"a batch of {counted(images, 'images')} of {size} px does not fit into the GPU's memory: {remedy}"
     )

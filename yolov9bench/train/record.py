@@ -135,6 +135,8 @@ def describe_settings(job: Job) -> TrainSettings:
         deterministic=job.deterministic,
         freeze=job.freeze,
         max_steps=job.max_steps,
+        compile=job.compile,
+        activation_checkpointing=job.activation_checkpointing,
         protocol=records.as_stored(validation_settings(job)[0]),
     )
 

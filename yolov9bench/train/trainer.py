@@ -25,6 +25,7 @@ from yolov9bench.evaluation.coco_metrics import coco_metrics
 from yolov9bench.io.machine import device_name
 from yolov9bench.io.progress import counted
 from yolov9bench.nn.detector import build
+from yolov9bench.nn.recomputed import recompute_activations
 from yolov9bench.ops.distributed import (
     broadcast_from_main,
     current_ranks,
@@ -213,7 +214,12 @@ def prepare(job: Job, content: dict[str, Any] | None = None) -> tuple[State, Sch
         detector = detector.to(memory_format=torch.channels_last)
     batches, images = math.ceil(job.images_each / job.batch_size), job.images_per_iteration
     schedule = Schedule(job.recipe, batches, job.recipe.run.epochs, images)
-    return make_state(detector, job.recipe, images, job.precision), schedule
+    state = make_state(detector, job.recipe, images, job.precision)
+    if job.activation_checkpointing:
+        recompute_activations(detector)
+    if job.compile:
+        detector.compile(dynamic=False)
+    return state, schedule
 
 
 def choose_spec(job: Job, content: dict[str, Any] | None) -> Spec:
