@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,41 @@ def test_real_weights_on_real_images(protocol: str, shared: Path) -> None:
     )
     require_close(found.predictions, plain.predictions)
     assert found.record.values["AP"] == pytest.approx(plain.record.values["AP"], abs=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.accuracy
+def test_compiled_weights_on_real_images(shared: Path) -> None:
+    """Batches of two shapes, three images and one: the compiled code ran for both."""
+    compiled = torch._dynamo.utils.counters
+    compiled.clear()
+    plain, found = (
+        evaluate.evaluate_loaded(
+            load(shared / "weights/yolov8n.pt"),
+            read_coco(shared / "coco", limit=4),
+            EvaluationSettings(backend=each, protocol="ultralytics-square", batch_size=3, image_size=320),
+        )
+        for each in ("plain", "compiled")
+    )
+    assert compiled["stats"]["unique_graphs"] == 2 and compiled["inductor"]
+    require_close(found.predictions, plain.predictions)
+    assert found.record.values["AP"] == pytest.approx(plain.record.values["AP"], abs=1e-5)
+    assert found.record.settings["backend"]["name"] == "compiled"
+
+
+def test_a_compiled_network_is_for_one_shape_and_a_machine_that_can_compile(
+    painted: Path, tiny_weights: Path, cache_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"dataset": str(painted), "split": "val", "backend": "compiled", "image_size": 64}
+    with pytest.raises(SettingsError, match="for every shape of protocol ultralytics: take a square one"):
+        evaluate.evaluate(tiny_weights, protocol="ultralytics", device="cpu", **given)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SettingsError, match="no-such-compiler is not here"):
+        evaluate.evaluate(tiny_weights, protocol="ultralytics-square", device="cpu", **given)
+    cache_file.parent.mkdir()
+    detector = build(SMALL, 2).deployed()
+    cache_file.write_text(json.dumps({describe_case(detector, 64): "compiled"}))
+    assert choose_backend(detector, "auto", 64, "cpu").name in EXACT
 
 
 @pytest.mark.parametrize("backend", list(REDUCED))

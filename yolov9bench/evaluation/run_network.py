@@ -20,6 +20,7 @@ from yolov9bench.io.machine import describe_environment
 from yolov9bench.io.progress import counted, track
 from yolov9bench.io.provenance import Environment
 from yolov9bench.nn.detector import Detector
+from yolov9bench.ops.compiler import require_compiler
 from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.ops.kept_memory import give_back_free, kept_memory
 from yolov9bench.predict.batches import Batches
@@ -28,7 +29,8 @@ from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.postprocess import counting
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 from yolov9bench.records.contents import BackendSettings
-from yolov9bench.zoo.backends import PLAIN, REDUCED, Backend
+from yolov9bench.zoo.backends import COMPILED, PLAIN, REDUCED, Backend
+from yolov9bench.zoo.protocols import ULTRALYTICS_SQUARE, Protocol
 
 GIVE_BACK_EVERY = 4  # batches; the pages are cleared again, which takes less than 1 % of the time
 
@@ -60,6 +62,18 @@ def require_one_process(settings: EvaluationSettings) -> None:
         raise SettingsError(
             f"backend {settings.backend} is for one process: start it without torchrun, or give another"
         )
+
+
+def require_compilable(settings: EvaluationSettings, protocol: Protocol, device: str) -> None:
+    """SettingsError where a network cannot be compiled: for every batch another shape, or no compiler."""
+    if settings.backend != COMPILED.name:
+        return
+    if protocol.rectangular:
+        raise SettingsError(
+            f"backend {COMPILED.name} would translate the network for every shape of protocol "
+            f"{protocol.name}: take a square one, such as {ULTRALYTICS_SQUARE.name}, or give another backend"
+        )
+    require_compiler(device)
 
 
 def run_network(

@@ -44,12 +44,14 @@ def choose_backend(detector: Detector, name: str, image_size: int, device: str) 
 
 
 def apply_backend(detector: Detector, backend: Backend) -> nn.Module:
-    """What computes a detector by a backend; its weights are laid out and rounded in place.
+    """What computes a detector by a backend; its weights are laid out, rounded and compiled in place.
 
     Maps take their layout and type from the weights.
     """
     if backend.channels_last:
         detector.to(memory_format=torch.channels_last)
+    if backend.is_compiled:
+        detector.compile(dynamic=False)
     return detector if backend.dtype == "float32" else Rounded(detector, getattr(torch, backend.dtype))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from yolov9bench.errors import DatasetError, SettingsError
 from yolov9bench.nn.head import STRIDES
+from yolov9bench.ops.compiler import require_compiler
 from yolov9bench.ops.distributed import current_ranks
 from yolov9bench.records.record import require_row_name
-from yolov9bench.train.compiled import require_compiler
 from yolov9bench.train.event_files import require_writer
 from yolov9bench.train.job import Job, validation_settings
 

@@ -1,7 +1,8 @@
 """How a network is computed: how its maps are laid out, how many images at a time, and by which numbers.
 
 Backends of float32 differ in the order of their sums, so in the last bits, and in speed. Those of 16 bits
-round every weight and map, and are taken by name alone.
+round every weight and map. They are taken by name alone, and so is the compiled one, which takes its time
+before the first image.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ class Backend:
 
     `channels_last`: maps lie in memory as [B, H, W, C], which spares the convolutions a rearrangement.
     `dtype`: of weights and maps; what follows the network is computed in float32 or better in any case.
+    `is_compiled`: torch.compile translates the network for each shape of a batch.
     """
 
     name: str
     channels_last: bool = False
     chunk: int | None = None
     dtype: str = "float32"
+    is_compiled: bool = False
 
 
 PLAIN = Backend("plain")
@@ -40,7 +43,8 @@ EXACT: Mapping[str, Backend] = {
 REDUCED: Mapping[str, Backend] = {
     name: Backend(name, channels_last=True, dtype=name) for name in ("bfloat16", "float16")
 }
-BACKENDS: Mapping[str, Backend] = {**EXACT, **REDUCED}
+COMPILED = Backend("compiled", channels_last=True, is_compiled=True)
+BACKENDS: Mapping[str, Backend] = {**EXACT, COMPILED.name: COMPILED, **REDUCED}
 
 
 def find_backend(name: str) -> Backend:
