@@ -22,13 +22,18 @@ from yolov9bench.config import SpeedConfig
 from yolov9bench.data.coco import CocoDataset, read_coco
 from yolov9bench.errors import ProcessError, shown
 from yolov9bench.evaluation.coco_metrics import coco_metrics
+from yolov9bench.evaluation.evaluate import resolve_device
+from yolov9bench.evaluation.run_network import full_float32
 from yolov9bench.io.machine import describe_environment
 from yolov9bench.predict.predictions import predictions_from_rows
 from yolov9bench.profiling import peers
+from yolov9bench.profiling.gpu_latency import measure_latencies
+from yolov9bench.profiling.latency import SECONDS
 from yolov9bench.profiling.peer_data import DESCRIPTION, write_peer_data
 from yolov9bench.profiling.processes import Run, time_in_turn, time_process
 from yolov9bench.profiling.speed import PEERS, Speed
 from yolov9bench.weights.fetch import load_any
+from yolov9bench.zoo.protocols import PROTOCOLS
 
 OURS, ROUNDED, ULTRALYTICS = "yolov9bench", "yolov9bench, bfloat16", PEERS[0]
 METRICS = {"hotcoco": "hotcoco", "pycocotools": "pycocotools", "faster-coco-eval": "faster_coco_eval"}
@@ -54,6 +59,11 @@ def measure_speed(config: SpeedConfig) -> Speed:
         evaluations = time_in_turn(bench.evaluations(ULTRALYTICS in versions), config.rounds)
         metrics = time_in_turn(bench.metrics("faster-coco-eval" in versions), config.rounds)
         network, differences = bench.network()
+    device, latencies = resolve_device("auto"), {}
+    if device != "cpu":
+        with full_float32():
+            side = PROTOCOLS[config.protocol].image_size
+            latencies = measure_latencies(checkpoint.detector.deployed(), side, device, SECONDS)
     return Speed(
         asked=config,
         start=start,
@@ -66,6 +76,7 @@ def measure_speed(config: SpeedConfig) -> Speed:
         differences=differences,
         versions=versions,
         absent=tuple(name for name in PEERS if name not in versions),
+        latencies=latencies,
     )
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-
-from yolov9bench.nn.detector import Detector
+from torch import nn
 
 SECONDS = 10.0  # of timed runs for one figure, unless LEAST_RUNS take longer
 LEAST_RUNS = 3
@@ -38,7 +37,7 @@ class Timing:
         return self.batch / self.p50
 
 
-def make_forward(detector: Detector, batch: int, image_size: int) -> Callable[[], None]:
+def make_forward(detector: nn.Module, batch: int, image_size: int) -> Callable[[], None]:
     """A run of the detector on a batch of images that are there already, to its end on a GPU too.
 
     Images to raw maps: no decoding, no suppression.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from yolov9bench.config import SpeedConfig
 from yolov9bench.io.files import write_json
 from yolov9bench.io.progress import counted
 from yolov9bench.io.provenance import Environment
+from yolov9bench.profiling.gpu_latency import Latency
 from yolov9bench.profiling.processes import Run, paired_ratio, spread_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Speed:
 
     `network`: CPU seconds an image of each round, by name; `differences` of its outputs from the plain ones,
     relative to their largest value. `versions` of the peers; `absent`: those that were not there.
+    `latencies` of one image on a GPU, by name; empty where there is none.
     """
 
     asked: SpeedConfig
@@ -39,6 +41,7 @@ class Speed:
     differences: dict[str, float]
     versions: dict[str, str]
     absent: tuple[str, ...] = field(default=())
+    latencies: dict[str, Latency] = field(default_factory=dict)
 
 
 def table_of(speed: Speed) -> list[dict[str, str]]:
@@ -60,7 +63,25 @@ def table_of(speed: Speed) -> list[dict[str, str]]:
                 "accuracy": f"outputs within {speed.differences[name]:.1e}",
             }
         )
+    rows += [_latency_row(name, each, speed.latencies) for name, each in speed.latencies.items()]
     return rows
+
+
+def _latency_row(name: str, found: Latency, others: Mapping[str, Latency]) -> dict[str, str]:
+    """One way on a GPU, by the clock: the median, and where enough runs tell them, two percentiles."""
+    timing, first = found.timing, next(iter(others.values())).timing
+    percentiles = {"p50": timing.p50, "p95": timing.p95, "p99": timing.p99}
+    said = [f"{name} {1e3 * value:.2f} ms" for name, value in percentiles.items() if value is not None]
+    held = {True: "the clock was held down", False: "at full clock", None: "clock unknown"}[found.throttled]
+    return {
+        "what": "one image on the GPU",
+        "way": name,
+        "clock s": ", ".join(said),
+        "CPU s": "",
+        "times the first's CPU s": f"{first.p50 / timing.p50:.2f} by the clock",
+        "peak MB": "",
+        "accuracy": f"outputs within {found.difference:.1e}; {held}",
+    }
 
 
 def _row_of(what: str, name: str, runs: Sequence[Run], first: Sequence[Run]) -> dict[str, str]:

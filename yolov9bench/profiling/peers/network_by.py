@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.kept_memory import kept_memory
 from yolov9bench.predict.choose_backend import apply_backend, choose_backend
+from yolov9bench.profiling.gpu_latency import largest_difference
 from yolov9bench.weights import load
 from yolov9bench.zoo.backends import PLAIN, REDUCED
 
@@ -64,12 +65,6 @@ def by_onnxruntime(detector: Detector, images: Tensor, path: Path, threads: int)
     session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     inputs = {session.get_inputs()[0].name: images.numpy()}
     return lambda: [torch.from_numpy(each) for each in session.run(None, inputs)]
-
-
-def largest_difference(found: Sequence[Tensor], plain: Sequence[Tensor]) -> float:
-    """Relative to the largest value of each map."""
-    pairs = zip(found, plain, strict=True)
-    return max(float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
 def main() -> None:
