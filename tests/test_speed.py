@@ -200,6 +200,7 @@ if sys.argv[1] == "-c":
 elif sys.argv[1].endswith("ultralytics_val.py"):
     weights, data, folder, shape, threads = sys.argv[2:]
     assert (shape, threads, os.environ["OMP_NUM_THREADS"]) == ("square", "1", "1") and os.path.exists(data)
+    assert os.environ["MPLBACKEND"] == "Agg"
     rows = json.load(open({found!r}))
     json.dump(rows, open(folder + "/peer.json", "w"))
     print("words\\n" + json.dumps({{"result": folder + "/peer.json", "categories": [1, 2]}}))
@@ -228,8 +229,11 @@ def peer(painted: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow(40)
-def test_a_comparison_beside_a_peer(peer: Path, painted: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    """One round of all: each way's AP is that of what its own run wrote."""
+def test_a_comparison_beside_a_peer(
+    peer: Path, painted: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round of all, from a notebook: each way's AP is that of what its own run wrote."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     asked = SpeedConfig(
         checkpoint=str(tiny_weights),
         dataset=str(painted),

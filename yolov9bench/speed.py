@@ -124,7 +124,8 @@ class Bench:
         threads = str(self.config.cores)
         own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        peers_own = {"YOLO_CONFIG_DIR": str(self.scratch), "YOLO_OFFLINE": "1"}
+        # A notebook's own backend of Matplotlib, which it hands on, needs a package that peers may lack.
+        peers_own = {"YOLO_CONFIG_DIR": str(self.scratch), "YOLO_OFFLINE": "1", "MPLBACKEND": "Agg"}
         return {**os.environ, **own, **peers_own, "PYTHONPATH": paths}
 
     def evaluations(self, with_ultralytics: bool) -> dict[str, Callable[[], Run]]:
