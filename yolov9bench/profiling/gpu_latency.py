@@ -25,6 +25,8 @@ THROTTLING = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 MILLISECONDS_BETWEEN_QUESTIONS = 100
 SECONDS_TO_END = 5.0
 
+Prepare = Callable[[Detector, int], nn.Module]
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -53,9 +55,6 @@ def measure_latencies(detector: Detector, image_size: int, device: str, seconds:
             timing = time_runs(make_forward(network, 1, image_size), 1, seconds)
         found[name] = Latency(timing, is_throttled(), largest_difference(maps, first))
     return found
-
-
-Prepare = Callable[[Detector, int], nn.Module]
 
 
 def ways_on(device: str) -> Mapping[str, Prepare]:

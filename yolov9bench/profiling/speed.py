@@ -72,7 +72,7 @@ def _latency_row(name: str, found: Latency, others: Mapping[str, Latency]) -> di
     timing, first = found.timing, next(iter(others.values())).timing
     percentiles = {"p50": timing.p50, "p95": timing.p95, "p99": timing.p99}
     said = [f"{name} {1e3 * value:.2f} ms" for name, value in percentiles.items() if value is not None]
-    held = {True: "the clock was held down", False: "at full clock", None: "clock unknown"}[found.throttled]
+    words = {True: "clock held down", False: "clock not held down", None: "clock unknown"}
     return {
         "what": "one image on the GPU",
         "way": name,
@@ -80,7 +80,7 @@ def _latency_row(name: str, found: Latency, others: Mapping[str, Latency]) -> di
         "CPU s": "",
         "times the first's CPU s": f"{first.p50 / timing.p50:.2f} by the clock",
         "peak MB": "",
-        "accuracy": f"outputs within {found.difference:.1e}; {held}",
+        "accuracy": f"outputs within {found.difference:.1e}; {words[found.throttled]}",
     }
 
 
