@@ -26,13 +26,21 @@ from yolov9bench.ops.kept_memory import kept_memory
 from yolov9bench.ops.ranks import Ranks
 from yolov9bench.predict import choose_backend as choosing
 from yolov9bench.predict.batches import Batches
-from yolov9bench.predict.choose_backend import Rounded, apply_backend, choose_backend, describe_case, fastest
+from yolov9bench.predict.choose_backend import (
+    Rounded,
+    Tf32,
+    apply_backend,
+    choose_backend,
+    describe_case,
+    fastest,
+)
+from yolov9bench.predict.detect import detect_batch
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import obstacles
 from yolov9bench.records.contents import PrecisionCheck
 from yolov9bench.weights import load
-from yolov9bench.zoo.backends import BACKENDS, EXACT, PLAIN, REDUCED
+from yolov9bench.zoo.backends import BACKENDS, EXACT, PLAIN, REDUCED, SIXTEEN_BITS
 from yolov9bench.zoo.protocols import PROTOCOLS
 from yolov9bench.zoo.specs import Head, yolov8
 
@@ -139,7 +147,7 @@ def test_a_compiled_network_is_for_one_shape_and_a_machine_that_can_compile(
     assert choose_backend(detector, "auto", 64, "cpu").name in EXACT
 
 
-@pytest.mark.parametrize("backend", list(REDUCED))
+@pytest.mark.parametrize("backend", list(SIXTEEN_BITS))
 def test_16_bits_are_checked_and_stated(backend: str, painted: Path, tiny_weights: Path) -> None:
     """The network alone is rounded: boxes and scores are near those of float32, and not equal."""
     given: dict[str, Any] = {"image_size": 64, "batch_size": 4}
@@ -220,6 +228,45 @@ def test_16_bits_are_no_row_of_the_table(painted: Path, tiny_weights: Path) -> N
     assert "computed in bfloat16" in obstacles(record)
     plain = replace(record, settings=record.settings | {"dtype": "float32"})
     assert not [each for each in obstacles(plain) if "computed" in each]
+
+
+def tf32_switches() -> list[str]:
+    cudnn: Any = torch.backends.cudnn
+    return [cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision]
+
+
+def test_tf32_is_of_the_network_alone(
+    painted: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is here that would round: the switches are seen within the network and after it."""
+    given: dict[str, Any] = {"image_size": 64, "batch_size": 4, "device": "cpu"}
+    with pytest.raises(SettingsError, match="backend tf32 is for CUDA devices, not cpu: give another"):
+        evaluated(tiny_weights, painted, "val", "tf32", **given)
+    within, around = [], []
+    whole, detect = Detector.forward, detect_batch
+
+    def seen(detector: Detector, images: torch.Tensor) -> Any:
+        within.append(tf32_switches())
+        return whole(detector, images)
+
+    def batch(*arguments: Any) -> Any:
+        found = detect(*arguments)
+        around.append(tf32_switches())
+        return found
+
+    monkeypatch.setattr(evaluate, "require_possible", lambda *_: None)
+    monkeypatch.setattr(Detector, "forward", seen)
+    monkeypatch.setattr(run_network, "detect_batch", batch)
+    before = tf32_switches()
+    record = evaluated(tiny_weights, painted, "val", "tf32", **given).record
+    plain, rounded = ["ieee"] * 2, ["tf32"] * 2
+    # Two batches of the check by float32, as many by TF32, and then all.
+    assert within == [plain] * 2 + [rounded] * 4 and around == [plain] * 6
+    assert tf32_switches() == before
+    assert record.settings["dtype"] == "tf32" and record.settings["backend"]["check"]["images"] == 6
+    assert "computed in tf32" in obstacles(replace(record, row="yolov9-c"))
+    network = apply_backend(build(SMALL, 2).deployed(), REDUCED["tf32"])
+    assert isinstance(network, Tf32) and next(network.parameters()).dtype == torch.float32
 
 
 def test_16_bits_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,8 +68,9 @@ class EvaluateConfig(Config):
     """How the network is computed, which changes rounding and speed: plain; contiguous-N or
     channels-last-N for N = 1, 2, 4 or 8 images at a time; auto: on a CPU the fastest of these, measured
     once and kept in ~/.cache/yolov9bench. compiled: by torch.compile, which first takes a minute or more,
-    under a square protocol. bfloat16, float16: the network alone in 16 bits, its AP first
-    held against float32's on 64 images; such a record fills no cell of the table."""
+    under a square protocol. bfloat16, float16: the network alone in 16 bits; tf32: its products rounded
+    so by a GPU. Their AP is first held against float32's on 64 images; such a record fills no cell of the
+    table."""
     image_size: int | None = None
     """Pixels, a multiple of 32; the protocol's if omitted."""
     tta: bool = False

@@ -25,7 +25,7 @@ from yolov9bench.evaluation.images_used import require_objects, warn_of_images, 
 from yolov9bench.evaluation.inputs import describe_inputs, describe_own_function, describe_own_row
 from yolov9bench.evaluation.own_detections import OriginalImages, choose_by_id, run_function
 from yolov9bench.evaluation.own_function import DetectFunction, OwnFunction, find_function
-from yolov9bench.evaluation.run_network import require_compilable, require_one_process, run_network
+from yolov9bench.evaluation.run_network import require_one_process, require_possible, run_network
 from yolov9bench.evaluation.settings import (
     BATCH_SIZE,
     ChosenDetector,
@@ -164,7 +164,7 @@ def evaluate_loaded(
     protocol = choose_protocol(checkpoint, settings.protocol, settings.image_size, settings.tta, row)
     require_in_range(1, batch_size=settings.batch_size)
     require_one_process(settings)
-    require_compilable(settings, protocol, device)
+    require_possible(settings, protocol, device)
     chosen = choose_classes(dataset, checkpoint.names, checkpoint.detector.num_classes, settings.classes)
     dataset = chosen.dataset
     require_objects(dataset)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,14 +21,15 @@ from yolov9bench.io.provenance import Environment
 from yolov9bench.nn.detector import Detector
 from yolov9bench.ops.compiler import require_compiler
 from yolov9bench.ops.distributed import current_ranks
+from yolov9bench.ops.float32 import float32_as
 from yolov9bench.ops.kept_memory import give_back_free, kept_memory
 from yolov9bench.predict.batches import Batches
 from yolov9bench.predict.choose_backend import choose_backend
 from yolov9bench.predict.detect import detect_batch
-from yolov9bench.predict.postprocess import counting
+from yolov9bench.predict.postprocess import Detections, counting
 from yolov9bench.predict.predictions import Arrays, Predictions, predictions_of
 from yolov9bench.records.contents import BackendSettings
-from yolov9bench.zoo.backends import COMPILED, PLAIN, REDUCED, Backend
+from yolov9bench.zoo.backends import COMPILED, PLAIN, REDUCED, TF32, Backend
 from yolov9bench.zoo.protocols import ULTRALYTICS_SQUARE, Protocol
 
 GIVE_BACK_EVERY = 4  # batches; the pages are cleared again, which takes less than 1 % of the time
@@ -37,19 +37,9 @@ GIVE_BACK_EVERY = 4  # batches; the pages are cleared again, which takes less th
 logger = logging.getLogger("yolov9bench")
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32() -> AbstractContextManager[None]:
     """Keep CUDA from rounding float32 convolutions and products to TF32, its default for convolutions."""
-    cudnn: Any = torch.backends.cudnn  # mypy does not see all its attributes
-    backends: tuple[Any, ...] = (cudnn.conv, torch.backends.cuda.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+    return float32_as("ieee")
 
 
 def require_one_process(settings: EvaluationSettings) -> None:
@@ -64,8 +54,13 @@ def require_one_process(settings: EvaluationSettings) -> None:
         )
 
 
-def require_compilable(settings: EvaluationSettings, protocol: Protocol, device: str) -> None:
-    """SettingsError where a network cannot be compiled: for every batch another shape, or no compiler."""
+def require_possible(settings: EvaluationSettings, protocol: Protocol, device: str) -> None:
+    """SettingsError for a backend that the protocol or the device does not have.
+
+    One network is compiled for one shape, by a compiler that is here; TF32 is a rounding of CUDA devices.
+    """
+    if settings.backend == TF32.name and not device.startswith("cuda"):
+        raise SettingsError(f"backend {TF32.name} is for CUDA devices, not {device}: give another backend")
     if settings.backend != COMPILED.name:
         return
     if protocol.rectangular:
@@ -86,11 +81,12 @@ def run_network(
     """As `run_inference` by the backend of the settings, with what it ran on and how.
 
     The detector's weights are laid out and rounded as the backend has them, in place. SettingsError for a
-    batch that does not fit into a GPU's memory, and for 16 bits with which AP is another one.
+    batch that does not fit into a GPU's memory, and for rounding with which AP is another one.
     """
     protocol = batches.protocol
     with full_float32(), kept_memory() as keeps:
-        environment = describe_environment(str(next(detector.parameters()).device))
+        with float32_as("tf32") if settings.backend == TF32.name else nullcontext():
+            environment = describe_environment(str(next(detector.parameters()).device))
         try:
             backend = choose_backend(detector, settings.backend, protocol.image_size, device)
             network, check = apply_checked(
@@ -105,6 +101,13 @@ def run_network(
         except torch.OutOfMemoryError as error:
             raise too_large(settings.batch_size, protocol) from error
     return predictions, environment, BackendSettings(backend.name, keeps, check)
+
+
+def on_host(detections: Sequence[Detections]) -> list[Arrays]:
+    """The Detections of some images as arrays; a GPU is waited for once, not for each image."""
+    boxes, scores, labels = (torch.cat(parts).cpu().numpy() for parts in zip(*detections, strict=True))
+    ends = np.cumsum([len(each.scores) for each in detections])[:-1]
+    return list(zip(np.split(boxes, ends), np.split(scores, ends), np.split(labels, ends), strict=True))
 
 
 def run_inference(
@@ -128,12 +131,11 @@ def run_inference(
     ):
         with counting(batches.counts):
             parts = [detect_batch(detector, part, protocol, device) for part in batch.split(backend.chunk)]
-        detections = chain.from_iterable(parts)
-        for image, each in zip(batch.images, detections, strict=True):
-            boxes, scores, labels = (part.cpu().numpy() for part in each)
-            by_image[image.id] = boxes, scores, labels
+        found = on_host([each for part in parts for each in part])
+        for image, arrays in zip(batch.images, found, strict=True):
+            by_image[image.id] = arrays
             batches.counts.images += 1
-            batches.counts.detections += len(scores)
+            batches.counts.detections += len(arrays[1])
         if number % GIVE_BACK_EVERY == 0:
             give_back_free()
     by_image = join_shares(by_image, batches)

@@ -17,6 +17,7 @@ from yolov9bench.records import as_stored
 from yolov9bench.records.contents import BackendSettings, EvaluateSettings
 from yolov9bench.records.own import OWN_PROTOCOL
 from yolov9bench.weights import Checkpoint
+from yolov9bench.zoo.backends import TF32
 from yolov9bench.zoo.own_rows import OwnRow, read_own_row
 from yolov9bench.zoo.protocols import PROTOCOL_OF_FORMAT, Protocol, find_protocol, find_tta_protocol
 from yolov9bench.zoo.rows import ROWS, Published, Row, row_of_file
@@ -103,10 +104,11 @@ def applied_settings(
 
     classes: those chosen, as `ChosenClasses.names`.
     """
+    weights = next(detector.parameters())
     return EvaluateSettings(
         protocol=as_stored(batches.protocol),
         batch_size=batches.batch_size,
-        dtype=str(next(detector.parameters()).dtype).removeprefix("torch."),
+        dtype=TF32.dtype if backend.name == TF32.name else str(weights.dtype).removeprefix("torch."),
         fused=detector.fused,
         judge=result.judged,
         skip_corrupt=batches.skip_corrupt,

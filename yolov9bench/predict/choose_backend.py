@@ -17,7 +17,8 @@ from yolov9bench.io.files import write_json
 from yolov9bench.io.machine import device_name
 from yolov9bench.nn.detector import Detector, Outputs
 from yolov9bench.ops.distributed import current_ranks, value_of_main
-from yolov9bench.zoo.backends import EXACT, PLAIN, Backend, find_backend
+from yolov9bench.ops.float32 import float32_as
+from yolov9bench.zoo.backends import EXACT, PLAIN, TF32, Backend, find_backend
 
 CACHE_VARIABLE = "YOLOV9BENCH_CACHE"  # names another folder than the user's own
 FILE = "backends.json"
@@ -52,7 +53,9 @@ def apply_backend(detector: Detector, backend: Backend) -> nn.Module:
         detector.to(memory_format=torch.channels_last)
     if backend.is_compiled:
         detector.compile(dynamic=False)
-    return detector if backend.dtype == "float32" else Rounded(detector, getattr(torch, backend.dtype))
+    if backend.dtype == "float32":
+        return detector
+    return Tf32(detector) if backend is TF32 else Rounded(detector, getattr(torch, backend.dtype))
 
 
 class Rounded(nn.Module):
@@ -65,6 +68,20 @@ class Rounded(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """As `Detector.forward`, its maps in the other type."""
         outputs: Outputs = self.detector(images.to(self.dtype))
+        return outputs
+
+
+class Tf32(nn.Module):
+    """A detector whose float32 products and convolutions a CUDA device rounds to TF32; nothing around it."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Outputs:
+        """As `Detector.forward`."""
+        with float32_as("tf32"):
+            outputs: Outputs = self.detector(images)
         return outputs
 
 

@@ -101,7 +101,8 @@ class BackendSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights.
+    """The settings that ran; `protocol` holds those of a Protocol, `dtype` that of the network's weights,
+    or "tf32" where a GPU rounded its products.
 
     `classes`: those that were chosen, the data set's name by the detector's; empty for all, and None where a
     record is older than the choice, when there were always all. `evaluator`: None where a record is older.

@@ -1,8 +1,8 @@
 """How a network is computed: how its maps are laid out, how many images at a time, and by which numbers.
 
 Backends of float32 differ in the order of their sums, so in the last bits, and in speed. Those of 16 bits
-round every weight and map. They are taken by name alone, and so is the compiled one, which takes its time
-before the first image.
+round every weight and map, TF32 what a CUDA device multiplies. They are taken by name alone, and so is the
+compiled one, which takes its time before the first image.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ EXACT: Mapping[str, Backend] = {
         *(Backend(f"channels-last-{chunk}", True, chunk) for chunk in CHUNKS),
     )
 }
-REDUCED: Mapping[str, Backend] = {
+SIXTEEN_BITS: Mapping[str, Backend] = {
     name: Backend(name, channels_last=True, dtype=name) for name in ("bfloat16", "float16")
 }
+TF32 = Backend("tf32", channels_last=True, dtype="tf32")
+REDUCED: Mapping[str, Backend] = {**SIXTEEN_BITS, TF32.name: TF32}
 COMPILED = Backend("compiled", channels_last=True, is_compiled=True)
 BACKENDS: Mapping[str, Backend] = {**EXACT, COMPILED.name: COMPILED, **REDUCED}
 
