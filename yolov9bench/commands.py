@@ -34,6 +34,7 @@ from yolov9bench.config import (
     results_folder,
 )
 from yolov9bench.errors import BenchError
+from yolov9bench.io.collection import imports_torch
 from yolov9bench.ops.ranks import find_ranks
 from yolov9bench.records import Record, write
 
@@ -108,7 +109,8 @@ def check_data(config: CheckDataConfig) -> None:
 @run.register
 def predict(config: PredictConfig) -> None:
     config.require_paths()
-    from yolov9bench.inference import write_predictions
+    with imports_torch():
+        from yolov9bench.inference import write_predictions
 
     for line in write_predictions(**vars(config)):
         print(line)
@@ -117,7 +119,8 @@ def predict(config: PredictConfig) -> None:
 @run.register
 def evaluate(config: EvaluateConfig) -> None:
     config.require_paths()
-    from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
+    with imports_torch():
+        from yolov9bench.evaluation.evaluate import evaluate as evaluate_file
     from yolov9bench.records.contents import METRICS
     from yolov9bench.records.lineage import keep_training
     from yolov9bench.records.verdict import verdict
@@ -141,7 +144,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
 @run.register
 def train(config: TrainConfig) -> None:
-    from yolov9bench.train.trainer import train_row
+    with imports_torch():
+        from yolov9bench.train.trainer import train_row
 
     best = train_row(**vars(config))
     if find_ranks().is_main:
@@ -151,7 +155,9 @@ def train(config: TrainConfig) -> None:
 @run.register
 def reproduce(config: ReproduceConfig) -> None:
     from yolov9bench.records.verdict import ap_text, images_text, verdict_cells
-    from yolov9bench.reproduce import reproduce as reproduce_row
+
+    with imports_torch():
+        from yolov9bench.reproduce import reproduce as reproduce_row
 
     record = reproduce_row(**asdict(config))
     print(f"{ap_text(record)} on {images_text(record)}")
