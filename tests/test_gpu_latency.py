@@ -35,7 +35,8 @@ def test_each_way_is_timed_and_held_against_the_first(monkeypatch: pytest.Monkey
                 last_bias(branch).add_(1.0)
         return detector
 
-    monkeypatch.setattr(gpu_latency, "ways_on", lambda _: {"eager": gpu_latency.laid_out, "other": biased})
+    eager = ways_on("cpu")["eager"]
+    monkeypatch.setattr(gpu_latency, "ways_on", lambda _: {"eager": eager, "other": biased})
     detector = build(SMALL, 2).deployed()
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     found = measure_latencies(detector, 64, "cpu", seconds=0.05)

@@ -167,7 +167,8 @@ def reproduce(config: ReproduceConfig) -> None:
 @run.register
 def measure(config: MeasureConfig) -> None:
     config.require_paths()
-    from yolov9bench.profiling.profile import measure_row
+    with imports_torch():
+        from yolov9bench.profiling.profile import measure_row
     from yolov9bench.profiling.summary import summary
 
     record = measure_row(config.row, config.device, config.image_size, config.batch_size, config.memory_only)
@@ -180,7 +181,9 @@ def study(config: StudyConfig) -> None:
     config.require_paths()
     from yolov9bench.io.files import write_json
     from yolov9bench.report.study_page import study_text
-    from yolov9bench.study import study_file, write_study
+
+    with imports_torch():
+        from yolov9bench.study import study_file, write_study
 
     given = {name: value for name, value in vars(config).items() if name not in ("json", "results")}
     record = study_file(**given)

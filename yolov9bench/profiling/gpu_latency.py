@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from yolov9bench.nn.detector import Detector, Outputs
+from yolov9bench.predict.choose_backend import apply_backend
 from yolov9bench.profiling.latency import Timing, make_forward, time_runs
+from yolov9bench.zoo.backends import COMPILED, EXACT
 
 # Of NVML's clocks event reasons: software power cap, hardware slowdown, software and hardware thermal
 # slowdown, power brake. An idle GPU and clocks that were set are no throttling.
@@ -25,7 +27,9 @@ THROTTLING = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 MILLISECONDS_BETWEEN_QUESTIONS = 100
 SECONDS_TO_END = 5.0
 
-Prepare = Callable[[Detector, int], nn.Module]
+CHANNELS_LAST = EXACT["channels-last-1"]  # one image goes through at a time
+
+Prepare = Callable[[Detector, int], nn.Module]  # of images of so many pixels
 
 
 @dataclass(frozen=True)
@@ -58,30 +62,16 @@ def measure_latencies(detector: Detector, image_size: int, device: str, seconds:
 
 
 def ways_on(device: str) -> Mapping[str, Prepare]:
-    """How a detector is prepared, in place, for each way that this device has."""
-    on_gpu = device.startswith("cuda")
-    return {"eager": laid_out, **({"graph": graphed} if on_gpu else {}), "compiled": compiled}
-
-
-def laid_out(detector: Detector, image_size: int) -> nn.Module:
-    """The detector with its maps channels last, as GPUs want them."""
-    del image_size
-    return detector.to(memory_format=torch.channels_last)
-
-
-def compiled(detector: Detector, image_size: int) -> nn.Module:
-    """As `laid_out`, translated by torch.compile when it is first run, which no timing counts."""
-    laid_out(detector, image_size).compile(dynamic=False)
-    return detector
-
-
-def graphed(detector: Detector, image_size: int) -> nn.Module:
-    """As `laid_out`, recorded as a CUDA graph of one image: only one launch for all of its operations."""
-    return Graph(laid_out(detector, image_size), image_size)
+    """How a detector is prepared, in place, for each way that this device has; maps lie channels last."""
+    ways: dict[str, Prepare] = {"eager": lambda detector, _: apply_backend(detector, CHANNELS_LAST)}
+    if device.startswith("cuda"):
+        ways["graph"] = lambda detector, size: Graph(apply_backend(detector, CHANNELS_LAST), size)
+    ways["compiled"] = lambda detector, _: apply_backend(detector, COMPILED)
+    return ways
 
 
 class Graph(nn.Module):
-    """A network as a CUDA graph that is played again on each image [1, 3, size, size]."""
+    """A network as a CUDA graph, so one launch for all its operations, played again on [1, 3, size, size]."""
 
     def __init__(self, network: nn.Module, image_size: int) -> None:
         super().__init__()
