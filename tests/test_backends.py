@@ -35,6 +35,7 @@ from yolov9bench.predict.choose_backend import (
     fastest,
 )
 from yolov9bench.predict.detect import detect_batch
+from yolov9bench.predict.postprocess import Detections
 from yolov9bench.predict.predictions import Predictions, predictions_from_rows
 from yolov9bench.records import Record
 from yolov9bench.records.comparability import obstacles
@@ -529,3 +530,22 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "confstr_names", {})
     assert memory.find_glibc() is None
     memory.give_back_free()
+
+
+@pytest.mark.parametrize("counts", [(3, 0, 2), (0,), (0, 0), (4,)])
+def test_detections_of_a_batch_are_those_of_each_image(counts: tuple[int, ...]) -> None:
+    """Copied at once; beside each image's own copy, with none, some and all of them empty."""
+    generator = torch.Generator().manual_seed(len(counts))
+    detections = [
+        Detections(
+            torch.rand(count, 4, generator=generator),
+            torch.rand(count, generator=generator),
+            torch.randint(80, (count,), generator=generator),
+        )
+        for count in counts
+    ]
+    found = run_network.on_host(detections)
+    assert len(found) == len(counts)
+    for arrays, each in zip(found, detections, strict=True):
+        for array, tensor in zip(arrays, each, strict=True):
+            assert array.dtype == tensor.numpy().dtype and array.tolist() == tensor.tolist()
