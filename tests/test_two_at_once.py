@@ -113,10 +113,13 @@ def test_eight_reproductions_share_a_results_folder(
 @pytest.mark.accuracy
 @pytest.mark.slow(60)
 def test_of_four_equal_reproductions_that_train_one_trains(tmp_path: Path) -> None:
-    """The others say which process does, with status 2, and the same command later finds the work done."""
+    """The others say which process does, with status 2, and the same command later finds the work done.
+
+    Its epochs outlast the start of all four beside other tests: who comes after the end finds the work done.
+    """
     results = tmp_path / "results"
     words = [sys.executable, "-m", "yolov9bench", "reproduce", "--family", "yolov8", "--size", "n"]
-    words += ["--dataset", "demo", "--checkpoint", "train", "--epochs", "20", "--image-size", "64"]
+    words += ["--dataset", "demo", "--checkpoint", "train", "--epochs", "60", "--image-size", "64"]
     words += ["--limit", "4", "--results-dir", str(results), "--data-dir", str(tmp_path / "data")]
     several = [
         subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -129,6 +132,6 @@ def test_of_four_equal_reproductions_that_train_one_trains(tmp_path: Path) -> No
         if each.returncode == 2:
             assert f"is in use by process {trained} on " in lines.splitlines()[-1]
     again = subprocess.run(words, check=True, capture_output=True, text=True)
-    assert "is finished: 20 epochs" in again.stderr
+    assert "is finished: 60 epochs" in again.stderr
     (run,) = (results / "runs/train").iterdir()
     assert len(json.loads((run / "run.json").read_text())["parts"]) == 1
